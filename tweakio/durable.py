@@ -1,0 +1,230 @@
+"""Writing files so that they survive a crash: temporary file, fsync, rename, fsync of the
+directory.
+
+Every byte that tweakio must not lose goes through here, with plain ``os`` calls, so that
+the fault tests can see and break each one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = [
+    "FILE_MODE",
+    "append",
+    "create",
+    "fsync_directory",
+    "make_directory",
+    "move",
+    "read_regular",
+    "remove",
+    "remove_tree",
+    "replace",
+    "sync_descriptor",
+    "sync_tree",
+]
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+_BINARY = getattr(os, "O_BINARY", 0)
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+
+
+def _full_fsync() -> Callable[[int], object] | None:
+    """macOS' fsync leaves the data in the drive's cache; F_FULLFSYNC does not."""
+    if sys.platform != "darwin":
+        return None
+    import fcntl
+
+    request = fcntl.F_FULLFSYNC
+    return lambda descriptor: fcntl.fcntl(descriptor, request)
+
+
+def sync_descriptor(
+    descriptor: int, full_fsync: Callable[[int], object] | None = _full_fsync()
+) -> None:
+    """Bring an open file's bytes to the disk itself.
+
+    Args:
+        descriptor: an open file descriptor.
+        full_fsync: the platform's stronger call, if it has one.
+    """
+    if full_fsync is not None:
+        try:
+            full_fsync(descriptor)
+            return
+        except OSError as error:
+            # Network and FAT volumes do not know the request.
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+    os.fsync(descriptor)
+
+
+def fsync_directory(path: Path | str, *, platform: str = sys.platform) -> None:
+    """Make the renames and new names in a directory durable.
+
+    Windows cannot open a directory for this; its file systems journal names themselves.
+    """
+    if platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY | _CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def create(path: Path | str, data: bytes, *, mode: int = FILE_MODE, sync: bool = True) -> None:
+    """Write a new file; the name must be free.
+
+    Args:
+        path: where; ``FileExistsError`` if anything is there, a dangling link included.
+        data: the whole content.
+        mode: permission bits, whatever the umask says.
+        sync: False only for what can be derived again.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _CLOEXEC, mode)
+    try:
+        try:
+            _write_all(descriptor, data)
+            if hasattr(os, "fchmod"):
+                os.fchmod(descriptor, mode)
+            if sync:
+                sync_descriptor(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+def move(source: Path | str, target: Path | str, *, attempts: int = 20) -> None:
+    """Rename, replacing a file that is there.
+
+    On Windows a reader or a virus scanner that has the target open makes this fail for
+    some milliseconds, so it is tried again there.
+    """
+    for left in range(attempts - 1, -1, -1):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if sys.platform != "win32" or not left:
+                raise
+            time.sleep(0.01)
+
+
+def replace(path: Path, data: bytes, temporary: Path, *, sync: bool = True) -> None:
+    """Put a file in the place of another in one step, or leave the other as it is.
+
+    Args:
+        path: the file to replace or make.
+        data: the whole new content.
+        temporary: a free name in the same file system, used for the time of writing.
+        sync: False only for what can be derived again.
+    """
+    create(temporary, data, sync=sync)
+    try:
+        move(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if sync:
+        fsync_directory(path.parent)
+
+
+def append(path: Path | str, data: bytes, *, create_missing: bool) -> None:
+    """Add bytes to the end of a file and bring them to the disk."""
+    flags = os.O_WRONLY | os.O_APPEND | _BINARY | _CLOEXEC
+    if create_missing:
+        flags |= os.O_CREAT
+    descriptor = os.open(path, flags, FILE_MODE)
+    try:
+        _write_all(descriptor, data)
+        sync_descriptor(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path | str, *, parents: bool = False) -> bool:
+    """Make a directory that only its owner can enter; True if it was not there."""
+    try:
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        if not parents:
+            raise
+        make_directory(Path(path).parent, parents=True)
+        return make_directory(path)
+    os.chmod(path, DIRECTORY_MODE)
+    return True
+
+
+def read_regular(path: Path | str, limit: int) -> bytes:
+    """Read a regular file that is not larger than ``limit`` bytes.
+
+    Symbolic links are not followed and a FIFO does not block.
+
+    Raises:
+        OSError: with ``ELOOP`` for a link, ``EFBIG`` for a larger file, ``EINVAL`` for
+            anything that is not a regular file, or what the system said.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _BINARY | _CLOEXEC | _NOFOLLOW | _NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
+        chunks = []
+        left = limit + 1
+        while left > 0 and (chunk := os.read(descriptor, min(left, 1 << 20))):
+            chunks.append(chunk)
+            left -= len(chunk)
+        if left <= 0:
+            raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path | str) -> None:
+    """Unlink a file; nothing to do if it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def remove_tree(path: Path | str) -> None:
+    """Remove a directory and what is in it, links themselves and not their targets."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        remove(path)
+        return
+    shutil.rmtree(path)
+
+
+def sync_tree(paths: Iterable[Path | str]) -> None:
+    """fsync several directories."""
+    for path in paths:
+        fsync_directory(path)

@@ -1,0 +1,225 @@
+"""The one tree of exceptions.
+
+Every error carries what it is about as data, a one-line message, and a hint: the next
+step, as something that can be pasted where that is possible. ``exit_code`` is what the
+command line ends with; a number, once given, is never given to another error.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar
+
+__all__ = [
+    "ConcurrentChangeError",
+    "DiskFullError",
+    "FileAccessError",
+    "ForeignRepositoryError",
+    "HomeNotFoundError",
+    "InvalidInputError",
+    "InvalidMetadataError",
+    "InvalidProfileIdError",
+    "LockTimeoutError",
+    "MigrationError",
+    "MissingExtraError",
+    "NewerFormatError",
+    "NothingToRedoError",
+    "NothingToUndoError",
+    "ProfileActiveError",
+    "ProfileCorruptedError",
+    "ProfileExistsError",
+    "ProfileNotFoundError",
+    "RepositoryBusyError",
+    "RepositoryDamagedError",
+    "RevisionNotFoundError",
+    "StorageError",
+    "TrashEntryNotFoundError",
+    "TweakioError",
+    "UnknownPlatformError",
+    "storage_error",
+]
+
+
+class TweakioError(Exception):
+    """Base of all errors that tweakio raises on purpose.
+
+    Args:
+        message: one line that says what went wrong.
+        hint: the next step for the person who reads it; empty if there is none.
+        **details: what the error is about, kept as attributes in ``details``.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "", **details: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+
+class InvalidInputError(TweakioError, ValueError):
+    """An argument that cannot be used as it is."""
+
+    exit_code = 2
+
+
+class ProfileNotFoundError(TweakioError, LookupError):
+    """No profile has this id."""
+
+    exit_code = 3
+
+
+class ProfileExistsError(TweakioError):
+    """The id is taken, or differs from a taken one only by case."""
+
+    exit_code = 4
+
+
+class ProfileActiveError(TweakioError):
+    """The profile is active, or a live process uses it."""
+
+    exit_code = 5
+
+
+class LockTimeoutError(TweakioError, TimeoutError):
+    """A lock was not released in time by the process that holds it."""
+
+    exit_code = 6
+
+
+class ProfileCorruptedError(TweakioError):
+    """The profile's tracked files are damaged; it can be recovered."""
+
+    exit_code = 7
+
+
+class InvalidProfileIdError(InvalidInputError):
+    """The text is not a usable profile id."""
+
+    exit_code = 8
+
+
+class UnknownPlatformError(InvalidInputError):
+    """No platform of this name is registered."""
+
+    exit_code = 9
+
+
+class RevisionNotFoundError(TweakioError, LookupError):
+    """The revision names no commit, or the profile is not in it."""
+
+    exit_code = 10
+
+
+class NothingToUndoError(TweakioError):
+    """History holds no operation that can be undone."""
+
+    exit_code = 11
+
+
+class NothingToRedoError(TweakioError):
+    """Nothing was undone since the last change."""
+
+    exit_code = 11
+
+
+class HomeNotFoundError(TweakioError):
+    """The home directory does not exist or is not a directory."""
+
+    exit_code = 12
+
+
+class ForeignRepositoryError(TweakioError):
+    """The place belongs to a git repository that is not tweakio's."""
+
+    exit_code = 13
+
+
+class RepositoryDamagedError(TweakioError):
+    """The git repository cannot be read; ``tweakio repo doctor`` says why."""
+
+    exit_code = 14
+
+
+class RepositoryBusyError(TweakioError):
+    """A person's git operation (merge, rebase, another git process) is under way."""
+
+    exit_code = 15
+
+
+class NewerFormatError(TweakioError):
+    """Written by a newer tweakio; this one leaves it alone."""
+
+    exit_code = 16
+
+
+class StorageError(TweakioError, OSError):
+    """The operating system refused to read or write; nothing was changed."""
+
+    exit_code = 17
+
+
+class DiskFullError(StorageError):
+    """No space or quota left; nothing was changed."""
+
+    exit_code = 18
+
+
+class FileAccessError(StorageError):
+    """Permission denied or a read-only file system; nothing was changed."""
+
+    exit_code = 19
+
+
+class MissingExtraError(TweakioError):
+    """The feature comes with an extra that is not installed."""
+
+    exit_code = 20
+
+
+class TrashEntryNotFoundError(TweakioError, LookupError):
+    """No trash entry has this name."""
+
+    exit_code = 21
+
+
+class ConcurrentChangeError(TweakioError):
+    """Another program changed the same profile at the same moment; nothing was done."""
+
+    exit_code = 22
+
+
+class InvalidMetadataError(InvalidInputError):
+    """A value that metadata.json must not hold, such as a secret in the clear."""
+
+    exit_code = 23
+
+
+class MigrationError(TweakioError):
+    """An older layout could not be taken over; it is as it was."""
+
+    exit_code = 24
+
+
+_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def storage_error(cause: OSError, doing: str) -> StorageError:
+    """Turn an ``OSError`` into the error of the tree that says what was being done.
+
+    Args:
+        cause: what the operating system said.
+        doing: the action in the infinitive, such as ``"write metadata.json"``.
+    """
+    reason = cause.strerror or str(cause)
+    where = f": {cause.filename}" if cause.filename else ""
+    message = f"cannot {doing}: {reason}{where}"
+    if cause.errno in _FULL:
+        return DiskFullError(message, hint="free some space and run the command again")
+    if cause.errno in _DENIED:
+        return FileAccessError(
+            message, hint="check the owner and the permissions of the home directory"
+        )
+    return StorageError(message, hint="run 'tweakio repo doctor'")

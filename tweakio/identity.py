@@ -1,0 +1,58 @@
+"""Whose name stands on a commit."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["author", "stamp"]
+
+
+def _clean(text: str) -> str:
+    return "".join(character for character in text if character.isprintable() and character not in "<>")
+
+
+@lru_cache(maxsize=8)
+def author(config: Path) -> str:
+    """``Name <address>``: the user's git identity, else ``user@host``.
+
+    Args:
+        config: the repository's own git configuration; the user's and the system's are
+            read as git does.
+    """
+    name, address = os.environ.get("GIT_AUTHOR_NAME"), os.environ.get("GIT_AUTHOR_EMAIL")
+    if not (name and address):
+        from dulwich.config import ConfigFile, StackedConfig
+
+        backends = list(StackedConfig.default_backends())
+        try:
+            backends.insert(0, ConfigFile.from_path(str(config)))
+        except (OSError, ValueError):
+            pass
+        stack = StackedConfig(backends)
+
+        def configured(key: bytes) -> str | None:
+            try:
+                return stack.get((b"user",), key).decode("utf-8", "replace")
+            except KeyError:
+                return None
+
+        name, address = name or configured(b"name"), address or configured(b"email")
+    if not (name and address):
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # a user id without a name, as in some containers
+            user = "unknown"
+        name, address = name or user, address or f"{user}@{socket.gethostname()}"
+    return f"{_clean(name) or 'unknown'} <{_clean(address)}>"
+
+
+def stamp(seconds: int) -> str:
+    """Git's form of a moment: seconds since the epoch and the local offset from UTC."""
+    offset = time.localtime(seconds).tm_gmtoff // 60
+    sign = "-" if offset < 0 else "+"
+    return f"{seconds} {sign}{abs(offset) // 60:02d}{abs(offset) % 60:02d}"

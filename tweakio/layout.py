@@ -1,0 +1,133 @@
+"""Every path that tweakio uses, in one place (see docs/on-disk-format.md)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+__all__ = [
+    "HOME_VARIABLE",
+    "Layout",
+    "ProfilePaths",
+    "default_home",
+]
+
+HOME_VARIABLE = "TWEAKIO_HOME"
+
+
+def default_home() -> Path:
+    """``$TWEAKIO_HOME``, else the platform's directory for user data."""
+    named = os.environ.get(HOME_VARIABLE)
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("tweakio", appauthor=False))
+
+
+@dataclass(frozen=True)
+class ProfilePaths:
+    """The files of one profile.
+
+    Attributes:
+        directory: the profile's own directory; the others are in it.
+    """
+
+    directory: Path
+
+    @property
+    def metadata(self) -> Path:
+        """Tracked; the only mutable tracked file."""
+        return self.directory / "metadata.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        """Tracked; fixed at creation."""
+        return self.directory / "fingerprint.json"
+
+    @property
+    def session(self) -> Path:
+        """Ignored by git: a secret."""
+        return self.directory / "session.json"
+
+    @property
+    def browser_profile(self) -> Path:
+        """Ignored by git: the browser's user data directory."""
+        return self.directory / "browser_profile"
+
+    @property
+    def cache(self) -> Path:
+        """Ignored by git: what the browser can fetch again."""
+        return self.directory / "cache"
+
+    @property
+    def lock(self) -> Path:
+        """Ignored by git: held while a process uses the profile."""
+        return self.directory / ".lock"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths below one home directory (absolute)."""
+
+    home: Path
+
+    @cached_property
+    def profiles(self) -> Path:
+        """The git work tree."""
+        return self.home / "profiles"
+
+    @cached_property
+    def git_dir(self) -> Path:
+        """The git directory."""
+        return self.profiles / ".git"
+
+    @cached_property
+    def local(self) -> Path:
+        """What is this machine's alone and never travels."""
+        return self.git_dir / "tweakio"
+
+    @cached_property
+    def journal(self) -> Path:
+        """The transaction that is under way, if any."""
+        return self.local / "journal.json"
+
+    @cached_property
+    def trash(self) -> Path:
+        """What was deleted or reset, until it is purged."""
+        return self.local / "trash"
+
+    @cached_property
+    def rescued(self) -> Path:
+        """What tweakio found and could not place, and damaged bytes."""
+        return self.local / "rescued"
+
+    @cached_property
+    def staging(self) -> Path:
+        """Directories that are being built; garbage whenever nobody holds the lock."""
+        return self.local / "staging"
+
+    @cached_property
+    def temporary(self) -> Path:
+        """Files that are being written; garbage whenever nobody holds the lock."""
+        return self.local / "tmp"
+
+    @cached_property
+    def locks(self) -> Path:
+        """The repository's lock and the content of our git lock files."""
+        return self.local / "locks"
+
+    @cached_property
+    def head_cache(self) -> Path:
+        """Derived from HEAD; may be removed at any time."""
+        return self.local / "cache" / "head"
+
+    def profile(self, profile_id: str) -> ProfilePaths:
+        """The paths of one profile; the id must have been validated."""
+        return ProfilePaths(self.profiles / profile_id)
+
+    def relative(self, path: Path) -> str:
+        """A path below the home as it is written into the journal."""
+        return path.relative_to(self.home).as_posix()

@@ -1,0 +1,181 @@
+"""What the library hands out: small frozen records, without behaviour and without secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Change",
+    "FieldChange",
+    "LockRecord",
+    "Profile",
+    "ProfileContext",
+    "ProfileDiff",
+    "RecoveryMode",
+    "Status",
+    "TrashEntry",
+    "format_time",
+    "parse_time",
+    "utc_now",
+]
+
+Status = Literal["active", "inactive", "corrupted"]
+RecoveryMode = Literal["soft", "hard"]
+
+
+def utc_now() -> datetime:
+    """The present moment in UTC, with microseconds."""
+    return datetime.now(timezone.utc)
+
+
+def format_time(moment: datetime) -> str:
+    """ISO 8601 in UTC with microseconds and a ``Z``, as metadata.json has it.
+
+    Microseconds, because ``created_at`` tells a profile from a later one of the same id.
+    """
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Read an ISO 8601 timestamp that names its offset.
+
+    Raises:
+        ValueError: if it is not one, or has no offset from UTC.
+    """
+    # Python 3.10's fromisoformat knows no "Z".
+    moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+    if moment.tzinfo is None:
+        raise ValueError("a timestamp needs an offset from UTC, such as 'Z'")
+    return moment.astimezone(timezone.utc)
+
+
+@dataclass(frozen=True)
+class LockRecord:
+    """Who holds a lock.
+
+    Attributes:
+        pid: process id.
+        start: when that process started, in seconds since the epoch; tells a reused pid.
+        boot: identity of the machine's boot, if the platform has one.
+        host: the machine's name.
+    """
+
+    pid: int
+    start: float
+    boot: str
+    host: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One account's profile as it stood when it was read.
+
+    Attributes:
+        id: unique in the repository.
+        platform: the registered platform's name.
+        status: ``active`` (selected), ``inactive`` or ``corrupted``.
+        created_at: aware, in UTC; with the id the profile's identity.
+        last_used: aware, in UTC; the last activation, at first the creation.
+        tags: sorted, without duplicates.
+        note: free text.
+        platform_version: as the user set it.
+        platform_config: the platform's own settings; secrets only by reference.
+        lock_pid: the live process that holds the profile's lock, if any.
+        in_use: whether a live process holds the profile's lock.
+        path: the profile's directory.
+        problem: why it is corrupted, in one line.
+    """
+
+    id: str
+    platform: str
+    status: Status
+    created_at: datetime | None
+    last_used: datetime | None
+    path: Path
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    platform_version: str | None = None
+    platform_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    lock_pid: int | None = None
+    in_use: bool = False
+    problem: str | None = None
+
+
+ProfileContext = Profile
+"""The specification's name of what ``create_profile`` returns."""
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One field of metadata.json before and after; None where it was absent."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class ProfileDiff:
+    """What a change did to one profile.
+
+    Attributes:
+        kind: ``created``, ``deleted``, ``changed`` or ``invalid`` (unreadable metadata on
+            one side, as a person may have committed).
+    """
+
+    profile_id: str
+    kind: Literal["created", "deleted", "changed", "invalid"]
+    fields: tuple[FieldChange, ...] = ()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One commit of the history.
+
+    Attributes:
+        revision: the commit's id, 40 hexadecimal digits.
+        operation: ``create``, ``activate``, ... or ``commit`` for a person's own.
+        profiles: the ids it touched.
+        author: name and address.
+        time: when, with the author's offset from UTC.
+        command: what ran, such as ``profile create`` or ``ProfileManager.delete_profile``.
+        summary: the message's first line.
+    """
+
+    revision: str
+    operation: str
+    profiles: tuple[str, ...]
+    author: str
+    time: datetime
+    command: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class TrashEntry:
+    """Something kept in the trash or among the rescued.
+
+    Attributes:
+        name: unique; what the commands take.
+        profile_id: whose it is.
+        kind: ``deleted`` (a whole profile), ``reset`` (session and browser data),
+            ``unknown`` (a directory HEAD does not know) or ``damaged`` (bytes of a file).
+        profile_created_at: the profile's identity besides its id; None if unknown.
+        time: when it was put there.
+        path: its directory.
+        size: bytes on disk.
+    """
+
+    name: str
+    profile_id: str
+    kind: Literal["deleted", "reset", "unknown", "damaged"]
+    profile_created_at: datetime | None
+    time: datetime
+    path: Path
+    size: int

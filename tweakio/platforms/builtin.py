@@ -1,0 +1,79 @@
+"""WhatsApp, Telegram, Discord and custom, registered by the same call as any other."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Literal
+
+from tweakio.platforms import register_platform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CustomSessionHandler",
+    "DiscordSessionHandler",
+    "SeededFingerprintGenerator",
+    "TelegramSessionHandler",
+    "WhatsAppSessionHandler",
+    "register",
+]
+
+
+class SeededFingerprintGenerator:
+    """A random seed per profile, from which launch options are derived.
+
+    The seed has 128 bits, so no two profiles of a repository share one. What is derived
+    from it may improve with tweakio; the seed stays for the life of the profile.
+    """
+
+    def generate(self, profile_id: str) -> Mapping[str, Any]:  # noqa: ARG002 - the protocol's
+        """A new seed; the id plays no part, so that a name used again is a new identity."""
+        return {"schema_version": 1, "generator": "seeded", "seed": secrets.token_hex(16)}
+
+
+class _StorageStateHandler:
+    """Sessions in Playwright's storage-state form, which starts empty."""
+
+    def empty_session(self) -> Mapping[str, Any]:
+        """No cookies and no local storage."""
+        return {"cookies": [], "origins": []}
+
+
+class WhatsAppSessionHandler(_StorageStateHandler):
+    """WhatsApp Web keeps a key that cannot be exported from the browser."""
+
+    login_url = "https://web.whatsapp.com/"
+    session_of_record: Literal["browser_profile", "session.json"] = "browser_profile"
+
+
+class TelegramSessionHandler(_StorageStateHandler):
+    """Telegram Web keeps its key in the local storage."""
+
+    login_url = "https://web.telegram.org/"
+    session_of_record: Literal["browser_profile", "session.json"] = "session.json"
+
+
+class DiscordSessionHandler(_StorageStateHandler):
+    """Discord keeps a token in the local storage."""
+
+    login_url = "https://discord.com/login"
+    session_of_record: Literal["browser_profile", "session.json"] = "session.json"
+
+
+class CustomSessionHandler(_StorageStateHandler):
+    """Any other service; its address stands in the profile's ``platform_config``."""
+
+    login_url = ""
+    session_of_record: Literal["browser_profile", "session.json"] = "browser_profile"
+
+
+def register() -> None:
+    """Register the four."""
+    for name, handler in (
+        ("whatsapp", WhatsAppSessionHandler),
+        ("telegram", TelegramSessionHandler),
+        ("discord", DiscordSessionHandler),
+        ("custom", CustomSessionHandler),
+    ):
+        register_platform(name, handler, SeededFingerprintGenerator)

@@ -1,0 +1,250 @@
+"""The schema of metadata.json: reading it strictly, writing it the same way every time.
+
+Validation is done by pydantic, which takes longer to import than most commands run; so it
+is imported when something has to be validated, and not to list what was validated before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tweakio.errors import InvalidMetadataError, NewerFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+__all__ = [
+    "MAX_BYTES",
+    "SCHEMA_VERSION",
+    "dump",
+    "load",
+    "load_trusted",
+    "metadata_model",
+    "validate",
+]
+
+SCHEMA_VERSION = 1
+"""Raised only when an older tweakio would misread the file; new fields alone do not need it."""
+
+MAX_BYTES = 1 << 20
+_MAX_TAG = 64
+_MAX_NOTE = 4096
+_ORDER = (
+    "profile_id",
+    "platform",
+    "platform_version",
+    "platform_config",
+    "created_at",
+    "last_used",
+    "status",
+    "lock_pid",
+    "tags",
+    "note",
+    "schema_version",
+)
+_REFERENCE = re.compile(r"(?:keyring|env):[^\s].*|\*+|")
+_SECRET_KEY = re.compile(
+    r"secret|passw|passphrase|token|api_?hash|api_?key|private_?key|credential|cookie|^auth$",
+    re.IGNORECASE,
+)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} occurs twice")
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def load_trusted(data: bytes) -> dict[str, Any]:
+    """Read JSON of which it is known that it was valid when it was written."""
+    loaded: dict[str, Any] = json.loads(data)
+    return loaded
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    if not data.strip(b"\0 \t\r\n"):
+        raise ValueError("the file is empty" if not data else "the file holds nothing")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _find_literal_secret(config: object, path: str) -> str | None:
+    if isinstance(config, dict):
+        for key, value in config.items():
+            where = f"{path}.{key}"
+            if (
+                _SECRET_KEY.search(key)
+                and not isinstance(value, (dict, list, bool, type(None)))
+                and not (isinstance(value, str) and _REFERENCE.fullmatch(value))
+            ):
+                return where
+            if found := _find_literal_secret(value, where):
+                return found
+    elif isinstance(config, list):
+        for item in config:
+            if found := _find_literal_secret(item, path):
+                return found
+    return None
+
+
+def _printable(text: str, what: str, *, newlines: bool = False) -> str:
+    for character in text:
+        # isprintable() is false for controls, surrogates and bidirectional overrides.
+        if not character.isprintable() and not (newlines and character in "\n\t"):
+            raise ValueError(f"{what} holds the unprintable character U+{ord(character):04X}")
+    return text
+
+
+@lru_cache(maxsize=1)
+def metadata_model() -> type[BaseModel]:
+    """The pydantic model of metadata.json; fields that it does not know are kept."""
+    from typing import Annotated, Literal
+
+    from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr
+
+    from tweakio.models import parse_time
+    from tweakio.validator import ProfileValidator
+
+    rules = ProfileValidator()
+
+    def timestamp(text: str) -> str:
+        parse_time(text)
+        return text
+
+    def tag_list(tags: list[str]) -> list[str]:
+        for tag in tags:
+            rules.validate_tag(tag)
+        if len(set(tags)) != len(tags):
+            raise ValueError("a tag occurs twice")
+        return tags
+
+    def configuration(config: dict[str, Any]) -> dict[str, Any]:
+        if where := _find_literal_secret(config, "platform_config"):
+            raise ValueError(f"{where} holds a secret in the clear; use 'env:NAME' or 'keyring:NAME'")
+        _printable(json.dumps(config, ensure_ascii=False), "platform_config")
+        return config
+
+    def note_text(note: str) -> str:
+        return _printable(note, "note", newlines=True)
+
+    def version_text(text: str) -> str:
+        return _printable(text, "platform_version")
+
+    def identifier(text: str) -> str:
+        return rules.validate_id(text)
+
+    def platform_name(text: str) -> str:
+        return rules.validate_platform_name(text)
+
+    Timestamp = Annotated[StrictStr, AfterValidator(timestamp)]  # noqa: N806 - a type
+
+    class ProfileMetadata(BaseModel):
+        model_config = ConfigDict(extra="allow", strict=True, hide_input_in_errors=True)
+
+        profile_id: Annotated[StrictStr, AfterValidator(identifier)]
+        platform: Annotated[StrictStr, AfterValidator(platform_name)]
+        platform_version: (
+            Annotated[StrictStr, Field(max_length=_MAX_TAG), AfterValidator(version_text)] | None
+        ) = None
+        platform_config: Annotated[dict[str, Any], AfterValidator(configuration)] | None = None
+        created_at: Timestamp
+        # The specification's own later example has no last_used.
+        last_used: Timestamp | None = None
+        status: Literal["active", "inactive", "corrupted"]
+        lock_pid: Annotated[StrictInt, Field(ge=1, lt=1 << 32)] | None = None
+        tags: Annotated[list[StrictStr], AfterValidator(tag_list)] = []
+        note: Annotated[StrictStr, Field(max_length=_MAX_NOTE), AfterValidator(note_text)] = ""
+        schema_version: Annotated[StrictInt, Field(ge=1)] = 1
+
+    return ProfileMetadata
+
+
+def validate(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a metadata object; unknown fields pass.
+
+    Returns:
+        The same content as a new dictionary.
+
+    Raises:
+        NewerFormatError: its schema version is newer than this tweakio's.
+        InvalidMetadataError: it does not fit the schema; the message names the field and
+            never repeats the value.
+    """
+    from pydantic import ValidationError
+
+    version = value.get("schema_version", 1)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise NewerFormatError(
+            f"metadata schema version {version} is newer than this tweakio's {SCHEMA_VERSION}",
+            hint="upgrade tweakio",
+        )
+    try:
+        metadata_model().model_validate(dict(value))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "metadata"
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        raise InvalidMetadataError(f"{where}: {reason}") from None
+    except RecursionError:
+        raise InvalidMetadataError("platform_config: nested too deeply") from None
+    return dict(value)
+
+
+def load(data: bytes, profile_id: str | None = None) -> dict[str, Any]:
+    """Read and check the bytes of a metadata.json.
+
+    Args:
+        data: at most ``MAX_BYTES`` of them.
+        profile_id: the name of the directory, which the content must repeat.
+
+    Raises:
+        NewerFormatError: written by a newer tweakio.
+        InvalidMetadataError: anything else that is wrong, in one line.
+    """
+    if len(data) > MAX_BYTES:
+        raise InvalidMetadataError(f"larger than {MAX_BYTES} bytes")
+    try:
+        value = _parse(data)
+    except json.JSONDecodeError as error:
+        raise InvalidMetadataError(
+            f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        ) from None
+    except ValueError as error:
+        raise InvalidMetadataError(f"not JSON: {error}") from None
+    checked = validate(value)
+    if profile_id is not None and checked["profile_id"] != profile_id:
+        raise InvalidMetadataError(
+            f"profile_id is {checked['profile_id']!r} in the directory {profile_id!r}"
+        )
+    return checked
+
+
+def dump(value: Mapping[str, Any]) -> bytes:
+    """The bytes of a metadata.json: known fields in a fixed order, then the others.
+
+    Optional fields that are None are left out.
+    """
+    known = {key: value[key] for key in _ORDER if value.get(key) is not None}
+    others = {key: item for key, item in value.items() if key not in _ORDER}
+    return (json.dumps({**known, **others}, indent=2, ensure_ascii=False) + "\n").encode()

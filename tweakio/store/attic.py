@@ -1,0 +1,164 @@
+"""The trash and the rescued: what is kept although no profile has it any more.
+
+Both are directories of entries, each with an ``entry.json`` and the kept files in ``data/``.
+An entry is complete once its data is there; the record is written before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import replace as with_values
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from tweakio import durable
+from tweakio.errors import TrashEntryNotFoundError
+from tweakio.models import TrashEntry, format_time, parse_time, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Attic", "Kind"]
+
+Kind = Literal["deleted", "reset", "unknown", "damaged"]
+_KINDS = ("deleted", "reset", "unknown", "damaged")
+_NAME_TIME = "%Y%m%dT%H%M%S"
+
+
+class Attic:
+    """One directory of entries.
+
+    Args:
+        root: the directory; made when the first entry comes.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def prepare(self, parent: Path, profile_id: str, kind: Kind, created_at: datetime | None) -> Path:
+        """Build the directory of a new entry outside the attic, durably.
+
+        Args:
+            parent: an existing directory in which it is built.
+            profile_id: whose data it will hold; validated.
+            kind: see ``TrashEntry``.
+            created_at: the profile's identity besides its id, if known.
+
+        Returns:
+            The entry's directory. The data goes to ``data`` in it, and the whole to a
+            directory of the same name in ``root``.
+        """
+        now = utc_now()
+        entry = parent / f"{now.strftime(_NAME_TIME)}-{profile_id}-{secrets.token_hex(3)}"
+        durable.make_directory(entry)
+        record = {
+            "profile_id": profile_id,
+            "kind": kind,
+            "profile_created_at": format_time(created_at) if created_at else None,
+            "time": format_time(now),
+        }
+        durable.create(entry / "entry.json", (json.dumps(record, indent=2) + "\n").encode())
+        durable.fsync_directory(entry)
+        return entry
+
+    def keep(self, source: Path, profile_id: str, kind: Kind, created_at: datetime | None) -> Path:
+        """Move something into a new entry at once, outside any transaction.
+
+        The record comes first: a crash in between leaves an entry without data, which is
+        ignored and later discarded.
+        """
+        durable.make_directory(self.root)
+        entry = self.prepare(self.root, profile_id, kind, created_at)
+        durable.fsync_directory(self.root)
+        os.rename(source, entry / "data")
+        durable.sync_tree((entry, source.parent))
+        return entry
+
+    def entries(self, profile_id: str | None = None, *, sizes: bool = False) -> list[TrashEntry]:
+        """The complete entries, newest first.
+
+        Args:
+            profile_id: only this profile's.
+            sizes: measure them, which walks every file; else their size is 0.
+        """
+        found = []
+        for name in self._names():
+            if profile_id is not None and f"-{profile_id}-" not in name:
+                continue
+            entry = self._read(name)
+            if entry is not None and profile_id in (None, entry.profile_id):
+                found.append(with_values(entry, size=_size(entry.path)) if sizes else entry)
+        return sorted(found, key=lambda entry: (entry.time, entry.name), reverse=True)
+
+    def profile_ids(self) -> frozenset[str]:
+        """The ids that have entries, from the entries' names alone."""
+        return frozenset(
+            name.split("-", 1)[1].rsplit("-", 1)[0] for name in self._names() if name.count("-") > 1
+        )
+
+    def get(self, name: str) -> TrashEntry:
+        """One entry.
+
+        Raises:
+            TrashEntryNotFoundError: there is none of this name.
+        """
+        entry = self._read(name) if name in self._names() else None
+        if entry is None:
+            raise TrashEntryNotFoundError(
+                f"no trash entry {name[:80]!r}", hint="run 'tweakio profile trash list'"
+            )
+        return entry
+
+    def discard(self, name: str) -> None:
+        """Remove an entry for good; a crash in between leaves an incomplete one."""
+        path = self.root / name
+        # The record goes last: without data the entry is incomplete and cleaned up later.
+        durable.remove_tree(path / "data")
+        durable.remove_tree(path)
+
+    def discard_incomplete(self) -> None:
+        """Remove what a crash left of entries; the caller holds the repository's lock."""
+        for name in self._names():
+            path = self.root / name
+            if (path / "entry.json").exists() and not os.path.lexists(path / "data"):
+                durable.remove_tree(path)
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self.root))
+        except FileNotFoundError:
+            return []
+
+    def _read(self, name: str) -> TrashEntry | None:
+        path = self.root / name
+        try:
+            value = json.loads(durable.read_regular(path / "entry.json", 1 << 16))
+            kind = value["kind"]
+            created = value["profile_created_at"]
+            if kind not in _KINDS or not os.path.lexists(path / "data"):
+                return None
+            return TrashEntry(
+                name=name,
+                profile_id=str(value["profile_id"]),
+                kind=cast("Kind", kind),
+                profile_created_at=parse_time(created) if created else None,
+                time=parse_time(value["time"]),
+                path=path,
+                size=0,
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _size(path: Path) -> int:
+    def walk(directory: Path) -> Iterator[int]:
+        for entry in os.scandir(directory):
+            if entry.is_dir(follow_symlinks=False):
+                yield from walk(Path(entry.path))
+            else:
+                yield entry.stat(follow_symlinks=False).st_size
+
+    return sum(walk(path))

@@ -1,0 +1,374 @@
+"""Making a profile repository, recognising one, and refusing what is somebody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tweakio import durable, identity
+from tweakio.errors import (
+    ForeignRepositoryError,
+    HomeNotFoundError,
+    NewerFormatError,
+    RepositoryDamagedError,
+    StorageError,
+    TweakioError,
+    storage_error,
+)
+from tweakio.layout import Layout
+from tweakio.store.objects import (
+    BLOB_MODE,
+    ObjectReader,
+    ObjectWriter,
+    TreeEntry,
+    parse_tree,
+    serialise_tree,
+)
+from tweakio.store.journal import Journal
+from tweakio.store.refs import NO_COMMIT, Refs
+from tweakio.store.repository import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "FORMAT",
+    "IGNORE",
+    "install_hooks",
+    "is_initialised",
+    "make_git_directory",
+    "open_repository",
+]
+
+FORMAT = 1
+_MARK = "# tweakio profile repository, format "
+IGNORE = f"""\
+{_MARK}{FORMAT}
+# Of a profile only its metadata and its fingerprint are kept in history. Sessions are
+# secrets and browser data is large; tweakio's own trash makes them undoable.
+/*/*
+!/*/metadata.json
+!/*/fingerprint.json
+"""
+ATTRIBUTES = """\
+# The bytes are the same on every platform.
+* -text
+"""
+_CONFIG = f"""\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = false
+\tbare = false
+\tlogallrefupdates = true
+\tautocrlf = false
+[gc]
+\tauto = 0
+[tweakio]
+\tformat = {FORMAT}
+"""
+_BRANCH = "refs/heads/main"
+_BUILDING = ".git.new-"
+_PROFILE_MARKS = ("metadata.json", "browser_profile", "session.json")
+
+
+def is_initialised(layout: Layout) -> bool:
+    """Whether there is a git directory at the place of ours."""
+    return os.path.lexists(layout.git_dir)
+
+
+def open_repository(layout: Layout, *, create: bool, timeout: float = 30.0) -> Repository | None:
+    """Open the repository of a home.
+
+    Args:
+        layout: the home.
+        create: make what is missing; else None is returned if there is no repository.
+        timeout: seconds to wait for other programs' locks.
+
+    Raises:
+        ForeignRepositoryError: the place is another git repository; it is not touched.
+        HomeNotFoundError: the home is not a directory or cannot be made.
+        NewerFormatError: made by a newer tweakio.
+        RepositoryDamagedError: there are profiles, but no repository of theirs.
+    """
+    try:
+        return _open(layout, create=create, timeout=timeout)
+    except OSError as error:
+        if isinstance(error, TweakioError):
+            raise
+        raise storage_error(error, "open the profile repository") from error
+
+
+def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
+    home = layout.home
+    if os.path.lexists(home) and not os.path.isdir(home):
+        raise HomeNotFoundError(f"{home} is not a directory", hint="give another --home")
+    if not is_initialised(layout):
+        _refuse_foreign_home(home)
+        _refuse_orphaned_profiles(layout)
+        if not create:
+            return None
+        _create(layout)
+    _check_ours(layout)
+    _complete_local(layout)
+    repository = Repository(layout, timeout=timeout)
+    repository.settle()
+    return repository
+
+
+def _refuse_foreign_home(home: Path) -> None:
+    is_bare = all((home / name).exists() for name in ("HEAD", "objects", "refs"))
+    if os.path.lexists(home / ".git") or is_bare:
+        raise ForeignRepositoryError(
+            f"{home} is a git repository of something else",
+            hint="give another --home; tweakio makes its own repository",
+        )
+
+
+def _refuse_orphaned_profiles(layout: Layout) -> None:
+    for directory in profile_like_directories(layout):
+        raise RepositoryDamagedError(
+            f"{layout.profiles} holds profiles ('{directory}') but its .git is gone",
+            hint="run 'tweakio repo doctor --fix' to rebuild it from them",
+        )
+
+
+def profile_like_directories(layout: Layout) -> list[str]:
+    """The names of directories in the work tree that hold a profile's files."""
+    try:
+        items = list(os.scandir(layout.profiles))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(
+        item.name
+        for item in items
+        if item.is_dir(follow_symlinks=False)
+        and not item.name.startswith(".git")
+        and any(os.path.lexists(os.path.join(item.path, name)) for name in _PROFILE_MARKS)
+    )
+
+
+def _create(layout: Layout) -> None:
+    try:
+        durable.make_directory(layout.home, parents=True)
+        durable.make_directory(layout.profiles)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise HomeNotFoundError(f"{layout.home} cannot be made: {error.strerror}") from error
+    if os.path.islink(layout.profiles) or not layout.profiles.is_dir():
+        raise ForeignRepositoryError(f"{layout.profiles} is not a directory of its own")
+    _remove_dead_buildings(layout)
+    building = layout.profiles / f"{_BUILDING}{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        make_git_directory(building)
+        try:
+            # Atomic: it fails if another process was faster, since that one is not empty.
+            os.rename(building, layout.git_dir)
+        except OSError:
+            if not is_initialised(layout):
+                raise
+        durable.fsync_directory(layout.profiles)
+        durable.fsync_directory(layout.home)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _remove_dead_buildings(layout: Layout) -> None:
+    from tweakio.store.processes import process_start
+
+    for name in os.listdir(layout.profiles):
+        if name.startswith(_BUILDING):
+            pid = name[len(_BUILDING) :].split("-")[0]
+            if pid.isdigit() and process_start(int(pid)) is None:
+                shutil.rmtree(layout.profiles / name, ignore_errors=True)
+
+
+def make_git_directory(git_dir: Path) -> None:
+    """Build a git directory with its first commit, complete and synced, at a free path.
+
+    Its journal is left to the first opener, who writes the work tree's files and the index.
+    """
+    inner = Layout(git_dir.parent)  # only for names below the git directory
+    local = git_dir / "tweakio"
+    for path in (
+        git_dir,
+        git_dir / "objects",
+        git_dir / "objects" / "info",
+        git_dir / "objects" / "pack",
+        git_dir / "refs",
+        git_dir / "refs" / "heads",
+        git_dir / "refs" / "tags",
+        git_dir / "info",
+        git_dir / "hooks",
+        local,
+        local / inner.locks.name,
+        local / inner.staging.name,
+        local / inner.temporary.name,
+    ):
+        durable.make_directory(path)
+    durable.create(git_dir / "config", _CONFIG.encode())
+    durable.create(git_dir / "HEAD", f"ref: {_BRANCH}\n".encode())
+    _write_marker(local / "locks")
+    install_hooks(git_dir)
+    writer = ObjectWriter(git_dir / "objects", local / "tmp")
+    tree = writer.add(
+        b"tree",
+        serialise_tree(
+            TreeEntry(BLOB_MODE, name.encode(), writer.add(b"blob", content.encode()))
+            for name, content in ((".gitattributes", ATTRIBUTES), (".gitignore", IGNORE))
+        ),
+    )
+    author = identity.author(git_dir / "config")
+    stamp = identity.stamp(int(time.time()))
+    body = (
+        f"tree {tree.hex()}\nauthor {author} {stamp}\ncommitter {author} {stamp}\n\n"
+        "init: new profile repository\n\nTweakio-Op: init\n"
+    )
+    commit = writer.add(b"commit", body.encode("utf-8", "replace")).hex()
+    writer.flush()
+    durable.create(git_dir / _BRANCH, f"{commit}\n".encode())
+    journal = Journal(
+        branch=_BRANCH,
+        old=NO_COMMIT,
+        new=commit,
+        reflog=f"{NO_COMMIT} {commit} {author} {stamp}\ttweakio: init\n",
+        root_files=(".gitattributes", ".gitignore"),
+    )
+    journal.write_to(local / "journal.json", local / "tmp" / "journal")
+    for directory, _, _ in os.walk(git_dir):
+        durable.fsync_directory(directory)
+
+
+def _write_marker(locks: Path) -> None:
+    text = f"tweakio {secrets.token_hex(8)}: see .git/tweakio/locks/repository.lock\n"
+    durable.create(locks / "marker", text.encode())
+
+
+def _check_ours(layout: Layout) -> None:
+    foreign = ForeignRepositoryError(
+        f"{layout.profiles} is a git repository of something else",
+        hint="give another --home; tweakio makes its own repository",
+    )
+    if os.path.islink(layout.git_dir) or not layout.git_dir.is_dir():
+        raise foreign
+    version = _configured_format(layout.git_dir / "config")
+    if version is None and not layout.local.is_dir():
+        version = _committed_format(layout)
+        if version is None:
+            raise foreign
+    if version is not None and version > FORMAT:
+        raise NewerFormatError(
+            f"the profile repository has format {version}; this tweakio knows {FORMAT}",
+            hint="upgrade tweakio",
+        )
+
+
+def _configured_format(config: Path) -> int | None:
+    """``tweakio.format`` in the git configuration."""
+    try:
+        text = durable.read_regular(config, 1 << 20).decode("utf-8", "replace")
+    except OSError:
+        return None
+    section = ""
+    for raw in text.split("\n"):
+        line = raw.strip()
+        if line.startswith("["):
+            section = line.lower()
+        key, separator, value = line.partition("=")
+        if section == "[tweakio]" and separator and key.strip().lower() == "format":
+            with contextlib.suppress(ValueError):
+                return int(value.strip())
+    return None
+
+
+def _committed_format(layout: Layout) -> int | None:
+    """The format that HEAD's .gitignore names: how a clone is recognised."""
+    reader = ObjectReader(layout.git_dir / "objects")
+    try:
+        head = Refs(layout.git_dir, layout.temporary).head()
+        if head == NO_COMMIT:
+            return None
+        root = reader.read(reader.commit(head).tree, b"tree")
+        for entry in parse_tree(root):
+            if entry.name == b".gitignore":
+                first = reader.read(entry.id, b"blob").split(b"\n")[0].decode("utf-8", "replace")
+                return int(first.removeprefix(_MARK)) if first.startswith(_MARK) else None
+    except (TweakioError, ValueError):
+        return None
+    finally:
+        reader.close()
+    return None
+
+
+def _complete_local(layout: Layout) -> None:
+    """Make what a clone lacks; nothing to do in a repository that was made here."""
+    marker = layout.locks / "marker"
+    try:
+        if os.stat(marker).st_size:
+            return
+    except FileNotFoundError:
+        pass
+    try:
+        for path in (layout.local, layout.locks, layout.staging, layout.temporary):
+            durable.make_directory(path)
+        durable.remove(marker)
+        with contextlib.suppress(FileExistsError):
+            _write_marker(layout.locks)
+        config = layout.git_dir / "config"
+        if _configured_format(config) is None:
+            lines = f"[gc]\n\tauto = 0\n[core]\n\tautocrlf = false\n[tweakio]\n\tformat = {FORMAT}\n"
+            durable.append(config, lines.encode(), create_missing=True)
+        install_hooks(layout.git_dir)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise storage_error(error, "set up the profile repository") from error
+
+
+_HOOKS = ("pre-commit",)
+_HOOK_MARK = b"tweakio hook"
+
+
+def _hook_sources() -> Iterable[Path]:
+    package = Path(__file__).resolve().parent.parent
+    # In the wheel, and beside the package in a source checkout.
+    return (package / "_hooks", package.parent / "hooks")
+
+
+def install_hooks(git_dir: Path) -> list[str]:
+    """Write our hooks into a repository; a hook of the user's own stays.
+
+    Returns:
+        The names of the hooks that are not ours and were left.
+    """
+    left = []
+    for name in _HOOKS:
+        source = next((path / name for path in _hook_sources() if (path / name).is_file()), None)
+        if source is None:
+            continue
+        content = source.read_bytes().replace(b"@PYTHON@", os.fsencode(sys.executable))
+        target = git_dir / "hooks" / name
+        durable.make_directory(target.parent)
+        try:
+            present = durable.read_regular(target, 1 << 20)
+        except FileNotFoundError:
+            present = None
+        except OSError:
+            left.append(name)
+            continue
+        if present == content:
+            continue
+        if present is not None and _HOOK_MARK not in present:
+            left.append(name)
+            continue
+        temporary = target.with_name(f"{name}.new-{os.getpid()}")
+        durable.remove(temporary)
+        durable.create(temporary, content, mode=0o755)
+        durable.move(temporary, target)
+        durable.fsync_directory(target.parent)
+    return left
+

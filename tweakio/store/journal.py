@@ -1,0 +1,143 @@
+"""The journal: what a transaction is about to do, so that the next opener can end it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from tweakio import durable
+from tweakio.errors import NewerFormatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tweakio.layout import Layout
+
+__all__ = ["Journal", "Move", "move_back", "move_on"]
+
+log = logging.getLogger(__name__)
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Move:
+    """One rename, as paths relative to the home."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One transaction between its first rename and its end.
+
+    Attributes:
+        branch: the full ref that moves.
+        old: its commit before.
+        new: its commit after; the transaction took place if the branch has or had it.
+        reflog: the line for both reflogs.
+        profiles: ids whose tracked files and index entries follow.
+        root_files: tracked files beside the profiles that follow as well.
+        moves: renames made before the commit point, in their order.
+        purge: directories relative to the home to remove after it.
+    """
+
+    branch: str
+    old: str
+    new: str
+    reflog: str
+    profiles: tuple[str, ...] = ()
+    root_files: tuple[str, ...] = ()
+    moves: tuple[Move, ...] = ()
+    purge: tuple[str, ...] = ()
+
+    def write(self, layout: Layout) -> None:
+        """Make the journal durable."""
+        self.write_to(layout.journal, layout.temporary / "journal")
+
+    def write_to(self, path: Path, temporary: Path) -> None:
+        """The same for a repository that is not yet at its place."""
+        text = json.dumps({"version": _VERSION, **asdict(self)}, indent=1)
+        durable.replace(path, text.encode(), temporary)
+
+    @staticmethod
+    def drop(layout: Layout) -> None:
+        """The transaction has ended.
+
+        The removal is not synced: a journal that comes back after a power cut is applied
+        again, which changes nothing.
+        """
+        durable.remove(layout.journal)
+
+    @staticmethod
+    def exists(layout: Layout) -> bool:
+        """Whether a transaction is under way or was cut off."""
+        return layout.journal.exists()
+
+    @classmethod
+    def read(cls, layout: Layout) -> Journal | None:
+        """The journal, or None if there is none.
+
+        One that cannot be read is set aside: what it was about to do is then mended from
+        HEAD, the trash and the work tree, like after any other damage.
+        """
+        try:
+            data = durable.read_regular(layout.journal, 1 << 28)
+        except FileNotFoundError:
+            return None
+        try:
+            value = json.loads(data)
+            version = value.pop("version")
+            if isinstance(version, int) and version > _VERSION:
+                raise NewerFormatError(
+                    "a newer tweakio was interrupted in this home", hint="run that one once"
+                )
+            moves = tuple(Move(str(move["source"]), str(move["target"])) for move in value["moves"])
+            return cls(
+                branch=str(value["branch"]),
+                old=str(value["old"]),
+                new=str(value["new"]),
+                reflog=str(value["reflog"]),
+                profiles=tuple(map(str, value["profiles"])),
+                root_files=tuple(map(str, value["root_files"])),
+                moves=moves,
+                purge=tuple(map(str, value["purge"])),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            aside = layout.rescued / f"journal-{os.getpid()}-{len(data)}.json"
+            durable.make_directory(layout.rescued)
+            os.replace(layout.journal, aside)
+            log.warning("the journal was damaged; kept as %s", aside)
+            return None
+
+
+def move_back(layout: Layout, moves: tuple[Move, ...]) -> None:
+    """Undo the renames of a transaction that did not reach its commit point.
+
+    A rename took place if its source is gone; in the reverse order that also holds when
+    one path is the source of one and the target of another.
+    """
+    touched = set()
+    for move in reversed(moves):
+        source, target = layout.home / move.source, layout.home / move.target
+        if not os.path.lexists(source) and os.path.lexists(target):
+            durable.make_directory(source.parent, parents=True)
+            os.rename(target, source)
+            touched |= {source.parent, target.parent}
+    durable.sync_tree(sorted(path for path in touched if path.is_dir()))
+
+
+def move_on(layout: Layout, moves: tuple[Move, ...]) -> None:
+    """Make the renames of a transaction, durably."""
+    touched = set()
+    for move in moves:
+        source, target = layout.home / move.source, layout.home / move.target
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "something is in the way", str(target))
+        os.rename(source, target)
+        touched |= {source.parent, target.parent}
+    durable.sync_tree(sorted(path for path in touched if path.is_dir()))

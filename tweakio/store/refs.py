@@ -1,0 +1,321 @@
+"""HEAD, the branch it names, the reflogs, and git's own lock files."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+from tweakio import durable
+from tweakio.errors import RepositoryBusyError, RepositoryDamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["NO_COMMIT", "GitLocks", "Refs", "is_abandoned", "operation_in_progress", "set_aside"]
+
+log = logging.getLogger(__name__)
+
+NO_COMMIT = "0" * 40
+_HEX = re.compile(r"[0-9a-f]{40}")
+_LOCK_POLL = 0.005
+_ABANDONED_AFTER = 10.0
+
+_IN_PROGRESS = {
+    "MERGE_HEAD": "merge",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
+
+
+def operation_in_progress(git_dir: Path) -> str | None:
+    """The name of a git operation that a person has begun and not ended."""
+    names = set(os.listdir(git_dir))
+    return next((what for name, what in _IN_PROGRESS.items() if name in names), None)
+
+
+class Refs:
+    """Reads and moves the branch that HEAD names."""
+
+    def __init__(self, git_dir: Path, temporary: Path) -> None:
+        self._git_dir = git_dir
+        self._temporary = temporary
+
+    def branch(self) -> str:
+        """The full name of the branch that HEAD is on.
+
+        Raises:
+            RepositoryBusyError: HEAD is detached.
+            RepositoryDamagedError: HEAD is unreadable.
+        """
+        content = self._head()
+        if content.startswith("ref: refs/heads/"):
+            return content[5:]
+        if _HEX.fullmatch(content):
+            raise RepositoryBusyError(
+                "HEAD of the profile repository is detached",
+                hint=f"run 'git -C {self._git_dir.parent} switch main'",
+            )
+        raise self._damaged("HEAD names no branch")
+
+    def head(self) -> str:
+        """The commit that HEAD stands for, or ``NO_COMMIT`` on a branch without one."""
+        content = self._head()
+        if _HEX.fullmatch(content):
+            return content
+        if not content.startswith("ref: refs/"):
+            raise self._damaged("HEAD is damaged")
+        return self.resolve(content[5:]) or NO_COMMIT
+
+    def resolve(self, name: str) -> str | None:
+        """The commit of a full ref name, loose or packed; None if there is none."""
+        for _ in range(3):
+            try:
+                content = durable.read_regular(self._git_dir / name, 4096).strip().decode("ascii")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                packed = self._packed().get(name)
+                # pack-refs writes packed-refs first and unlinks the loose file after, so
+                # what is in neither was looked for at the wrong moment.
+                if packed is not None or not (self._git_dir / name).exists():
+                    return packed
+            except (OSError, UnicodeDecodeError) as error:
+                raise self._damaged(f"{name} cannot be read ({error})") from None
+            else:
+                if _HEX.fullmatch(content):
+                    return content
+                if content.startswith("ref: refs/"):
+                    name = content[5:]
+                    continue
+                raise self._damaged(f"{name} holds no commit id")
+        raise self._damaged(f"{name} is a chain of symbolic refs")
+
+    def names(self) -> dict[str, str]:
+        """All refs below ``refs/`` with their commits; unreadable ones are left out."""
+        found = self._packed()
+        for directory, _, files in os.walk(self._git_dir / "refs"):
+            for file in files:
+                name = os.path.relpath(os.path.join(directory, file), self._git_dir)
+                name = name.replace(os.sep, "/")
+                with contextlib.suppress(RepositoryDamagedError):
+                    if commit := self.resolve(name):
+                        found[name] = commit
+        return found
+
+    def publish(self, branch: str, commit_id: str) -> None:
+        """Move the branch: the commit point of every transaction.
+
+        The caller holds git's lock of the branch and has compared its value.
+        """
+        target = self._git_dir / branch
+        durable.make_directory(target.parent, parents=True)
+        durable.replace(target, f"{commit_id}\n".encode(), self._temporary / "ref")
+
+    def append_reflog(self, name: str, line: bytes) -> None:
+        """Add a line to one reflog, once: a line that already ends it is not repeated."""
+        path = self._git_dir / "logs" / name
+        durable.make_directory(path.parent, parents=True)
+        last = _last_line(path)
+        # Without its time a line is the same if it records the same step.
+        if last.split(b" ")[:2] == line.split(b" ")[:2] and last.endswith(b"\n"):
+            return
+        if last and not last.endswith(b"\n"):
+            # What a crash left of a line: git would read both as one.
+            os.truncate(path, os.stat(path).st_size - len(last))
+        durable.append(path, line, create_missing=True)
+
+    def reflog(self, name: str = "HEAD") -> Iterator[tuple[str, str]]:
+        """The (old, new) commit ids of a reflog, newest first; damaged lines are passed."""
+        try:
+            data = durable.read_regular(self._git_dir / "logs" / name, 1 << 30)
+        except OSError:
+            return
+        for line in reversed(data.decode("utf-8", "replace").split("\n")):
+            old, new = line[:40], line[41:81]
+            if _HEX.fullmatch(old) and _HEX.fullmatch(new):
+                yield old, new
+
+    def _head(self) -> str:
+        try:
+            content = durable.read_regular(self._git_dir / "HEAD", 4096)
+        except OSError as error:
+            raise self._damaged(f"HEAD cannot be read ({error.strerror})") from None
+        return content.decode("utf-8", "replace").strip()
+
+    def _packed(self) -> dict[str, str]:
+        try:
+            data = durable.read_regular(self._git_dir / "packed-refs", 1 << 28)
+        except OSError:
+            return {}
+        found = {}
+        for line in data.decode("utf-8", "replace").split("\n"):
+            commit, _, name = line.partition(" ")
+            if _HEX.fullmatch(commit) and name.startswith("refs/"):
+                found[name] = commit
+        return found
+
+    def _damaged(self, reason: str) -> RepositoryDamagedError:
+        return RepositoryDamagedError(
+            f"the profile repository is damaged: {reason}",
+            hint="run 'tweakio repo doctor'",
+        )
+
+
+def _last_line(path: Path) -> bytes:
+    try:
+        size = os.stat(path).st_size
+    except FileNotFoundError:
+        return b""
+    with path.open("rb") as file:
+        file.seek(max(0, size - 8192))
+        tail = file.read()
+    stop = tail.rfind(b"\n", 0, len(tail) - 1)
+    return tail[stop + 1 :]
+
+
+def is_abandoned(lock: Path, git_dir: Path, *, after: float = _ABANDONED_AFTER) -> bool:
+    """Whether git's own lock file was left by a git that is no longer running.
+
+    Args:
+        lock: the lock file.
+        git_dir: the repository that it is in.
+        after: seconds it must have been there; programs that are not called git but write
+            repositories (editors, desktop clients) hold it for milliseconds.
+    """
+    try:
+        if time.time() - os.stat(lock).st_mtime < after:
+            return False
+    except OSError:
+        return False
+    import psutil
+
+    work_tree = os.path.realpath(git_dir.parent)
+    for process in psutil.process_iter(["name", "cwd", "status"]):
+        if not (process.info["name"] or "").lower().startswith("git"):
+            continue
+        if process.info["status"] == psutil.STATUS_ZOMBIE:
+            continue
+        directory = process.info["cwd"]
+        # Git changes to the top of the work tree; one we may not look at counts as alive.
+        if directory is None or os.path.realpath(directory).startswith(work_tree):
+            return False
+    return True
+
+
+def set_aside(lock: Path, shelf: Path) -> Path:
+    """Move an abandoned lock file of git out of the way; its bytes are kept."""
+    durable.make_directory(shelf, parents=True)
+    target = shelf / f"{lock.name}-{time.time_ns()}"
+    os.replace(lock, target)
+    log.warning("moved %s, left by a git that is gone, to %s", lock, target)
+    return target
+
+
+class GitLocks:
+    """Holds ``index.lock``, ``HEAD.lock`` and the branch's lock, as git itself does.
+
+    Our lock files are hard links to one file that was written and synced when the
+    repository was made. So they appear with their content in one step and need no sync of
+    their own; and since only the holder of the repository's lock makes them, whoever holds
+    that lock knows that one it finds is of a process that died, and may remove it. A lock
+    with any other content is git's and is waited for; if it is old and no git runs here any
+    more it is set aside, never removed.
+
+    Args:
+        git_dir: the git directory.
+        marker: the file that is linked.
+    """
+
+    def __init__(self, git_dir: Path, marker: Path) -> None:
+        self._git_dir = git_dir
+        self._marker = marker
+        self._held: list[Path] = []
+
+    def acquire(self, branch: str, deadline: float) -> None:
+        """Take the three locks in git's own order.
+
+        Args:
+            branch: full name of the branch.
+            deadline: ``time.monotonic()`` value until which git's locks are waited for.
+
+        Raises:
+            RepositoryBusyError: another program kept one of them until then.
+        """
+        durable.make_directory((self._git_dir / branch).parent, parents=True)
+        try:
+            for name in ("index", "HEAD", branch):
+                self._take(self._git_dir / f"{name}.lock", deadline)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let go of what is held, in the reverse order."""
+        while self._held:
+            durable.remove(self._held.pop())
+
+    def remove_own_dead(self, branch: str) -> None:
+        """Remove what a process of ours left; the caller holds the repository's lock."""
+        for name in ("index", "HEAD", branch):
+            path = self._git_dir / f"{name}.lock"
+            if self._is_ours(path):
+                durable.remove(path)
+
+    def _take(self, path: Path, deadline: float) -> None:
+        look_again = min(deadline, time.monotonic() + 0.2)
+        while True:
+            try:
+                self._link(path)
+            except FileExistsError:
+                if self._is_ours(path):
+                    durable.remove(path)
+                elif time.monotonic() >= look_again:
+                    if is_abandoned(path, self._git_dir):
+                        with contextlib.suppress(FileNotFoundError):
+                            set_aside(path, self._marker.parent / "abandoned")
+                    elif time.monotonic() >= deadline:
+                        raise self._busy(path) from None
+                    look_again = min(deadline, time.monotonic() + 1.0)
+                else:
+                    time.sleep(_LOCK_POLL)
+            except FileNotFoundError:
+                # "git pack-refs" removes directories of refs that it emptied.
+                durable.make_directory(path.parent, parents=True)
+                if not self._marker.exists():
+                    raise
+            else:
+                self._held.append(path)
+                return
+
+    def _link(self, path: Path) -> None:
+        try:
+            os.link(self._marker, path)
+        except FileExistsError:
+            raise
+        except FileNotFoundError:
+            raise
+        except OSError:
+            # No hard links here (FAT, some network shares): the content alone marks it.
+            durable.create(path, durable.read_regular(self._marker, 4096))
+
+    def _is_ours(self, path: Path) -> bool:
+        try:
+            return durable.read_regular(path, 4096) == durable.read_regular(self._marker, 4096)
+        except OSError:
+            return False
+
+    def _busy(self, path: Path) -> RepositoryBusyError:
+        try:
+            age = f", {max(0.0, time.time() - os.stat(path).st_mtime):.0f} s old"
+        except OSError:
+            age = ""
+        return RepositoryBusyError(
+            f"another git process holds {path.name} in the profile repository{age}",
+            hint="wait for it to end; 'tweakio repo doctor' tells whether it is still alive",
+            path=str(path),
+        )

@@ -1,0 +1,401 @@
+"""The repository: HEAD, its trees and files, and the one way to change them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace as with_values
+from typing import TYPE_CHECKING
+
+from tweakio import durable
+from tweakio.errors import (
+    LockTimeoutError,
+    NewerFormatError,
+    RepositoryBusyError,
+    RepositoryDamagedError,
+    TweakioError,
+    storage_error,
+)
+from tweakio.models import LockRecord
+from tweakio.store.attic import Attic
+from tweakio.store.head import Head, HeadCache
+from tweakio.store.index import Index, IndexFile, entry_header
+from tweakio.store.journal import Journal, move_back
+from tweakio.store.locks import RecordedLock, describe_owner
+from tweakio.store.objects import ObjectReader, TreeEntry, find_entry, object_id, parse_tree
+from tweakio.store.refs import NO_COMMIT, GitLocks, Refs
+from tweakio.store.transaction import Transaction
+from tweakio.store.worktree import WorkTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tweakio.layout import Layout
+
+__all__ = ["Repository"]
+
+log = logging.getLogger(__name__)
+
+# How much of the time may go into looking for edits of profiles that nobody changes.
+_SCAN_SHARE = 50
+_GIT_LOCK_WAIT = 30.0
+
+
+class Repository:
+    """One profile repository, opened.
+
+    Threads may share it; processes each open their own.
+
+    Args:
+        layout: where it is; ``initialise.open_repository`` makes sure that it exists.
+        timeout: seconds to wait for other programs' locks.
+    """
+
+    def __init__(self, layout: Layout, *, timeout: float = 30.0) -> None:
+        self.layout = layout
+        self.timeout = timeout
+        self.refs = Refs(layout.git_dir, layout.temporary)
+        self.reader = ObjectReader(layout.git_dir / "objects")
+        self.index_file = IndexFile(layout.git_dir / "index", layout.temporary)
+        self.git_locks = GitLocks(layout.git_dir, layout.locks / "marker")
+        self.trash = Attic(layout.trash)
+        self.rescued = Attic(layout.rescued)
+        self.work_tree = WorkTree(self)
+        self._cache = HeadCache(layout.head_cache, layout.temporary)
+        self._head: Head | None = None
+        self._thread_lock = threading.RLock()
+        self._in_transaction = False
+        self._scanned_at = float("-inf")
+        self._scan_cost = 0.0
+        self._directory_time = -1
+
+    # What HEAD says
+
+    def head(self) -> Head:
+        """HEAD's commit and root tree; known parts come from memory or the cache."""
+        commit = self.refs.head()
+        if self._head is not None and self._head.commit == commit:
+            return self._head
+        if commit == NO_COMMIT:
+            return Head(NO_COMMIT, b"")
+        head = self._cache.read(commit)
+        if head is None:
+            head = Head(commit, self.root_of(commit))
+        self._head = head
+        return head
+
+    def remember(self, head: Head) -> None:
+        """Keep a head whose profiles were surveyed, for this and for other processes."""
+        self._head = head
+        self._cache.write(head)
+
+    def root_of(self, commit: str) -> bytes:
+        """The body of a commit's root tree; empty for ``NO_COMMIT``."""
+        if commit == NO_COMMIT:
+            return b""
+        return self.reader.read(self.reader.commit(commit).tree, b"tree")
+
+    def files_at(self, root: bytes, profile_id: str) -> dict[str, bytes] | None:
+        """The regular files directly in one directory of a root tree: name to blob id.
+
+        None if the tree has no such directory.
+        """
+        entry = find_entry(root, profile_id.encode())
+        if entry is None:
+            return None
+        return {
+            child.name.decode("utf-8", "surrogateescape"): child.id
+            for child in self.reader.tree(entry.id)
+            if child.is_blob
+        }
+
+    def file_at(self, root: bytes, profile_id: str, name: str) -> bytes | None:
+        """The content of one tracked file in a root tree."""
+        blob = (self.files_at(root, profile_id) or {}).get(name)
+        return None if blob is None else self.reader.read(blob, b"blob")
+
+    # Changing it
+
+    @contextmanager
+    def transaction(
+        self,
+        operation: str,
+        profile_ids: Iterable[str] = (),
+        *,
+        command: str = "",
+        timeout: float | None = None,
+    ) -> Iterator[Transaction]:
+        """The only way to move the branch.
+
+        Inside the block changes are collected; at its end they become one commit, with the
+        moves that belong to it, or nothing. An exception in the block discards them.
+
+        Args:
+            operation: one word for the history.
+            profile_ids: what will be touched; edits of these by hand are adopted first.
+            command: what the user ran, without its arguments.
+            timeout: seconds to wait for another program's transaction.
+
+        Raises:
+            LockTimeoutError: the repository stayed locked.
+            RepositoryBusyError: a person's git operation stayed under way.
+            StorageError: nothing was changed.
+        """
+        with self._locked(self.timeout if timeout is None else timeout):
+            try:
+                self.work_tree.reconcile(list(profile_ids), full=self._scan_is_due())
+                transaction = Transaction(self, operation, command)
+            except OSError as error:
+                raise _as_storage_error(error, operation) from error
+            try:
+                yield transaction
+                transaction.commit()
+            except OSError as error:
+                raise _as_storage_error(error, operation) from error
+            finally:
+                transaction.discard()
+
+    @contextmanager
+    def exclusive(self, timeout: float | None = None) -> Iterator[None]:
+        """Keep other tweakio programs from changing anything, for maintenance."""
+        with self._locked(self.timeout if timeout is None else timeout):
+            yield
+
+    def settle(self) -> None:
+        """Finish what a program that died left; nothing if one is at work right now.
+
+        Readers call this. On a read-only file system nothing can be finished, and HEAD is
+        the truth all the same.
+        """
+        if not (
+            self.layout.journal.exists() or (self.layout.git_dir / "index.lock").exists()
+        ):
+            return
+        with contextlib.suppress(LockTimeoutError, OSError), self._locked(0):
+            pass
+
+    def wait_for_others(self) -> None:
+        """Wait until a transaction that is under way elsewhere has ended."""
+        with contextlib.suppress(LockTimeoutError, OSError), self._locked(self.timeout):
+            pass
+
+    def scanned(self, cost: float) -> None:
+        """A look at every profile was taken.
+
+        Args:
+            cost: the seconds it took.
+        """
+        self._scanned_at, self._scan_cost = time.monotonic(), cost
+        self._directory_time = os.stat(self.layout.profiles).st_mtime_ns
+
+    def names_changed(self) -> None:
+        """This process itself added or removed profile directories."""
+        with contextlib.suppress(OSError):
+            self._directory_time = os.stat(self.layout.profiles).st_mtime_ns
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self.reader.close()
+
+    @contextmanager
+    def _locked(self, timeout: float) -> Iterator[None]:
+        with self._thread_lock:
+            if self._in_transaction:
+                raise RuntimeError("a transaction was begun inside another")
+            lock = RecordedLock(self.layout.locks / "repository.lock")
+            try:
+                lock.acquire(timeout)
+            except LockTimeoutError as error:
+                owner = error.details.get("owner")
+                raise LockTimeoutError(
+                    "the profile repository is being changed by "
+                    f"{describe_owner(owner if isinstance(owner, LockRecord) else None)}",
+                    hint="run the command again, or give a longer --timeout",
+                    owner=owner,
+                ) from None
+            except OSError as error:
+                raise _as_storage_error(error, "lock the profile repository") from error
+            self._in_transaction = True
+            try:
+                try:
+                    self._heal()
+                except OSError as error:
+                    raise _as_storage_error(error, "finish an interrupted change") from error
+                yield
+            finally:
+                self._in_transaction = False
+                lock.release()
+
+    def _scan_is_due(self) -> bool:
+        """Whether profiles that will not be touched must be looked at, too.
+
+        Yes at the first change, after somebody else moved HEAD or put directories here, and
+        otherwise so rarely that it costs a fiftieth of the time.
+        """
+        if not self.head().surveyed:
+            return True
+        try:
+            if os.stat(self.layout.profiles).st_mtime_ns != self._directory_time:
+                return True
+        except OSError:
+            return True
+        return time.monotonic() - self._scanned_at >= _SCAN_SHARE * self._scan_cost
+
+    # Healing
+
+    def _heal(self) -> None:
+        """Finish or undo what a crash left; the repository's lock is held."""
+        layout = self.layout
+        for directory in (layout.locks, layout.staging, layout.temporary):
+            durable.make_directory(directory)
+        journal = Journal.read(layout)
+        with contextlib.suppress(RepositoryBusyError, RepositoryDamagedError):
+            self.git_locks.remove_own_dead(journal.branch if journal else self.refs.branch())
+        if journal is not None:
+            log.info("finishing an interrupted change")
+            if self._took_place(journal):
+                self.git_locks.acquire(journal.branch, time.monotonic() + _GIT_LOCK_WAIT)
+                try:
+                    self.finish(journal)
+                finally:
+                    self.git_locks.release()
+            else:
+                move_back(layout, journal.moves)
+                Journal.drop(layout)
+            self._directory_time = -1
+            self.rescued.discard_incomplete()
+        for directory in (layout.staging, layout.temporary):
+            for name in os.listdir(directory):
+                durable.remove_tree(directory / name)
+
+    def _took_place(self, journal: Journal) -> bool:
+        current = self.refs.resolve(journal.branch) or NO_COMMIT
+        if current in (journal.new, journal.old):
+            return current == journal.new
+        # A person's commits stand on top of it, or they have reset it away.
+        with contextlib.suppress(RepositoryDamagedError):
+            for commit in self.reader.first_parents(current):
+                if commit.id in (journal.new, journal.old):
+                    return commit.id == journal.new
+        return False
+
+    def finish(self, journal: Journal) -> None:
+        """All that follows the commit point; the three git locks are held.
+
+        Every step can be repeated. Files that are neither as the commit before nor as the
+        one after had them were edited meanwhile and stay.
+        """
+        line = journal.reflog.encode("utf-8", "replace")
+        for name in ("HEAD", journal.branch):
+            self.refs.append_reflog(name, line)
+        head = self.refs.resolve(journal.branch) or journal.new
+        before, after = self._root_or_empty(journal.old), self.root_of(head)
+        entries: dict[bytes, bytes | None] = {}
+        for profile_id in journal.profiles:
+            old = self.files_at(before, profile_id) or {}
+            new = self.files_at(after, profile_id) or {}
+            entries.update(self._check_out(f"{profile_id}/", old, new))
+        if journal.root_files:
+            old = _root_files(before)
+            new = _root_files(after)
+            entries.update(self._check_out("", old, new, only=journal.root_files))
+        index = self.index_file.read()
+        if index is None:
+            index = self._index_of(after)
+        self.index_file.write(index.edit(entries))
+        for name in journal.purge:
+            durable.remove_tree(self.layout.home / name)
+        Journal.drop(self.layout)
+
+    def _root_or_empty(self, commit: str) -> bytes:
+        # The state before a rebuilt history may be unreadable; then no file is as it was.
+        try:
+            return self.root_of(commit)
+        except RepositoryDamagedError:
+            return b""
+
+    def _check_out(
+        self,
+        prefix: str,
+        old: dict[str, bytes],
+        new: dict[str, bytes],
+        only: Iterable[str] | None = None,
+    ) -> dict[bytes, bytes | None]:
+        """Bring the files of one directory to the new state; the index entries to set."""
+        directory = self.layout.profiles / prefix if prefix else self.layout.profiles
+        there = _is_directory(directory)
+        entries: dict[bytes, bytes | None] = {}
+        for name in sorted({*old, *new} if only is None else only):
+            path = directory / name
+            key = f"{prefix}{name}".encode("utf-8", "surrogateescape")
+            found = _blob_of(path) if there else None
+            if name not in new:
+                entries[key] = None
+                if found is not None and found == old.get(name):
+                    durable.remove(path)
+                continue
+            if there and found != new[name] and found in (None, old.get(name)):
+                if not os.path.lexists(path) or found is not None:
+                    content = self.reader.read(new[name], b"blob")
+                    durable.replace(path, content, self.layout.temporary / "checkout")
+                    found = new[name]
+            status = os.lstat(path) if found == new[name] else None
+            entries[key] = entry_header(new[name], status, key)
+        return entries
+
+    def _index_of(self, root: bytes) -> Index:
+        """A whole index from a root tree; git compares the files by content then."""
+        headers: dict[bytes, bytes] = {}
+
+        def walk(raw: bytes, prefix: bytes) -> None:
+            for entry in parse_tree(raw):
+                path = prefix + entry.name
+                if entry.is_tree:
+                    walk(self.reader.read(entry.id, b"tree"), path + b"/")
+                else:
+                    headers[path] = entry_header(entry.id, None, path, int(entry.mode, 8))
+
+        walk(root, b"")
+        return Index.build(headers)
+
+    def rebuild_index(self) -> None:
+        """Write a new index from HEAD; the repository's lock is held."""
+        self.git_locks.acquire(self.refs.branch(), time.monotonic() + _GIT_LOCK_WAIT)
+        try:
+            self.index_file.write(self._index_of(self.head().root))
+        finally:
+            self.git_locks.release()
+
+    def set_survey(self, head: Head, *, valid: bool, active: dict[str, int | None]) -> Head:
+        """Record what a look at every profile found."""
+        surveyed = with_values(head, surveyed=True, valid=valid, active=active)
+        self.remember(surveyed)
+        return surveyed
+
+
+def _root_files(root: bytes) -> dict[str, bytes]:
+    return {
+        entry.name.decode("utf-8", "surrogateescape"): entry.id
+        for entry in parse_tree(root)
+        if entry.is_blob
+    }
+
+
+def _is_directory(path: os.PathLike[str]) -> bool:
+    return os.path.isdir(path) and not os.path.islink(os.fspath(path).rstrip("/\\"))
+
+
+def _blob_of(path: os.PathLike[str]) -> bytes | None:
+    try:
+        return object_id(b"blob", durable.read_regular(os.fspath(path), 1 << 30))
+    except OSError:
+        return None
+
+
+def _as_storage_error(error: OSError, doing: str) -> Exception:
+    return error if isinstance(error, TweakioError) else storage_error(error, doing)

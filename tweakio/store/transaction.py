@@ -1,0 +1,371 @@
+"""One change: collected in memory and in a staging directory, then published in one step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from tweakio import durable, identity, schema
+from tweakio.errors import ConcurrentChangeError, ProfileNotFoundError, RepositoryBusyError
+from tweakio.models import parse_time
+from tweakio.store.head import Head
+from tweakio.store.journal import Journal, Move, move_back, move_on
+from tweakio.store.objects import (
+    BLOB_MODE,
+    EMPTY_TREE,
+    ObjectWriter,
+    TreeEntry,
+    edit_tree,
+    find_entry,
+    parse_tree,
+    serialise_tree,
+)
+from tweakio.store.refs import NO_COMMIT, operation_in_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from tweakio.store.attic import Attic, Kind
+    from tweakio.store.repository import Repository
+
+__all__ = ["Transaction"]
+
+log = logging.getLogger(__name__)
+
+METADATA = "metadata.json"
+
+
+class Transaction:
+    """Collects one change; ``Repository.transaction`` makes and commits it.
+
+    Attributes:
+        summary: the first line of the commit's message.
+        record_always: commit even if no tracked file changes.
+        commit_id: the new commit, once there is one.
+    """
+
+    def __init__(self, repository: Repository, operation: str, command: str) -> None:
+        self.summary = operation
+        self.record_always = False
+        self.commit_id: str | None = None
+        self._repository = repository
+        self._operation = operation
+        self._command = command
+        self._base = repository.head()
+        self._files: dict[str, dict[str, bytes | None]] = {}
+        self._removed: set[str] = set()
+        self._root_files: dict[str, bytes] = {}
+        self._trailers: list[tuple[str, str]] = []
+        self._moves: list[Move] = []
+        self._purge: list[str] = []
+        self._staging: Path | None = None
+
+    # What is there
+
+    @property
+    def head(self) -> Head:
+        """The state that the change starts from."""
+        return self._base
+
+    def exists(self, profile_id: str) -> bool:
+        """Whether the profile exists, this change included."""
+        if profile_id in self._removed:
+            return False
+        return profile_id in self._files or self._entry(profile_id) is not None
+
+    def profile_ids(self) -> list[str]:
+        """The names of the directories at the base."""
+        return [
+            entry.name.decode("utf-8", "surrogateescape")
+            for entry in parse_tree(self._base.root)
+            if entry.is_tree
+        ]
+
+    def metadata(self, profile_id: str) -> dict[str, Any]:
+        """A profile's metadata as committed, this change included.
+
+        Raises:
+            ProfileNotFoundError: there is no such profile.
+            InvalidMetadataError: what is committed does not fit the schema.
+        """
+        changed = self._files.get(profile_id, {}).get(METADATA)
+        if changed is None:
+            changed = self._repository.file_at(self._base.root, profile_id, METADATA)
+        if changed is None or profile_id in self._removed:
+            raise ProfileNotFoundError(
+                f"no profile '{profile_id}'",
+                hint="run 'tweakio profile list'",
+                profile_id=profile_id,
+            )
+        return schema.load(changed, profile_id)
+
+    # Collecting
+
+    def put(self, profile_id: str, name: str, content: bytes | None) -> None:
+        """Set a tracked file of a profile, or remove it with None."""
+        self._files.setdefault(profile_id, {})[name] = content
+
+    def put_metadata(self, profile_id: str, value: Mapping[str, Any]) -> None:
+        """Set a profile's metadata, after checking it.
+
+        Raises:
+            InvalidMetadataError: it does not fit the schema.
+            NewerFormatError: the profile was written by a newer tweakio.
+        """
+        self.put(profile_id, METADATA, schema.dump(schema.validate(value)))
+
+    def put_root_file(self, name: str, content: bytes) -> None:
+        """Set a tracked file beside the profiles."""
+        self._root_files[name] = content
+
+    def stage(self, name: str) -> Path:
+        """A new directory to build in, which becomes something else's place by a move."""
+        if self._staging is None:
+            self._staging = self._repository.layout.staging / secrets.token_hex(8)
+            durable.make_directory(self._staging)
+        path = self._staging / name
+        durable.make_directory(path)
+        return path
+
+    def move(self, source: Path, target: Path) -> None:
+        """Rename something in the same step as the commit; nothing may be at the target."""
+        relative = self._repository.layout.relative
+        self._moves.append(Move(relative(source), relative(target)))
+
+    def remove(self, profile_id: str) -> None:
+        """Take a profile out of the tree; its directory is moved by ``keep``."""
+        self._files.pop(profile_id, None)
+        self._removed.add(profile_id)
+
+    def keep(
+        self,
+        attic: Attic,
+        profile_id: str,
+        kind: Kind,
+        created_at: datetime | None,
+        parts: dict[str, Path] | Path,
+    ) -> str:
+        """Move a directory, or some of its parts, into the attic.
+
+        Args:
+            attic: the trash or the rescued.
+            profile_id: whose they are.
+            kind: see ``TrashEntry``.
+            created_at: the profile's identity besides its id, if known.
+            parts: what to move: one directory as a whole, or names and paths.
+
+        Returns:
+            The entry's name, which the commit records.
+        """
+        durable.make_directory(attic.root)
+        entry = attic.prepare(self.stage("attic"), profile_id, kind, created_at)
+        kept = attic.root / entry.name
+        if isinstance(parts, dict):
+            durable.make_directory(entry / "data")
+        # The record first: then every directory that receives something has its final path
+        # and can be synced by it.
+        self.move(entry, kept)
+        if isinstance(parts, dict):
+            for name, path in parts.items():
+                self.move(path, kept / "data" / name)
+        else:
+            self.move(parts, kept / "data")
+        self._trailers.append(("Tweakio-Trash", entry.name))
+        return entry.name
+
+    def purge_after(self, path: Path) -> None:
+        """Remove a directory for good once the change has taken place."""
+        self._purge.append(self._repository.layout.relative(path))
+
+    def add_trailer(self, name: str, value: str) -> None:
+        """Add a line to the commit's message that programs read."""
+        self._trailers.append((name, value))
+
+    # Publishing
+
+    def commit(self) -> str | None:
+        """Make the change durable; None if there is nothing to change."""
+        repository = self._repository
+        layout = repository.layout
+        branch = repository.refs.branch()
+        if what := operation_in_progress(layout.git_dir):
+            raise RepositoryBusyError(
+                f"a {what} is under way in the profile repository",
+                hint=f"finish it or run 'git -C {layout.profiles} {what} --abort'",
+            )
+        writer = ObjectWriter(layout.git_dir / "objects", layout.temporary)
+        built = self._build(writer)
+        if built is None:
+            return None
+        writer.flush()
+        locks = repository.git_locks
+        locks.acquire(branch, time.monotonic() + repository.timeout)
+        try:
+            if repository.refs.head() != self._base.commit:
+                self._rebase(repository.head())
+                built = self._build(writer)
+                assert built is not None
+                writer.flush()
+            commit_id, root, line = built
+            index = repository.index_file.read()
+            if index is not None and index.conflicts:
+                raise RepositoryBusyError(
+                    "the profile repository has unresolved conflicts",
+                    hint=f"resolve them: git -C {layout.profiles} status",
+                )
+            journal = Journal(
+                branch=branch,
+                old=self._base.commit,
+                new=commit_id,
+                reflog=line,
+                profiles=tuple(sorted({*self._files, *self._removed})),
+                root_files=tuple(sorted(self._root_files)),
+                moves=tuple(self._moves),
+                purge=tuple(self._purge),
+            )
+            self._publish(journal)
+            self.commit_id = commit_id
+            self._complete(journal, root)
+        finally:
+            locks.release()
+        return self.commit_id
+
+    def discard(self) -> None:
+        """Remove what was staged and did not become part of the repository."""
+        if self._staging is not None and not Journal.exists(self._repository.layout):
+            try:
+                durable.remove_tree(self._staging)
+            except OSError:
+                log.debug("staging is left to the next transaction", exc_info=True)
+
+    def _publish(self, journal: Journal) -> None:
+        layout = self._repository.layout
+        try:
+            journal.write(layout)
+            move_on(layout, journal.moves)
+            self._repository.refs.publish(journal.branch, journal.new)
+        except BaseException:
+            if self._repository.refs.resolve(journal.branch) == journal.new:
+                # The branch has moved and only the sync after it failed.
+                log.warning("the commit point was reached but not confirmed", exc_info=True)
+                return
+            # If this fails as well, the journal stays and the next opener does it.
+            move_back(layout, journal.moves)
+            Journal.drop(layout)
+            raise
+
+    def _complete(self, journal: Journal, root: bytes) -> None:
+        """What follows the commit point: an error here is no failed operation."""
+        repository = self._repository
+        try:
+            try:
+                repository.finish(journal)
+            except Exception:
+                raise
+            except BaseException:
+                repository.finish(journal)  # Ctrl-C: end it, then go
+                raise
+        except OSError as error:
+            log.warning("committed; the next command completes the work tree (%s)", error)
+        first = self._base.commit == NO_COMMIT
+        # After a head with invalid metadata the next change looks again: it may be mended.
+        if first or (self._base.surveyed and self._base.valid):
+            repository.remember(
+                Head(journal.new, root, surveyed=True, valid=True, active=self._active())
+            )
+        if self._moves:
+            repository.names_changed()
+
+    def _active(self) -> dict[str, int | None]:
+        active = dict(self._base.active)
+        for profile_id in self._removed:
+            active.pop(profile_id, None)
+        for profile_id, files in self._files.items():
+            content = files.get(METADATA)
+            if content is not None:
+                value = schema.load_trusted(content)
+                active.pop(profile_id, None)
+                if value.get("status") == "active":
+                    active[profile_id] = value.get("lock_pid")
+        return active
+
+    def _rebase(self, head: Head) -> None:
+        """Take over what plain git committed meanwhile, if it touched other things."""
+        for profile_id in {*self._files, *self._removed}:
+            name = profile_id.encode()
+            if find_entry(head.root, name) != find_entry(self._base.root, name):
+                raise ConcurrentChangeError(
+                    f"profile '{profile_id}' was changed by another program just now",
+                    hint="run the command again",
+                    profile_id=profile_id,
+                )
+        self._base = head
+
+    def _build(self, writer: ObjectWriter) -> tuple[str, bytes, str] | None:
+        """Queue the objects; the commit's id, its root tree and its reflog line."""
+        edits: dict[bytes, bytes | None] = {
+            profile_id.encode(): None for profile_id in self._removed
+        }
+        for profile_id, files in self._files.items():
+            edits[profile_id.encode()] = self._build_directory(writer, profile_id, files)
+        root = edit_tree(self._base.root, edits)
+        if self._root_files:
+            entries = [
+                entry for entry in parse_tree(root) if entry.name.decode() not in self._root_files
+            ]
+            entries += [
+                TreeEntry(BLOB_MODE, name.encode(), writer.add(b"blob", content))
+                for name, content in self._root_files.items()
+            ]
+            root = serialise_tree(entries)
+        if root == self._base.root and not self.record_always and self._base.commit != NO_COMMIT:
+            return None
+        tree = writer.add(b"tree", root)
+        author = identity.author(self._repository.layout.git_dir / "config")
+        stamp = identity.stamp(int(time.time()))
+        message = self._message()
+        parent = "" if self._base.commit == NO_COMMIT else f"parent {self._base.commit}\n"
+        body = (
+            f"tree {tree.hex()}\n{parent}author {author} {stamp}\n"
+            f"committer {author} {stamp}\n\n{message}"
+        )
+        commit_id = writer.add(b"commit", body.encode("utf-8", "replace")).hex()
+        line = f"{self._base.commit} {commit_id} {author} {stamp}\ttweakio: {self.summary}\n"
+        return commit_id, root, line
+
+    def _build_directory(
+        self, writer: ObjectWriter, profile_id: str, files: Mapping[str, bytes | None]
+    ) -> bytes | None:
+        entry = self._entry(profile_id)
+        children = (
+            {child.name: child for child in self._repository.reader.tree(entry.id)} if entry else {}
+        )
+        for name, content in files.items():
+            key = name.encode()
+            if content is None:
+                children.pop(key, None)
+            else:
+                children[key] = TreeEntry(BLOB_MODE, key, writer.add(b"blob", content))
+        tree = writer.add(b"tree", serialise_tree(children.values()))
+        return None if tree == EMPTY_TREE else tree
+
+    def _entry(self, profile_id: str) -> TreeEntry | None:
+        return find_entry(self._base.root, profile_id.encode())
+
+    def _message(self) -> str:
+        lines = [self.summary, "", f"Tweakio-Op: {self._operation}"]
+        lines += [f"Tweakio-Profile: {name}" for name in sorted({*self._files, *self._removed})]
+        if self._command:
+            lines.append(f"Tweakio-Command: {self._command}")
+        lines += [f"{name}: {value}" for name, value in self._trailers]
+        return "\n".join(lines) + "\n"
+
+
+def created_at_of(metadata: Mapping[str, Any]) -> datetime:
+    """The moment of creation that tells a profile from another of the same id."""
+    return parse_time(metadata["created_at"])

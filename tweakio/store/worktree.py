@@ -1,0 +1,356 @@
+"""The work tree beside HEAD: what people changed in it, adopted or rescued.
+
+HEAD is the truth. A valid edit of a tracked file is a person's wish and is committed as
+such. An invalid one makes the profile corrupted and stays as it is. Directories that HEAD
+does not know are put aside, and come back when HEAD knows them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import stat
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from tweakio import durable, schema
+from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
+from tweakio.models import parse_time
+from tweakio.store.index import is_unchanged
+from tweakio.store.locks import is_held
+from tweakio.store.objects import (
+    BLOB_MODE,
+    TreeEntry,
+    find_entry,
+    object_id,
+    parse_tree,
+    serialise_tree,
+)
+from tweakio.store.transaction import Transaction
+from tweakio.validator import ProfileValidator
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from tweakio.store.head import Head
+    from tweakio.store.repository import Repository
+
+__all__ = ["METADATA", "FINGERPRINT", "Found", "WorkTree", "UNTRACKED_PARTS"]
+
+log = logging.getLogger(__name__)
+
+METADATA = "metadata.json"
+FINGERPRINT = "fingerprint.json"
+UNTRACKED_PARTS = ("browser_profile", "session.json")
+"""What git does not keep and a person would miss."""
+_PROFILE_NAMES = frozenset({METADATA, FINGERPRINT, *UNTRACKED_PARTS, "cache", ".lock"})
+_ids = ProfileValidator()
+
+
+@dataclass(frozen=True)
+class Found:
+    """One profile as it stands in the work tree.
+
+    Attributes:
+        state: ``clean`` (as HEAD has it), ``edited`` (differs and is valid), ``damaged``,
+            or ``newer`` (valid for a newer tweakio only).
+        metadata: the content of metadata.json; None if it is damaged.
+        problem: what is wrong, in one line.
+        contents: the bytes of the tracked files that could be read.
+        removed: tracked files that are gone and need not be there.
+    """
+
+    profile_id: str
+    state: Literal["clean", "edited", "damaged", "newer"]
+    metadata: dict[str, Any] | None = None
+    problem: str | None = None
+    contents: dict[str, bytes] = field(default_factory=dict)
+
+
+class WorkTree:
+    """Looks at the work tree of one repository.
+
+    Args:
+        repository: which one.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._layout = repository.layout
+
+    # Reading
+
+    def ids(self, head: Head) -> list[str]:
+        """The directories of HEAD whose names can be profile ids, in git's order."""
+        found = []
+        for entry in parse_tree(head.root):
+            if entry.is_tree:
+                name = entry.name.decode("utf-8", "replace")
+                if _ids.is_id(name):
+                    found.append(name)
+        return found
+
+    def examine(self, head: Head, profile_id: str) -> Found | None:
+        """Compare one profile's tracked files with HEAD.
+
+        None if HEAD has no such profile. Nothing outside the profile's directory is read:
+        links are not followed.
+        """
+        entry = find_entry(head.root, profile_id.encode())
+        if entry is None:
+            return None
+        contents, problem = self._read(profile_id)
+        if len(contents) == 2 and _tree_id(contents) == entry.id:
+            same = True
+        else:
+            tracked = self._repository.files_at(head.root, profile_id) or {}
+            if METADATA not in tracked:
+                return None
+            if FINGERPRINT not in tracked and FINGERPRINT not in contents:
+                problem.pop(FINGERPRINT, None)
+            same = not problem and all(
+                object_id(b"blob", contents[name]) == tracked.get(name) for name in contents
+            )
+        if problem:
+            reason = problem.get(METADATA) or next(iter(problem.values()))
+            return Found(profile_id, "damaged", problem=reason, contents=contents)
+        return self._judge(profile_id, contents, same=same, trusted=same and head.valid)
+
+    def _judge(
+        self, profile_id: str, contents: dict[str, bytes], *, same: bool, trusted: bool
+    ) -> Found:
+        if trusted:
+            metadata = schema.load_trusted(contents[METADATA])
+            return Found(profile_id, "clean", metadata, contents=contents)
+        try:
+            metadata = schema.load(contents[METADATA], profile_id)
+            if not same:
+                _check_fingerprint(contents.get(FINGERPRINT))
+        except NewerFormatError as error:
+            return Found(profile_id, "newer", problem=error.message, contents=contents)
+        except InvalidMetadataError as error:
+            return Found(profile_id, "damaged", problem=error.message, contents=contents)
+        return Found(profile_id, "clean" if same else "edited", metadata, contents=contents)
+
+    def _read(self, profile_id: str) -> tuple[dict[str, bytes], dict[str, str]]:
+        paths = self._layout.profile(profile_id)
+        contents: dict[str, bytes] = {}
+        problem: dict[str, str] = {}
+        try:
+            directory = os.lstat(paths.directory)
+        except OSError:
+            return {}, {METADATA: "its directory is missing"}
+        if not stat.S_ISDIR(directory.st_mode):
+            return {}, {METADATA: "its directory is not a directory"}
+        for path in (paths.metadata, paths.fingerprint):
+            try:
+                contents[path.name] = durable.read_regular(path, schema.MAX_BYTES)
+            except FileNotFoundError:
+                problem[path.name] = f"{path.name} is missing"
+            except OSError as error:
+                problem[path.name] = f"{path.name} cannot be read ({error.strerror})"
+        return contents, problem
+
+    # Settling; the repository's lock is held for all that follows
+
+    def reconcile(self, profile_ids: list[str], *, full: bool) -> None:
+        """Adopt or rescue what people did, before a change.
+
+        Args:
+            profile_ids: what the change will touch.
+            full: look at all others as well.
+        """
+        repository = self._repository
+        if not full:
+            self._adopt([found for found in map(self._edited, profile_ids) if found])
+            return
+        began = time.monotonic()
+        self._rescue_unknown()
+        self._bring_back()
+        head = repository.head()
+        if head.surveyed:
+            changed = self._suspects(head)
+            self._adopt([found for found in map(self._edited, changed) if found])
+        else:
+            self._adopt(self._survey(head))
+        repository.scanned(time.monotonic() - began)
+
+    def _edited(self, profile_id: str) -> Found | None:
+        found = self.examine(self._repository.head(), profile_id)
+        return found if found is not None and found.state == "edited" else None
+
+    def _survey(self, head: Head) -> list[Found]:
+        """Look at every profile's content; record what HEAD holds; the edited ones."""
+        edited = []
+        valid = True
+        active: dict[str, int | None] = {}
+        for profile_id in self.ids(head):
+            found = self.examine(head, profile_id)
+            if found is None:
+                continue
+            committed = found.metadata
+            if found.state != "clean":
+                # HEAD's own content decides what is valid and active there.
+                committed = self._committed(head, profile_id)
+                valid &= committed is not None
+            if found.state == "edited":
+                edited.append(found)
+            if committed is not None and committed.get("status") == "active":
+                active[profile_id] = committed.get("lock_pid")
+        self._repository.set_survey(head, valid=valid, active=active)
+        return edited
+
+    def _committed(self, head: Head, profile_id: str) -> dict[str, Any] | None:
+        content = self._repository.file_at(head.root, profile_id, METADATA)
+        try:
+            return None if content is None else schema.load(content, profile_id)
+        except TweakioError:
+            return None
+
+    def _suspects(self, head: Head) -> list[str]:
+        """The profiles whose files do not look, by their stat, as the index has them."""
+        index = self._repository.index_file.read()
+        if index is None:
+            return self.ids(head)
+        entries, written = index.entries(), self._repository.index_file.written()
+        suspects = []
+        base = os.fspath(self._layout.profiles)
+        for profile_id in self.ids(head):
+            entry = find_entry(head.root, profile_id.encode())
+            blobs = {}
+            for name in (METADATA, FINGERPRINT):
+                header = entries.get(f"{profile_id}/{name}".encode())
+                if header is None:
+                    break
+                try:
+                    status = os.lstat(f"{base}/{profile_id}/{name}")
+                except OSError:
+                    break
+                if not is_unchanged(header, status, written):
+                    break
+                blobs[name] = header[40:60]
+            if len(blobs) < 2 or entry is None or _tree_of(blobs) != entry.id:
+                suspects.append(profile_id)
+        return suspects
+
+    def _adopt(self, edited: list[Found]) -> None:
+        """Commit edits by hand as what they are."""
+        if not edited:
+            return
+        transaction = Transaction(self._repository, "adopt", "")
+        names = ", ".join(found.profile_id for found in edited[:5])
+        more = f" and {len(edited) - 5} more" if len(edited) > 5 else ""
+        transaction.summary = f"adopt edits by hand: {names}{more}"
+        for found in edited:
+            for name, content in found.contents.items():
+                transaction.put(found.profile_id, name, content)
+        transaction.commit()
+        log.info("adopted edits by hand: %s%s", names, more)
+
+    def _rescue_unknown(self) -> None:
+        """Put directories that HEAD does not know aside; nothing is ever deleted here."""
+        root = self._repository.head().root
+        for item in list(os.scandir(self._layout.profiles)):
+            if item.name == ".git" or not item.is_dir(follow_symlinks=False):
+                continue
+            name = item.name
+            if find_entry(root, os.fsencode(name)) is not None or not _ids.is_id(name):
+                continue
+            path = self._layout.profile(name)
+            if not _PROFILE_NAMES.intersection(os.listdir(item.path)):
+                continue
+            if is_held(path.lock):
+                log.warning("profile directory %s is in use but not in history; left", name)
+                continue
+            entry = self._repository.rescued.keep(
+                path.directory, name, "unknown", self._former_identity(name)
+            )
+            log.warning("directory %s is not in history; moved to %s", name, entry)
+
+    def _former_identity(self, profile_id: str) -> datetime | None:
+        """When the profile was created that HEAD had under this id not long ago."""
+        repository = self._repository
+        for old, _ in list(repository.refs.reflog())[:20]:
+            with contextlib.suppress(TweakioError, KeyError, ValueError):
+                content = repository.file_at(repository.root_of(old), profile_id, METADATA)
+                if content is not None:
+                    return parse_time(schema.load(content, profile_id)["created_at"])
+        return None
+
+    def _bring_back(self) -> None:
+        """Give profiles that HEAD has again their browser data back.
+
+        That is the case after ``git reset --hard`` to before a delete: git has made the
+        directory with the tracked files only. Data returns to the same profile (id and
+        moment of creation), never to another one of the same name.
+        """
+        repository = self._repository
+        head = repository.head()
+        for attic in (repository.trash, repository.rescued):
+            for profile_id in attic.profile_ids():
+                if find_entry(head.root, profile_id.encode()) is None:
+                    continue
+                paths = self._layout.profile(profile_id)
+                missing = [
+                    name
+                    for name in UNTRACKED_PARTS
+                    if not os.path.lexists(paths.directory / name)
+                ]
+                if not missing or os.path.islink(paths.directory):
+                    continue
+                self._bring_back_parts(head, profile_id, missing)
+
+    def _bring_back_parts(self, head: Head, profile_id: str, missing: list[str]) -> None:
+        repository = self._repository
+        metadata = self._committed(head, profile_id)
+        if metadata is None:
+            return
+        created = parse_time(metadata["created_at"])
+        directory = self._layout.profile(profile_id).directory
+        entries = [
+            (attic, entry)
+            for attic in (repository.trash, repository.rescued)
+            for entry in attic.entries(profile_id)
+            if entry.kind in ("deleted", "unknown") and entry.profile_created_at == created
+        ]
+        for attic, entry in entries:
+            data = entry.path / "data"
+            if not any(os.path.lexists(data / name) for name in missing):
+                continue
+            durable.make_directory(directory)
+            # What makes a profile look complete comes last, so that a crash is noticed.
+            names = sorted(os.listdir(data), key=UNTRACKED_PARTS.__contains__)
+            for name in names:
+                if not os.path.lexists(directory / name):
+                    os.rename(data / name, directory / name)
+            durable.sync_tree((directory, data))
+            log.warning("profile %s is in history again; its data came back", profile_id)
+            if {METADATA, FINGERPRINT}.issuperset(os.listdir(data)):
+                attic.discard(entry.name)
+            return
+
+
+def _check_fingerprint(content: bytes | None) -> None:
+    if content is None:
+        return
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        raise InvalidMetadataError("fingerprint.json is not JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidMetadataError("fingerprint.json is not a JSON object")
+
+
+def _tree_of(blobs: dict[str, bytes]) -> bytes:
+    raw = serialise_tree(TreeEntry(BLOB_MODE, name.encode(), blob) for name, blob in blobs.items())
+    return object_id(b"tree", raw)
+
+
+def _tree_id(contents: dict[str, bytes]) -> bytes:
+    return _tree_of({name: object_id(b"blob", content) for name, content in contents.items()})
+
+
