@@ -237,12 +237,7 @@ class ObjectReader:
         Raises:
             RepositoryDamagedError: it is missing, of another kind, or its bytes are wrong.
         """
-        found = self._read_loose(name.hex())
-        if found is None:
-            found = self._read_packed(name.hex())
-        if found is None:
-            # Between the two looks a gc may have moved it from loose to packed or back.
-            found = self._read_loose(name.hex())
+        found = self._find(name.hex())
         if found is None or found[0] != kind:
             what = "missing" if found is None else f"a {found[0].decode()}"
             raise RepositoryDamagedError(
@@ -251,6 +246,18 @@ class ObjectReader:
                 object=name.hex(),
             )
         return found[1]
+
+    def read_any(self, name: bytes) -> tuple[bytes, bytes]:
+        """The kind and the body of an object; both empty if it is missing or damaged."""
+        return self._find(name.hex()) or (b"", b"")
+
+    def _find(self, hexadecimal: str) -> tuple[bytes, bytes] | None:
+        # Between two looks a gc may have moved it from loose to packed or back.
+        return (
+            self._read_loose(hexadecimal)
+            or self._read_packed(hexadecimal)
+            or self._read_loose(hexadecimal)
+        )
 
     def commit(self, commit_id: str) -> Commit:
         """A commit by its hexadecimal id."""

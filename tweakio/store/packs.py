@@ -982,6 +982,7 @@ class _Resolver:
     def name(self, offset: int, entry: bytes) -> bytes | None:
         """The object's hash; None if the entry makes no sense."""
         # dulwich's, so that an error in our idea of the format is not made twice.
+        from dulwich.errors import ApplyDeltaError
         from dulwich.pack import apply_delta
 
         start = offset
@@ -1001,7 +1002,7 @@ class _Resolver:
             for delta in reversed(deltas):
                 data = b"".join(apply_delta(data, delta))
             header = b"%s %d\0" % (_KIND_NAMES[kind], len(data))
-        except (ValueError, LookupError, AssertionError, zlib.error):
+        except (ApplyDeltaError, ValueError, LookupError, AssertionError, zlib.error):
             return None
         if kind == _TREE:
             self._trees[start] = data

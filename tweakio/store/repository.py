@@ -114,6 +114,12 @@ class Repository:
             if child.is_blob
         }
 
+    @staticmethod
+    def directory_id(root: bytes, profile_id: str) -> bytes | None:
+        """The 20-byte id of a directory in a root tree; equal ids have equal content."""
+        entry = find_entry(root, profile_id.encode())
+        return entry.id if entry else None
+
     def file_at(self, root: bytes, profile_id: str, name: str) -> bytes | None:
         """The content of one tracked file in a root tree."""
         blob = (self.files_at(root, profile_id) or {}).get(name)
@@ -183,6 +189,10 @@ class Repository:
         """Wait until a transaction that is under way elsewhere has ended."""
         with contextlib.suppress(LockTimeoutError, OSError), self._locked(self.timeout):
             pass
+
+    def is_busy(self, head: Head) -> bool:
+        """Whether what was read under this head may be of the middle of a change."""
+        return self.layout.journal.exists() or self.refs.head() != head.commit
 
     def scanned(self, cost: float) -> None:
         """A look at every profile was taken.

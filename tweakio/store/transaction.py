@@ -78,6 +78,14 @@ class Transaction:
             return False
         return profile_id in self._files or self._entry(profile_id) is not None
 
+    def touches(self, profile_id: str) -> bool:
+        """Whether the change has something to do with a profile."""
+        return profile_id in self._files or profile_id in self._removed
+
+    def has_changes(self) -> bool:
+        """Whether anything was collected."""
+        return bool(self._files or self._removed or self._root_files or self._moves)
+
     def profile_ids(self) -> list[str]:
         """The names of the directories at the base."""
         return [

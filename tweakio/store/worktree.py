@@ -185,24 +185,27 @@ class WorkTree:
 
     def _survey(self, head: Head) -> list[Found]:
         """Look at every profile's content; record what HEAD holds; the edited ones."""
-        edited = []
+        profiles = [
+            found
+            for profile_id in self.ids(head)
+            if (found := self.examine(head, profile_id)) is not None
+        ]
+        self.note_survey(head, profiles)
+        return [found for found in profiles if found.state == "edited"]
+
+    def note_survey(self, head: Head, profiles: list[Found]) -> None:
+        """Keep what a look at every profile of a head found out about it."""
         valid = True
         active: dict[str, int | None] = {}
-        for profile_id in self.ids(head):
-            found = self.examine(head, profile_id)
-            if found is None:
-                continue
+        for found in profiles:
             committed = found.metadata
             if found.state != "clean":
                 # HEAD's own content decides what is valid and active there.
-                committed = self._committed(head, profile_id)
+                committed = self._committed(head, found.profile_id)
                 valid &= committed is not None
-            if found.state == "edited":
-                edited.append(found)
             if committed is not None and committed.get("status") == "active":
-                active[profile_id] = committed.get("lock_pid")
+                active[found.profile_id] = committed.get("lock_pid")
         self._repository.set_survey(head, valid=valid, active=active)
-        return edited
 
     def _committed(self, head: Head, profile_id: str) -> dict[str, Any] | None:
         content = self._repository.file_at(head.root, profile_id, METADATA)

@@ -1,0 +1,122 @@
+"""Many messaging accounts as isolated browser profiles in a local git repository.
+
+``ProfileManager`` is where to begin. Everything here is imported when it is first used, so
+that ``import tweakio`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from tweakio._version import __version__
+
+if TYPE_CHECKING:
+    from tweakio.errors import (
+        ConcurrentChangeError,
+        DiskFullError,
+        FileAccessError,
+        ForeignRepositoryError,
+        HomeNotFoundError,
+        InvalidInputError,
+        InvalidMetadataError,
+        InvalidProfileIdError,
+        LockTimeoutError,
+        MigrationError,
+        MissingExtraError,
+        NewerFormatError,
+        NothingToRedoError,
+        NothingToUndoError,
+        ProfileActiveError,
+        ProfileCorruptedError,
+        ProfileExistsError,
+        ProfileNotFoundError,
+        RepositoryBusyError,
+        RepositoryDamagedError,
+        RevisionNotFoundError,
+        StorageError,
+        TrashEntryNotFoundError,
+        TweakioError,
+        UnknownPlatformError,
+    )
+    from tweakio.manager import ProfileManager
+    from tweakio.metadata import ProfileMetadataHandler
+    from tweakio.models import (
+        Change,
+        FieldChange,
+        Profile,
+        ProfileContext,
+        ProfileDiff,
+        TrashEntry,
+    )
+    from tweakio.platforms import register_platform
+    from tweakio.registry import ProfileRegistry
+    from tweakio.store.locks import ProfileLockManager
+    from tweakio.validator import ProfileValidator
+
+__all__ = [
+    "Change",
+    "ConcurrentChangeError",
+    "DiskFullError",
+    "FieldChange",
+    "FileAccessError",
+    "ForeignRepositoryError",
+    "HomeNotFoundError",
+    "InvalidInputError",
+    "InvalidMetadataError",
+    "InvalidProfileIdError",
+    "LockTimeoutError",
+    "MigrationError",
+    "MissingExtraError",
+    "NewerFormatError",
+    "NothingToRedoError",
+    "NothingToUndoError",
+    "Profile",
+    "ProfileActiveError",
+    "ProfileContext",
+    "ProfileCorruptedError",
+    "ProfileDiff",
+    "ProfileExistsError",
+    "ProfileLockManager",
+    "ProfileManager",
+    "ProfileMetadataHandler",
+    "ProfileNotFoundError",
+    "ProfileRegistry",
+    "ProfileValidator",
+    "RepositoryBusyError",
+    "RepositoryDamagedError",
+    "RevisionNotFoundError",
+    "StorageError",
+    "TrashEntry",
+    "TrashEntryNotFoundError",
+    "TweakioError",
+    "UnknownPlatformError",
+    "__version__",
+    "register_platform",
+]
+
+_MODULES = {
+    "ProfileManager": "manager",
+    "ProfileMetadataHandler": "metadata",
+    "ProfileRegistry": "registry",
+    "ProfileLockManager": "store.locks",
+    "ProfileValidator": "validator",
+    "register_platform": "platforms",
+    **dict.fromkeys(
+        ("Change", "FieldChange", "Profile", "ProfileContext", "ProfileDiff", "TrashEntry"),
+        "models",
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'tweakio' has no attribute {name!r}")
+    module = importlib.import_module(f"tweakio.{_MODULES.get(name, 'errors')}")
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

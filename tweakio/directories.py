@@ -1,0 +1,227 @@
+"""A profile's directory: built, taken away and brought back as part of a change."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from tweakio import durable, schema
+from tweakio.errors import InvalidMetadataError, NewerFormatError
+from tweakio.layout import ProfilePaths
+from tweakio.models import parse_time
+from tweakio.platforms import find_platform
+from tweakio.store.worktree import FINGERPRINT, METADATA, UNTRACKED_PARTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from tweakio.models import TrashEntry
+    from tweakio.store.repository import Repository
+    from tweakio.store.transaction import Transaction
+
+__all__ = [
+    "bring_back",
+    "build",
+    "complete",
+    "identity_at",
+    "json_bytes",
+    "keep_file",
+    "new_fingerprint",
+    "reset",
+    "take_away",
+]
+
+log = logging.getLogger(__name__)
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """JSON as our files have it."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _empty_session(platform: str) -> bytes:
+    known = find_platform(platform)
+    # A profile of a platform whose package is not installed can still be undone.
+    return json_bytes(known.session_handler().empty_session() if known else {})
+
+
+def new_fingerprint(platform: str, profile_id: str) -> bytes:
+    """The content of fingerprint.json for a new profile."""
+    known = find_platform(platform)
+    return json_bytes(known.fingerprint_generator().generate(profile_id) if known else {})
+
+
+def _fill(directory: Path, platform: str) -> None:
+    paths = ProfilePaths(directory)
+    durable.make_directory(paths.browser_profile)
+    durable.make_directory(paths.cache)
+    if not os.path.lexists(paths.session):
+        durable.create(paths.session, _empty_session(platform))
+    if not os.path.lexists(paths.lock):
+        durable.create(paths.lock, b"", sync=False)
+    durable.fsync_directory(directory)
+
+
+def build(change: Transaction, repository: Repository, profile_id: str, platform: str, files: Mapping[str, bytes]) -> None:
+    """Make a new profile's directory and track its files.
+
+    Args:
+        change: the transaction that it becomes part of.
+        repository: where.
+        profile_id: validated, and free.
+        platform: whose empty session it begins with.
+        files: the tracked files; their content is checked by the caller.
+    """
+    staged = change.stage(f"new-{profile_id}")
+    for name, content in files.items():
+        durable.create(staged / name, content)
+        change.put(profile_id, name, content)
+    _fill(staged, platform)
+    change.move(staged, repository.layout.profile(profile_id).directory)
+
+
+def complete(repository: Repository, profile_id: str, platform: str) -> None:
+    """Make the untracked parts that a profile lacks, as after a clone."""
+    paths = repository.layout.profile(profile_id)
+    durable.make_directory(paths.directory)
+    _fill(paths.directory, platform)
+
+
+def identity_at(repository: Repository, root: bytes, profile_id: str) -> datetime | None:
+    """When the profile of this id in a tree was created; None if that cannot be read."""
+    content = repository.file_at(root, profile_id, METADATA)
+    try:
+        return parse_time(schema.load(content or b"", profile_id)["created_at"])
+    except (InvalidMetadataError, NewerFormatError):
+        return None
+
+
+def take_away(
+    change: Transaction, repository: Repository, profile_id: str, *, purge: bool = False
+) -> None:
+    """Remove a profile: from the tree, and its directory into the trash.
+
+    Args:
+        change: the transaction that it becomes part of.
+        repository: where.
+        profile_id: an existing profile that nobody uses.
+        purge: remove what came to the trash once the change has taken place.
+    """
+    directory = repository.layout.profile(profile_id).directory
+    if os.path.lexists(directory):
+        created = identity_at(repository, change.head.root, profile_id)
+        name = change.keep(repository.trash, profile_id, "deleted", created, directory)
+        if purge:
+            change.purge_after(repository.trash.root / name)
+    change.remove(profile_id)
+
+
+def find_deleted(
+    repository: Repository, profile_id: str, created: datetime | None, names: tuple[str, ...] = ()
+) -> TrashEntry | None:
+    """The newest trash entry of a profile that was deleted.
+
+    Args:
+        repository: where.
+        profile_id: whose.
+        created: the profile's identity; another one's data is never taken.
+        names: entries to prefer, as the commit that deleted it names them.
+    """
+    entries = [
+        entry
+        for attic in (repository.trash, repository.rescued)
+        for entry in attic.entries(profile_id)
+        if entry.kind in ("deleted", "unknown")
+    ]
+    named = [entry for entry in entries if entry.name in names]
+    same = [entry for entry in entries if created and entry.profile_created_at == created]
+    return next(iter(named + same), None)
+
+
+def bring_back(
+    change: Transaction,
+    repository: Repository,
+    profile_id: str,
+    files: Mapping[str, bytes],
+    names: tuple[str, ...] = (),
+) -> None:
+    """Bring a deleted profile back with its browser data, as far as that was kept.
+
+    Args:
+        change: the transaction that it becomes part of.
+        repository: where.
+        profile_id: a free id.
+        files: its tracked files.
+        names: trash entries to prefer.
+    """
+    try:
+        metadata = schema.load(files.get(METADATA, b""), profile_id)
+        created, platform = parse_time(metadata["created_at"]), str(metadata["platform"])
+    except (InvalidMetadataError, NewerFormatError):
+        created, platform = None, "custom"
+    entry = find_deleted(repository, profile_id, created, names)
+    if entry is None:
+        log.warning("the browser data of profile %s was purged; it starts empty", profile_id)
+        build(change, repository, profile_id, platform, files)
+        return
+    directory = repository.layout.profile(profile_id).directory
+    staged = change.stage(f"back-{profile_id}")
+    # The tracked files of the directory are as they were when it was deleted; the ones to
+    # bring back may be older. Both ways the new ones take their place after the commit.
+    for name in (METADATA, FINGERPRINT):
+        old = entry.path / "data" / name
+        if os.path.lexists(old):
+            change.move(old, staged / name)
+    change.move(entry.path / "data", directory)
+    change.purge_after(entry.path)
+    for name, content in files.items():
+        change.put(profile_id, name, content)
+
+
+def reset(
+    change: Transaction, repository: Repository, profile_id: str, platform: str, back: str | None = None
+) -> None:
+    """Replace session.json and browser_profile/; the present ones go into the trash.
+
+    Args:
+        change: the transaction that it becomes part of.
+        repository: where.
+        profile_id: an existing profile that nobody else uses.
+        platform: whose empty session takes the place.
+        back: a trash entry whose parts take the place instead.
+    """
+    paths = repository.layout.profile(profile_id)
+    present = {
+        name: paths.directory / name
+        for name in UNTRACKED_PARTS
+        if os.path.lexists(paths.directory / name)
+    }
+    if present:
+        created = identity_at(repository, change.head.root, profile_id)
+        change.keep(repository.trash, profile_id, "reset", created, present)
+    if back is not None:
+        entry = repository.trash.get(back)
+        for name in UNTRACKED_PARTS:
+            if os.path.lexists(entry.path / "data" / name):
+                change.move(entry.path / "data" / name, paths.directory / name)
+        change.purge_after(entry.path)
+        return
+    staged = change.stage(f"reset-{profile_id}")
+    durable.make_directory(staged / "browser_profile")
+    durable.create(staged / "session.json", _empty_session(platform))
+    durable.fsync_directory(staged)
+    if not os.path.lexists(paths.directory):
+        change.move(staged, paths.directory)
+        return
+    for name in UNTRACKED_PARTS:
+        change.move(staged / name, paths.directory / name)
+
+
+def keep_file(change: Transaction, repository: Repository, profile_id: str, path: Path) -> None:
+    """Move a damaged file into the rescued, in the same step as a change."""
+    if os.path.lexists(path):
+        change.keep(repository.rescued, profile_id, "damaged", None, {path.name: path})

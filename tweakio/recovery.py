@@ -1,0 +1,242 @@
+"""Recovery of damaged profiles: soft from history, hard with a new session besides."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from tweakio import directories, durable, schema
+from tweakio.errors import InvalidMetadataError, NewerFormatError, ProfileActiveError
+from tweakio.metadata import not_found_error
+from tweakio.models import RecoveryMode, format_time, utc_now
+from tweakio.platforms import find_platform
+from tweakio.store.refs import NO_COMMIT
+from tweakio.store.worktree import FINGERPRINT, METADATA
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.repository import Repository
+    from tweakio.store.transaction import Transaction
+
+__all__ = ["Recovery", "rebuild_metadata"]
+
+log = logging.getLogger(__name__)
+
+_PLATFORM = re.compile(rb'"platform"\s*:\s*"([a-z][a-z0-9_-]{0,31})"')
+_CREATED = re.compile(rb'"created_at"\s*:\s*"([0-9T:.+Z-]{10,40})"')
+
+
+class Recovery:
+    """Mends profiles of one repository.
+
+    Args:
+        repository: which one.
+        locks: tells which profiles are in use.
+    """
+
+    def __init__(self, repository: Repository, locks: ProfileLockManager) -> None:
+        self._repository = repository
+        self._locks = locks
+
+    def recover(
+        self, profile_ids: Iterable[str], mode: RecoveryMode = "soft", *, command: str = ""
+    ) -> str | None:
+        """Recover profiles, as one commit.
+
+        Soft: metadata.json is checked out as it was last valid in history (else rebuilt from
+        the directory), fingerprint.json likewise. Hard: session.json and browser_profile/
+        start anew besides; the old ones go to the trash. Damaged bytes are always kept. A
+        healthy profile is left alone by a soft recovery.
+
+        Args:
+            profile_ids: existing profiles, or directories that HEAD has under these names.
+            mode: ``soft`` or ``hard``.
+            command: for the history.
+
+        Returns:
+            The commit's id, or None if there was nothing to do.
+
+        Raises:
+            ProfileNotFoundError: HEAD has no directory of one of these names.
+            ProfileActiveError: hard, and another live process uses the profile.
+            NewerFormatError: the metadata was written by a newer tweakio.
+        """
+        ids = list(profile_ids)
+        repository = self._repository
+        with repository.transaction(f"recover-{mode}", ids, command=command) as change:
+            done = [name for name in ids if self._recover_one(change, name, mode)]
+            names = ", ".join(done[:5]) + (f" and {len(done) - 5} more" if len(done) > 5 else "")
+            change.summary = f"recover {names} ({mode})"
+            change.record_always = bool(done)
+        return change.commit_id
+
+    def _recover_one(self, change: Transaction, profile_id: str, mode: RecoveryMode) -> bool:
+        repository = self._repository
+        if not change.exists(profile_id):
+            raise not_found_error(profile_id)
+        found = repository.work_tree.examine(change.head, profile_id)
+        if found is not None and found.state == "newer":
+            raise NewerFormatError(
+                f"profile '{profile_id}': {found.problem}", hint="upgrade tweakio"
+            )
+        marked = found is not None and (found.metadata or {}).get("status") == "corrupted"
+        damaged = found is None or found.state == "damaged"
+        paths = repository.layout.profile(profile_id)
+        incomplete = not (paths.session.exists() and paths.browser_profile.is_dir())
+        if mode == "soft" and not (damaged or marked or incomplete):
+            return False
+        if mode == "hard" and profile_id not in self._locks.held:
+            owner = self._locks.owner(profile_id)
+            if owner is not None or self._locks.is_locked(profile_id):
+                raise ProfileActiveError(
+                    f"profile '{profile_id}' is in use by process {owner.pid if owner else '?'}",
+                    hint="close it there first",
+                    profile_id=profile_id,
+                )
+        self._mend_directory(change, profile_id)
+        metadata, fingerprint = self._tracked_files(change, profile_id, rewrite=damaged or marked)
+        if mode == "hard":
+            directories.reset(change, repository, profile_id, str(metadata["platform"]))
+        elif os.path.isdir(paths.directory):
+            directories.complete(repository, profile_id, str(metadata["platform"]))
+        change.put_metadata(profile_id, metadata)
+        if fingerprint is not None:
+            change.put(profile_id, FINGERPRINT, fingerprint)
+        return True
+
+    def _mend_directory(self, change: Transaction, profile_id: str) -> None:
+        """Put aside what stands where a directory or a file of ours has to be."""
+        repository = self._repository
+        paths = repository.layout.profile(profile_id)
+        if os.path.lexists(paths.directory):
+            if os.path.islink(paths.directory) or not paths.directory.is_dir():
+                directories.keep_file(change, repository, profile_id, paths.directory)
+        else:
+            durable.make_directory(paths.directory)
+            durable.fsync_directory(paths.directory.parent)
+
+    def _tracked_files(
+        self, change: Transaction, profile_id: str, *, rewrite: bool
+    ) -> tuple[dict[str, Any], bytes | None]:
+        """The metadata to have afterwards, and the fingerprint if it has to be written."""
+        repository = self._repository
+        paths = repository.layout.profile(profile_id)
+        metadata = self.last_valid_metadata(profile_id)
+        if metadata is None:
+            metadata = rebuild_metadata(paths.directory, profile_id)
+            log.warning("no valid metadata of %s in history; rebuilt from its files", profile_id)
+        if rewrite:
+            for path in (paths.metadata, paths.fingerprint):
+                if self._differs(path, profile_id, change.head.root):
+                    directories.keep_file(change, repository, profile_id, path)
+        owner = self._locks.owner(profile_id)
+        if metadata["status"] == "corrupted" or (metadata["status"] == "active" and rewrite):
+            metadata["status"] = "active" if owner is not None else "inactive"
+        metadata["lock_pid"] = owner.pid if owner is not None else None
+        fingerprint = repository.file_at(change.head.root, profile_id, FINGERPRINT)
+        if not _is_object(fingerprint):
+            fingerprint = self._last_valid_fingerprint(profile_id) or directories.new_fingerprint(
+                str(metadata["platform"]), profile_id
+            )
+        return {key: item for key, item in metadata.items() if item is not None}, fingerprint
+
+    def _differs(self, path: Path, profile_id: str, root: bytes) -> bool:
+        try:
+            content = durable.read_regular(path, 1 << 30)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return content != self._repository.file_at(root, profile_id, path.name)
+
+    def last_valid_metadata(self, profile_id: str) -> dict[str, Any] | None:
+        """The newest metadata in history that fits the schema and is not marked corrupted."""
+        for content in self._versions(profile_id, METADATA):
+            try:
+                metadata = schema.load(content, profile_id)
+            except (InvalidMetadataError, NewerFormatError):
+                continue
+            if metadata["status"] != "corrupted":
+                return metadata
+        return None
+
+    def _last_valid_fingerprint(self, profile_id: str) -> bytes | None:
+        return next(filter(_is_object, self._versions(profile_id, FINGERPRINT)), None)
+
+    def _versions(self, profile_id: str, name: str) -> Iterable[bytes]:
+        """The distinct contents of one tracked file, newest first."""
+        repository = self._repository
+        head = repository.refs.head()
+        if head == NO_COMMIT:
+            return
+        last = None
+        for commit in repository.reader.first_parents(head):
+            root = repository.reader.read(commit.tree, b"tree")
+            # One search in the raw root tree per commit; the file is read when its
+            # directory has changed.
+            entry = repository.directory_id(root, profile_id)
+            if entry is None or entry == last:
+                continue
+            last = entry
+            content = repository.file_at(root, profile_id, name)
+            if content is not None:
+                yield content
+
+
+def rebuild_metadata(directory: Path, profile_id: str) -> dict[str, Any]:
+    """Metadata made from what a profile's directory still tells.
+
+    Args:
+        directory: the profile's; its metadata.json may be damaged or missing.
+        profile_id: validated.
+    """
+    try:
+        remains = durable.read_regular(directory / METADATA, schema.MAX_BYTES)
+    except OSError:
+        remains = b""
+    platform = "custom"
+    if (match := _PLATFORM.search(remains)) and find_platform(match[1].decode()) is not None:
+        platform = match[1].decode()
+    value: dict[str, Any] = {
+        "profile_id": profile_id,
+        "platform": platform,
+        "created_at": format_time(_oldest(directory)),
+        "last_used": format_time(utc_now()),
+        "status": "inactive",
+        "tags": [],
+        "note": "",
+        "schema_version": schema.SCHEMA_VERSION,
+    }
+    if match := _CREATED.search(remains):
+        try:
+            return schema.validate({**value, "created_at": match[1].decode()})
+        except InvalidMetadataError:
+            pass
+    return schema.validate(value)
+
+
+def _oldest(directory: Path) -> datetime:
+    """The oldest modification of the files directly in a directory."""
+    times = [utc_now().timestamp()]
+    for name in ("session.json", "browser_profile", "fingerprint.json", "cache", "metadata.json"):
+        try:
+            times.append(os.lstat(directory / name).st_mtime)
+        except OSError:
+            continue
+    return datetime.fromtimestamp(max(0.0, min(times)), timezone.utc)
+
+
+def _is_object(content: bytes | None) -> bool:
+    if content is None:
+        return False
+    try:
+        return isinstance(json.loads(content), dict)
+    except (ValueError, RecursionError):
+        return False
