@@ -87,8 +87,10 @@ def build(change: Transaction, repository: Repository, profile_id: str, platform
 def complete(repository: Repository, profile_id: str, platform: str) -> None:
     """Make the untracked parts that a profile lacks, as after a clone."""
     paths = repository.layout.profile(profile_id)
-    durable.make_directory(paths.directory)
-    _fill(paths.directory, platform)
+    parts = (paths.browser_profile, paths.cache, paths.session)
+    if not all(os.path.lexists(path) for path in parts):
+        durable.make_directory(paths.directory)
+        _fill(paths.directory, platform)
 
 
 def identity_at(repository: Repository, root: bytes, profile_id: str) -> datetime | None:

@@ -37,32 +37,32 @@ class ProfilePaths:
 
     directory: Path
 
-    @property
+    @cached_property
     def metadata(self) -> Path:
         """Tracked; the only mutable tracked file."""
         return self.directory / "metadata.json"
 
-    @property
+    @cached_property
     def fingerprint(self) -> Path:
         """Tracked; fixed at creation."""
         return self.directory / "fingerprint.json"
 
-    @property
+    @cached_property
     def session(self) -> Path:
         """Ignored by git: a secret."""
         return self.directory / "session.json"
 
-    @property
+    @cached_property
     def browser_profile(self) -> Path:
         """Ignored by git: the browser's user data directory."""
         return self.directory / "browser_profile"
 
-    @property
+    @cached_property
     def cache(self) -> Path:
         """Ignored by git: what the browser can fetch again."""
         return self.directory / "cache"
 
-    @property
+    @cached_property
     def lock(self) -> Path:
         """Ignored by git: held while a process uses the profile."""
         return self.directory / ".lock"
@@ -126,7 +126,14 @@ class Layout:
 
     def profile(self, profile_id: str) -> ProfilePaths:
         """The paths of one profile; the id must have been validated."""
-        return ProfilePaths(self.profiles / profile_id)
+        known = self._known.get(profile_id)
+        if known is None:
+            known = self._known[profile_id] = ProfilePaths(self.profiles / profile_id)
+        return known
+
+    @cached_property
+    def _known(self) -> dict[str, ProfilePaths]:
+        return {}
 
     def relative(self, path: Path) -> str:
         """A path below the home as it is written into the journal."""

@@ -21,6 +21,7 @@ from tweakio.errors import (
     ProfileActiveError,
     ProfileExistsError,
     TweakioError,
+    storage_error,
 )
 from tweakio.layout import HOME_VARIABLE, Layout, default_home
 from tweakio.metadata import ProfileMetadataHandler, corrupted_error, not_found_error
@@ -55,7 +56,6 @@ log = logging.getLogger(__name__)
 _Profiles = list[Profile]
 _Changes = list[Change]
 _Entries = list[TrashEntry]
-TRASH_DAYS = 30
 
 
 class ProfileManager:
@@ -361,12 +361,13 @@ class ProfileManager:
         return self.get_profile(profile_id)
 
     def _require(self, profile_id: str) -> None:
+        """Fail early, before a lock is waited for, if there is no such profile."""
         self.validator.validate_id(profile_id)
-        if self._existing() is None:
+        repository = self._existing()
+        if repository is None or not repository.directory_id(repository.head().root, profile_id):
             raise not_found_error(profile_id)
-        value = self.metadata.load(profile_id)
-        if value["status"] == "corrupted":
-            raise corrupted_error(profile_id, None)
+        if not self.layout.profile(profile_id).directory.is_dir():
+            raise corrupted_error(profile_id, "its directory is missing")
 
     def _activate(self, profile_id: str, pid: int | None) -> None:
         with self._change("activate", [profile_id], "activate_profile") as change:
@@ -837,14 +838,16 @@ class ProfileManager:
         Returns:
             The number of objects packed and of trash entries removed.
         """
-        from tweakio.store.maintenance import maintain
-        from tweakio.trash import purge
+        from tweakio.store import maintenance
 
         repository = self._existing()
         if repository is None:
             return 0, 0
-        packed = maintain(repository, force=True)
-        return packed, len(purge(repository, None, timedelta(days=TRASH_DAYS)))
+        with repository.exclusive():
+            try:
+                return maintenance.pack(repository), maintenance.expire_trash(repository)
+            except OSError as error:
+                raise storage_error(error, "pack the history") from error
 
     def migrate(self) -> Profile | None:
         """Take over the single account of tweakio-sdk 0.1.5 as the profile ``default``.

@@ -115,15 +115,18 @@ class Attic:
     def discard(self, name: str) -> None:
         """Remove an entry for good; a crash in between leaves an incomplete one."""
         path = self.root / name
-        # The record goes last: without data the entry is incomplete and cleaned up later.
-        durable.remove_tree(path / "data")
+        # In one step, or a crash would leave an entry with half of its data, which an undo
+        # would take for the whole.
+        if os.path.lexists(path / "data"):
+            os.rename(path / "data", path / "discarded")
+            durable.fsync_directory(path)
         durable.remove_tree(path)
 
     def discard_incomplete(self) -> None:
         """Remove what a crash left of entries; the caller holds the repository's lock."""
         for name in self._names():
             path = self.root / name
-            if (path / "entry.json").exists() and not os.path.lexists(path / "data"):
+            if path.is_dir() and not _has_data(path):
                 durable.remove_tree(path)
 
     def _names(self) -> list[str]:
@@ -138,7 +141,7 @@ class Attic:
             value = json.loads(durable.read_regular(path / "entry.json", 1 << 16))
             kind = value["kind"]
             created = value["profile_created_at"]
-            if kind not in _KINDS or not os.path.lexists(path / "data"):
+            if kind not in _KINDS or not _has_data(path):
                 return None
             return TrashEntry(
                 name=name,
@@ -151,6 +154,15 @@ class Attic:
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def _has_data(entry: Path) -> bool:
+    """Whether an entry keeps anything; a directory of which all was taken is nothing."""
+    try:
+        with os.scandir(entry / "data") as items:
+            return next(items, None) is not None
+    except OSError:
+        return os.path.lexists(entry / "data")
 
 
 def _size(path: Path) -> int:

@@ -350,7 +350,9 @@ def install_hooks(git_dir: Path) -> list[str]:
         source = next((path / name for path in _hook_sources() if (path / name).is_file()), None)
         if source is None:
             continue
-        content = source.read_bytes().replace(b"@PYTHON@", os.fsencode(sys.executable))
+        # Inside single quotes of the shell, as which the hook has it.
+        python = os.fsencode(sys.executable).replace(b"'", b"'\\''")
+        content = source.read_bytes().replace(b"@PYTHON@", python)
         target = git_dir / "hooks" / name
         durable.make_directory(target.parent)
         try:

@@ -46,15 +46,28 @@ _POLL = 0.001
 # A probe (see is_held) takes the lock for microseconds; so "at once" means a few tries.
 _AT_ONCE = 0.02
 _MAX_RECORD = 4096
+_READ = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 
 def read_record(path: Path) -> LockRecord | None:
     """The record in a lock file; None if it is empty, missing or unreadable."""
     try:
-        # Windows locks the first byte of the file against reading too.
-        with path.open("rb") as file:
-            file.seek(1)
-            value = json.loads(file.read(_MAX_RECORD))
+        descriptor = os.open(path, _READ)
+        try:
+            # Windows locks the first byte of the file against reading too.
+            os.lseek(descriptor, 1, os.SEEK_SET)
+            data = os.read(descriptor, _MAX_RECORD)
+        finally:
+            os.close(descriptor)
+        if not data:
+            return None
+        value = json.loads(data)
         return LockRecord(
             int(value["pid"]), float(value["start"]), str(value["boot"]), str(value["host"])
         )
@@ -84,7 +97,7 @@ def is_held(path: Path, *, platform: str = sys.platform) -> bool:
     import fcntl
 
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        descriptor = os.open(path, _READ)
     except OSError:
         return False
     try:

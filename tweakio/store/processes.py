@@ -53,7 +53,11 @@ def _boot(platform: str = sys.platform) -> str:
 
 def own_record() -> LockRecord:
     """This process, as it is written into the locks it holds."""
-    pid = os.getpid()
+    return _record(os.getpid())
+
+
+@lru_cache(maxsize=2)
+def _record(pid: int) -> LockRecord:
     return LockRecord(pid, process_start(pid) or 0.0, _boot(), socket.gethostname())
 
 

@@ -113,14 +113,14 @@ class Refs:
         The caller holds git's lock of the branch and has compared its value.
         """
         target = self._git_dir / branch
-        durable.make_directory(target.parent, parents=True)
         durable.replace(target, f"{commit_id}\n".encode(), self._temporary / "ref")
 
     def append_reflog(self, name: str, line: bytes) -> None:
         """Add a line to one reflog, once: a line that already ends it is not repeated."""
         path = self._git_dir / "logs" / name
-        durable.make_directory(path.parent, parents=True)
         last = _last_line(path)
+        if not last:
+            durable.make_directory(path.parent, parents=True)
         # Without its time a line is the same if it records the same step.
         if last.split(b" ")[:2] == line.split(b" ")[:2] and last.endswith(b"\n"):
             return
@@ -246,7 +246,6 @@ class GitLocks:
         Raises:
             RepositoryBusyError: another program kept one of them until then.
         """
-        durable.make_directory((self._git_dir / branch).parent, parents=True)
         try:
             for name in ("index", "HEAD", branch):
                 self._take(self._git_dir / f"{name}.lock", deadline)

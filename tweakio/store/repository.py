@@ -22,6 +22,7 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.models import LockRecord
+from tweakio.store import maintenance
 from tweakio.store.attic import Attic
 from tweakio.store.head import Head, HeadCache
 from tweakio.store.index import Index, IndexFile, entry_header
@@ -34,6 +35,7 @@ from tweakio.store.worktree import WorkTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from tweakio.layout import Layout
 
@@ -160,7 +162,9 @@ class Repository:
                 raise _as_storage_error(error, operation) from error
             try:
                 yield transaction
-                transaction.commit()
+                commit_id = transaction.commit()
+                if commit_id is not None and maintenance.is_due(commit_id):
+                    maintenance.maintain(self)
             except OSError as error:
                 raise _as_storage_error(error, operation) from error
             finally:
@@ -261,8 +265,9 @@ class Repository:
     def _heal(self) -> None:
         """Finish or undo what a crash left; the repository's lock is held."""
         layout = self.layout
-        for directory in (layout.locks, layout.staging, layout.temporary):
-            durable.make_directory(directory)
+        # First of all: what follows writes to the same names. What is staged waits until the
+        # journal, which may still move it, was dealt with.
+        _empty(layout.temporary)
         journal = Journal.read(layout)
         with contextlib.suppress(RepositoryBusyError, RepositoryDamagedError):
             self.git_locks.remove_own_dead(journal.branch if journal else self.refs.branch())
@@ -279,9 +284,7 @@ class Repository:
                 Journal.drop(layout)
             self._directory_time = -1
             self.rescued.discard_incomplete()
-        for directory in (layout.staging, layout.temporary):
-            for name in os.listdir(directory):
-                durable.remove_tree(directory / name)
+        _empty(layout.staging)
 
     def _took_place(self, journal: Journal) -> bool:
         current = self.refs.resolve(journal.branch) or NO_COMMIT
@@ -294,17 +297,25 @@ class Repository:
                     return commit.id == journal.new
         return False
 
-    def finish(self, journal: Journal) -> None:
+    def finish(
+        self, journal: Journal, before: bytes | None = None, after: bytes | None = None
+    ) -> None:
         """All that follows the commit point; the three git locks are held.
 
         Every step can be repeated. Files that are neither as the commit before nor as the
         one after had them were edited meanwhile and stay.
+
+        Args:
+            journal: of the transaction.
+            before: the root tree of the old commit, if it is at hand.
+            after: the root tree of the branch, if it is at hand.
         """
         line = journal.reflog.encode("utf-8", "replace")
         for name in ("HEAD", journal.branch):
             self.refs.append_reflog(name, line)
-        head = self.refs.resolve(journal.branch) or journal.new
-        before, after = self._root_or_empty(journal.old), self.root_of(head)
+        if before is None or after is None:
+            before = self._root_or_empty(journal.old)
+            after = self.root_of(self.refs.resolve(journal.branch) or journal.new)
         entries: dict[bytes, bytes | None] = {}
         for profile_id in journal.profiles:
             old = self.files_at(before, profile_id) or {}
@@ -342,6 +353,8 @@ class Repository:
         entries: dict[bytes, bytes | None] = {}
         for name in sorted({*old, *new} if only is None else only):
             path = directory / name
+            if name in new and old.get(name) == new[name] and os.path.lexists(path):
+                continue
             key = f"{prefix}{name}".encode("utf-8", "surrogateescape")
             found = _blob_of(path) if there else None
             if name not in new:
@@ -386,6 +399,16 @@ class Repository:
         surveyed = with_values(head, surveyed=True, valid=valid, active=active)
         self.remember(surveyed)
         return surveyed
+
+
+def _empty(directory: Path) -> None:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        durable.make_directory(directory)
+        return
+    for name in names:
+        durable.remove_tree(directory / name)
 
 
 def _root_files(root: bytes) -> dict[str, bytes]:

@@ -9,7 +9,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tweakio import durable, identity, schema
-from tweakio.errors import ConcurrentChangeError, ProfileNotFoundError, RepositoryBusyError
+from tweakio.errors import (
+    ConcurrentChangeError,
+    ProfileNotFoundError,
+    RepositoryBusyError,
+    RepositoryDamagedError,
+)
 from tweakio.models import parse_time
 from tweakio.store.head import Head
 from tweakio.store.journal import Journal, Move, move_back, move_on
@@ -201,11 +206,6 @@ class Transaction:
         repository = self._repository
         layout = repository.layout
         branch = repository.refs.branch()
-        if what := operation_in_progress(layout.git_dir):
-            raise RepositoryBusyError(
-                f"a {what} is under way in the profile repository",
-                hint=f"finish it or run 'git -C {layout.profiles} {what} --abort'",
-            )
         writer = ObjectWriter(layout.git_dir / "objects", layout.temporary)
         built = self._build(writer)
         if built is None:
@@ -214,13 +214,20 @@ class Transaction:
         locks = repository.git_locks
         locks.acquire(branch, time.monotonic() + repository.timeout)
         try:
-            if repository.refs.head() != self._base.commit:
+            if repository.refs.branch() != branch:
+                raise ConcurrentChangeError(
+                    "another branch was checked out just now", hint="run the command again"
+                )
+            if repository.refs.resolve(branch) != self._base.commit:
                 self._rebase(repository.head())
                 built = self._build(writer)
                 assert built is not None
                 writer.flush()
             commit_id, root, line = built
             index = repository.index_file.read()
+            # Nobody can begin a merge any more now that index.lock is ours.
+            if what := operation_in_progress(layout.git_dir):
+                raise self._busy(what)
             if index is not None and index.conflicts:
                 raise RepositoryBusyError(
                     "the profile repository has unresolved conflicts",
@@ -242,6 +249,12 @@ class Transaction:
         finally:
             locks.release()
         return self.commit_id
+
+    def _busy(self, what: str) -> RepositoryBusyError:
+        return RepositoryBusyError(
+            f"a {what} is under way in the profile repository",
+            hint=f"finish it or run 'git -C {self._repository.layout.profiles} {what} --abort'",
+        )
 
     def discard(self) -> None:
         """Remove what was staged and did not become part of the repository."""
@@ -270,15 +283,16 @@ class Transaction:
     def _complete(self, journal: Journal, root: bytes) -> None:
         """What follows the commit point: an error here is no failed operation."""
         repository = self._repository
+        before = self._base.root
         try:
             try:
-                repository.finish(journal)
+                repository.finish(journal, before, root)
             except Exception:
                 raise
             except BaseException:
-                repository.finish(journal)  # Ctrl-C: end it, then go
+                repository.finish(journal, before, root)  # Ctrl-C: end it, then go
                 raise
-        except OSError as error:
+        except (OSError, RepositoryDamagedError) as error:
             log.warning("committed; the next command completes the work tree (%s)", error)
         first = self._base.commit == NO_COMMIT
         # After a head with invalid metadata the next change looks again: it may be mended.
@@ -342,7 +356,7 @@ class Transaction:
             f"tree {tree.hex()}\n{parent}author {author} {stamp}\n"
             f"committer {author} {stamp}\n\n{message}"
         )
-        commit_id = writer.add(b"commit", body.encode("utf-8", "replace")).hex()
+        commit_id = self._add(writer, b"commit", body.encode("utf-8", "replace")).hex()
         line = f"{self._base.commit} {commit_id} {author} {stamp}\ttweakio: {self.summary}\n"
         return commit_id, root, line
 
@@ -358,9 +372,14 @@ class Transaction:
             if content is None:
                 children.pop(key, None)
             else:
-                children[key] = TreeEntry(BLOB_MODE, key, writer.add(b"blob", content))
-        tree = writer.add(b"tree", serialise_tree(children.values()))
+                children[key] = TreeEntry(BLOB_MODE, key, self._add(writer, b"blob", content))
+        tree = self._add(writer, b"tree", serialise_tree(children.values()))
         return None if tree == EMPTY_TREE else tree
+
+    def _add(self, writer: ObjectWriter, kind: bytes, body: bytes) -> bytes:
+        name = writer.add(kind, body)
+        self._repository.reader.remember(name.hex(), kind, body)
+        return name
 
     def _entry(self, profile_id: str) -> TreeEntry | None:
         return find_entry(self._base.root, profile_id.encode())

@@ -104,7 +104,7 @@ class WorkTree:
         if entry is None:
             return None
         contents, problem = self._read(profile_id)
-        if len(contents) == 2 and _tree_id(contents) == entry.id:
+        if len(contents) == 2 and self._is_tree(contents, entry.id):
             same = True
         else:
             tracked = self._repository.files_at(head.root, profile_id) or {}
@@ -119,6 +119,18 @@ class WorkTree:
             reason = problem.get(METADATA) or next(iter(problem.values()))
             return Found(profile_id, "damaged", problem=reason, contents=contents)
         return self._judge(profile_id, contents, same=same, trusted=same and head.valid)
+
+    def _is_tree(self, contents: dict[str, bytes], expected: bytes) -> bool:
+        """Whether files are those of a tree; git's objects then need not be read for them."""
+        blobs = {name: object_id(b"blob", content) for name, content in contents.items()}
+        raw = _tree_bytes(blobs)
+        if object_id(b"tree", raw) != expected:
+            return False
+        remember = self._repository.reader.remember
+        remember(expected.hex(), b"tree", raw)
+        for name, blob in blobs.items():
+            remember(blob.hex(), b"blob", contents[name])
+        return True
 
     def _judge(
         self, profile_id: str, contents: dict[str, bytes], *, same: bool, trusted: bool
@@ -169,6 +181,8 @@ class WorkTree:
             self._adopt([found for found in map(self._edited, profile_ids) if found])
             return
         began = time.monotonic()
+        for attic in (repository.trash, repository.rescued):
+            attic.discard_incomplete()
         self._rescue_unknown()
         self._bring_back()
         head = repository.head()
@@ -236,7 +250,7 @@ class WorkTree:
                 if not is_unchanged(header, status, written):
                     break
                 blobs[name] = header[40:60]
-            if len(blobs) < 2 or entry is None or _tree_of(blobs) != entry.id:
+            if len(blobs) < 2 or entry is None or object_id(b"tree", _tree_bytes(blobs)) != entry.id:
                 suspects.append(profile_id)
         return suspects
 
@@ -325,14 +339,18 @@ class WorkTree:
             if not any(os.path.lexists(data / name) for name in missing):
                 continue
             durable.make_directory(directory)
-            # What makes a profile look complete comes last, so that a crash is noticed.
+            # What makes a profile look complete comes last, so that a crash is noticed. The
+            # tracked files, which git has made again, go before it, so that an entry of
+            # which all is taken is empty.
             names = sorted(os.listdir(data), key=UNTRACKED_PARTS.__contains__)
             for name in names:
                 if not os.path.lexists(directory / name):
                     os.rename(data / name, directory / name)
+                elif name in (METADATA, FINGERPRINT):
+                    durable.remove(data / name)
             durable.sync_tree((directory, data))
             log.warning("profile %s is in history again; its data came back", profile_id)
-            if {METADATA, FINGERPRINT}.issuperset(os.listdir(data)):
+            if not os.listdir(data):
                 attic.discard(entry.name)
             return
 
@@ -348,12 +366,5 @@ def _check_fingerprint(content: bytes | None) -> None:
         raise InvalidMetadataError("fingerprint.json is not a JSON object")
 
 
-def _tree_of(blobs: dict[str, bytes]) -> bytes:
-    raw = serialise_tree(TreeEntry(BLOB_MODE, name.encode(), blob) for name, blob in blobs.items())
-    return object_id(b"tree", raw)
-
-
-def _tree_id(contents: dict[str, bytes]) -> bytes:
-    return _tree_of({name: object_id(b"blob", content) for name, content in contents.items()})
-
-
+def _tree_bytes(blobs: dict[str, bytes]) -> bytes:
+    return serialise_tree(TreeEntry(BLOB_MODE, name.encode(), blob) for name, blob in blobs.items())

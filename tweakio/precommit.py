@@ -1,0 +1,209 @@
+"""The rules of the pre-commit hook: what a person's own ``git commit`` may bring.
+
+It runs inside ``git commit``, so git is there, and the index may be a temporary one that git
+names in ``GIT_INDEX_FILE``; therefore everything is asked of git.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from tweakio import schema
+from tweakio.errors import InvalidMetadataError, NewerFormatError
+from tweakio.validator import ProfileValidator
+
+__all__ = ["Refusal", "main", "refusals"]
+
+_SECRET_NAME = re.compile(
+    r"session\.json$|storage_?state.*\.json$|identity|\.pem$|\.key$|\.p12$|^id_(rsa|ed25519|ecdsa)"
+    r"|\.env$|^\.env|keyring|cookies",
+    re.IGNORECASE,
+)
+_SECRET_CONTENT = re.compile(rb"AGE-SECRET-KEY-1|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+_BROWSER = frozenset({"browser_profile", "cache", ".lock"})
+_TRACKED = frozenset({"metadata.json", "fingerprint.json"})
+_MAX_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One reason why a commit is refused.
+
+    Attributes:
+        path: in the work tree.
+        reason: what is wrong with it.
+        mend: what to do.
+    """
+
+    path: str
+    reason: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class _Staged:
+    mode: str
+    blob: str
+    path: str
+
+
+def _git(*arguments: str, data: bytes | None = None) -> bytes:
+    return subprocess.run(
+        ["git", *arguments], check=True, input=data, stdout=subprocess.PIPE
+    ).stdout
+
+
+def _staged() -> list[_Staged]:
+    """What the commit would add or change."""
+    has_head = (
+        subprocess.run(
+            ["git", "rev-parse", "-q", "--verify", "HEAD"], check=False, stdout=subprocess.DEVNULL
+        ).returncode
+        == 0
+    )
+    base = "HEAD" if has_head else _git("hash-object", "-t", "tree", "--stdin", data=b"").decode()
+    raw = _git("diff-index", "--cached", "--raw", "--no-renames", "-z", base.strip())
+    found = []
+    parts = raw.split(b"\0")
+    for header, path in zip(parts[::2], parts[1::2], strict=False):
+        fields = header.decode().split()
+        if fields[4] != "D":
+            found.append(_Staged(fields[1], fields[3], path.decode("utf-8", "surrogateescape")))
+    return found
+
+
+def _contents(blobs: list[str]) -> dict[str, bytes]:
+    """The contents of blobs, by one process."""
+    if not blobs:
+        return {}
+    raw = _git("cat-file", "--batch", data="\n".join(blobs).encode() + b"\n")
+    found = {}
+    position = 0
+    for blob in blobs:
+        end = raw.index(b"\n", position)
+        size = int(raw[position:end].split()[2])
+        found[blob] = raw[end + 1 : end + 1 + size]
+        position = end + 1 + size + 1
+    return found
+
+
+def _unstage(path: str) -> str:
+    return f"git restore --staged -- {_quote(path)}"
+
+
+def _quote(path: str) -> str:
+    import shlex
+
+    return shlex.quote(path.encode("utf-8", "backslashreplace").decode())
+
+
+def refusals() -> list[Refusal]:
+    """Why the commit that is being made is refused; empty if it is not."""
+    staged = _staged()
+    found = []
+    candidates = []
+    for entry in staged:
+        refusal = _judge_name(entry)
+        if refusal is not None:
+            found.append(refusal)
+        else:
+            candidates.append(entry)
+    contents = _contents(sorted({entry.blob for entry in candidates}))
+    for entry in candidates:
+        refusal = _judge_content(entry.path, contents[entry.blob])
+        if refusal is not None:
+            found.append(refusal)
+    return found + _judge_whole()
+
+
+def _judge_name(entry: _Staged) -> Refusal | None:
+    path = entry.path
+    directory, slash, rest = path.partition("/")
+    name = path.rpartition("/")[2]
+    if entry.mode == "120000":
+        return Refusal(path, "a symbolic link", _unstage(path))
+    if entry.mode == "160000":
+        return Refusal(path, "a repository of its own (submodule)", _unstage(path))
+    if slash and rest.split("/")[0] in _BROWSER:
+        return Refusal(path, "browser data, which history does not keep", _unstage(path))
+    if _SECRET_NAME.search(name):
+        return Refusal(path, "a secret, which must not enter history", _unstage(path))
+    if not slash:
+        return None
+    if not ProfileValidator().is_id(directory):
+        return Refusal(
+            path, f"{directory!r} is not a profile id", f"rename it, or {_unstage(path)}"
+        )
+    if rest not in _TRACKED:
+        return Refusal(path, "not one of the files that a profile keeps in history", _unstage(path))
+    return None
+
+
+def _judge_content(path: str, content: bytes) -> Refusal | None:
+    if _SECRET_CONTENT.search(content):
+        return Refusal(path, "holds a private key", _unstage(path))
+    directory, slash, name = path.partition("/")
+    if not slash:
+        return None
+    try:
+        if name == "metadata.json":
+            schema.load(content, directory)
+        elif not isinstance(json.loads(content), dict):
+            return Refusal(path, "not a JSON object", f"git restore --staged --worktree -- {path}")
+    except (InvalidMetadataError, NewerFormatError) as error:
+        return Refusal(
+            path, error.message, f"correct it and 'git add' it, or: tweakio profile recover {directory}"
+        )
+    except (ValueError, RecursionError):
+        return Refusal(path, "not JSON", f"git restore --staged --worktree -- {path}")
+    return None
+
+
+def _judge_whole() -> list[Refusal]:
+    """What only all the names together show."""
+    names: dict[str, set[str]] = {}
+    for path in _git("ls-files", "-z").decode("utf-8", "surrogateescape").split("\0"):
+        directory, slash, rest = path.partition("/")
+        if slash:
+            names.setdefault(directory, set()).add(rest)
+    found = []
+    folded: dict[str, str] = {}
+    for directory, files in sorted(names.items()):
+        other = folded.setdefault(directory.lower(), directory)
+        if other != directory:
+            reason = f"differs from {other!r} only by case"
+            found.append(Refusal(directory, reason, "rename one of the two"))
+        if files & _TRACKED and "metadata.json" not in files:
+            found.append(
+                Refusal(
+                    directory,
+                    "a profile without metadata.json",
+                    f"tweakio profile recover {directory}, or remove it: "
+                    f"tweakio profile delete {directory}",
+                )
+            )
+    return found
+
+
+def main() -> int:
+    """Check the commit that is being made.
+
+    Returns:
+        0 if it may be made, 1 if not; the reasons are on stderr.
+    """
+    try:
+        found = refusals()
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"tweakio: error: the commit cannot be checked: {error}", file=sys.stderr)
+        return 1
+    for refusal in found[:_MAX_SHOWN]:
+        shown = refusal.path.encode("utf-8", "backslashreplace").decode()
+        print(f"tweakio: error: commit refused: {shown}: {refusal.reason}", file=sys.stderr)
+        print(f"tweakio: hint: {refusal.mend}", file=sys.stderr)
+    if len(found) > _MAX_SHOWN:
+        print(f"tweakio: error: and {len(found) - _MAX_SHOWN} more", file=sys.stderr)
+    return 1 if found else 0

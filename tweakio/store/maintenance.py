@@ -1,0 +1,71 @@
+"""What keeps a repository small: packing objects, and emptying the trash of what is old."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tweakio.models import utc_now
+
+if TYPE_CHECKING:
+    from tweakio.store.repository import Repository
+
+__all__ = ["TRASH_AGE", "expire_trash", "is_due", "maintain", "pack"]
+
+log = logging.getLogger(__name__)
+
+TRASH_AGE = timedelta(days=30)
+# About 64 commits, each of 4 to 6 objects.
+_MANY_OBJECTS = 64 * 5
+_MANY_BYTES = 32 << 20
+_EVERY = 16
+
+
+def is_due(commit_id: str) -> bool:
+    """Whether to look, after a commit, if there is anything to do.
+
+    Counting the loose objects takes 4 ms, so it is done after every sixteenth commit; which
+    one it is, its random id decides, and no counter has to be kept.
+    """
+    return int(commit_id[:8], 16) % _EVERY == 0
+
+
+def maintain(repository: Repository) -> None:
+    """Pack and expire if it is worth it; the repository's lock is held.
+
+    The change before it is done and acknowledged, so nothing here makes it fail.
+    """
+    from tweakio.store.packs import loose_statistics
+
+    try:
+        found = loose_statistics(repository.layout.git_dir / "objects")
+        if found.count >= _MANY_OBJECTS or found.bytes >= _MANY_BYTES:
+            pack(repository)
+        expire_trash(repository)
+    except OSError as error:
+        log.warning("packing the history was put off: %s", error)
+
+
+def pack(repository: Repository) -> int:
+    """Pack all loose objects; the number of them. The repository's lock is held."""
+    from tweakio.store.packs import merge_packs, pack_loose
+
+    objects, temporary = repository.layout.git_dir / "objects", repository.layout.temporary
+    report = pack_loose(objects, temporary)
+    merge_packs(objects, temporary)
+    repository.reader.close()
+    log.info("packed %d objects", report.packed)
+    return report.packed
+
+
+def expire_trash(repository: Repository) -> int:
+    """Remove trash entries that are older than 30 days; the number of them.
+
+    What was rescued is removed by command only: nobody asked for it to be deleted.
+    """
+    now = utc_now()
+    old = [entry for entry in repository.trash.entries() if now - entry.time > TRASH_AGE]
+    for entry in old:
+        repository.trash.discard(entry.name)
+    return len(old)
