@@ -15,7 +15,7 @@ from tweakio.platforms import find_platform
 from tweakio.store.worktree import FINGERPRINT, METADATA, UNTRACKED_PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -27,6 +27,7 @@ __all__ = [
     "bring_back",
     "build",
     "complete",
+    "complete_directory",
     "identity_at",
     "json_bytes",
     "keep_file",
@@ -55,11 +56,21 @@ def new_fingerprint(platform: str, profile_id: str) -> bytes:
     return json_bytes(known.fingerprint_generator().generate(profile_id) if known else {})
 
 
-def _fill(directory: Path, platform: str) -> None:
+def complete_directory(
+    directory: Path, platform: str, *, leave_out: Collection[str] = ()
+) -> None:
+    """Make the untracked parts that a directory lacks.
+
+    Args:
+        directory: the profile's, in its place or being built.
+        platform: whose empty session it begins with.
+        leave_out: names of parts that will be put there otherwise.
+    """
     paths = ProfilePaths(directory)
-    durable.make_directory(paths.browser_profile)
+    if "browser_profile" not in leave_out:
+        durable.make_directory(paths.browser_profile)
     durable.make_directory(paths.cache)
-    if not os.path.lexists(paths.session):
+    if "session.json" not in leave_out and not os.path.lexists(paths.session):
         durable.create(paths.session, _empty_session(platform))
     if not os.path.lexists(paths.lock):
         durable.create(paths.lock, b"", sync=False)
@@ -80,7 +91,7 @@ def build(change: Transaction, repository: Repository, profile_id: str, platform
     for name, content in files.items():
         durable.create(staged / name, content)
         change.put(profile_id, name, content)
-    _fill(staged, platform)
+    complete_directory(staged, platform)
     change.move(staged, repository.layout.profile(profile_id).directory)
 
 
@@ -90,7 +101,7 @@ def complete(repository: Repository, profile_id: str, platform: str) -> None:
     parts = (paths.browser_profile, paths.cache, paths.session)
     if not all(os.path.lexists(path) for path in parts):
         durable.make_directory(paths.directory)
-        _fill(paths.directory, platform)
+        complete_directory(paths.directory, platform)
 
 
 def identity_at(repository: Repository, root: bytes, profile_id: str) -> datetime | None:

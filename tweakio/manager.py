@@ -123,9 +123,12 @@ class ProfileManager:
             if self._finalizer is not None:
                 atexit.unregister(self._finalizer)
                 self._finalizer = None
-            if self._repository is not None:
-                repository, self._repository = self._repository, None
-                repository.close()
+            self._close_repository()
+
+    def _close_repository(self) -> None:
+        repository, self._repository = self._repository, None
+        if repository is not None:
+            repository.close()
 
     @property
     def home(self) -> Path:
@@ -822,15 +825,19 @@ class ProfileManager:
 
     # The repository
 
-    def doctor(self, *, fix: bool = False) -> Report:
+    def doctor(
+        self, *, fix: bool = False, progress: Callable[[int], None] | None = None
+    ) -> Report:
         """Say what is wrong with the repository, and mend what can be mended.
 
         Args:
             fix: mend it; else nothing is changed.
+            progress: called with the number of commits read so far.
         """
+        self._close_repository()
         from tweakio.doctor import examine
 
-        return examine(self.layout, self.locks, fix=fix, command=self._name("doctor"))
+        return examine(self.layout, fix=fix, command=self._name("doctor"), progress=progress)
 
     def gc(self) -> tuple[int, int]:
         """Pack loose objects and empty the trash of what is older than 30 days.

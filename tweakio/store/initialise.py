@@ -38,12 +38,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "CONFIG",
     "FORMAT",
     "IGNORE",
+    "complete_local",
+    "foreign_hooks",
     "install_hooks",
     "is_initialised",
     "make_git_directory",
     "open_repository",
+    "profile_like_directories",
+    "refuse_foreign",
 ]
 
 FORMAT = 1
@@ -60,7 +65,7 @@ ATTRIBUTES = """\
 # The bytes are the same on every platform.
 * -text
 """
-_CONFIG = f"""\
+CONFIG = f"""\
 [core]
 \trepositoryformatversion = 0
 \tfilemode = false
@@ -114,8 +119,8 @@ def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
         if not create:
             return None
         _create(layout)
-    _check_ours(layout)
-    _complete_local(layout)
+    refuse_foreign(layout)
+    complete_local(layout)
     repository = Repository(layout, timeout=timeout)
     repository.settle()
     return repository
@@ -210,7 +215,7 @@ def make_git_directory(git_dir: Path) -> None:
         local / inner.temporary.name,
     ):
         durable.make_directory(path)
-    durable.create(git_dir / "config", _CONFIG.encode())
+    durable.create(git_dir / "config", CONFIG.encode())
     durable.create(git_dir / "HEAD", f"ref: {_BRANCH}\n".encode())
     _write_marker(local / "locks")
     install_hooks(git_dir)
@@ -248,7 +253,13 @@ def _write_marker(locks: Path) -> None:
     durable.create(locks / "marker", text.encode())
 
 
-def _check_ours(layout: Layout) -> None:
+def refuse_foreign(layout: Layout) -> None:
+    """Return if the git directory is ours and of a format that is known here.
+
+    Raises:
+        ForeignRepositoryError: it is somebody else's.
+        NewerFormatError: a newer tweakio made it.
+    """
     foreign = ForeignRepositoryError(
         f"{layout.profiles} is a git repository of something else",
         hint="give another --home; tweakio makes its own repository",
@@ -304,7 +315,7 @@ def _committed_format(layout: Layout) -> int | None:
     return None
 
 
-def _complete_local(layout: Layout) -> None:
+def complete_local(layout: Layout) -> None:
     """Make what a clone lacks; nothing to do in a repository that was made here."""
     marker = layout.locks / "marker"
     try:
@@ -331,6 +342,20 @@ def _complete_local(layout: Layout) -> None:
 
 _HOOKS = ("pre-commit",)
 _HOOK_MARK = b"tweakio hook"
+
+
+def foreign_hooks(git_dir: Path) -> list[str]:
+    """The names of our hooks in whose places a person's own are."""
+    found = []
+    for name in _HOOKS:
+        try:
+            if _HOOK_MARK not in durable.read_regular(git_dir / "hooks" / name, 1 << 20):
+                found.append(name)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            found.append(name)
+    return found
 
 
 def _hook_sources() -> Iterable[Path]:

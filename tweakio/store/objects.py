@@ -360,6 +360,18 @@ class ObjectReader:
         return sorted(found)
 
 
+    def all_commits(self) -> Iterator[str]:
+        """The ids of all commits that can be read, in whatever order."""
+        names = set()
+        for directory in self._objects.glob("[0-9a-f][0-9a-f]"):
+            names.update(directory.name + name for name in os.listdir(directory))
+        with contextlib.suppress(Exception):  # dulwich raises many kinds on damaged packs
+            names.update(name.decode() for name in self._store())
+        for name in names:
+            if len(name) == 40 and self.read_any(bytes.fromhex(name))[0] == b"commit":
+                yield name
+
+
 class ObjectWriter:
     """Collects new objects and writes them durably in one go.
 

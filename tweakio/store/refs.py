@@ -262,7 +262,7 @@ class GitLocks:
         """Remove what a process of ours left; the caller holds the repository's lock."""
         for name in ("index", "HEAD", branch):
             path = self._git_dir / f"{name}.lock"
-            if self._is_ours(path):
+            if self.is_ours(path):
                 durable.remove(path)
 
     def _take(self, path: Path, deadline: float) -> None:
@@ -271,7 +271,7 @@ class GitLocks:
             try:
                 self._link(path)
             except FileExistsError:
-                if self._is_ours(path):
+                if self.is_ours(path):
                     durable.remove(path)
                 elif time.monotonic() >= look_again:
                     if is_abandoned(path, self._git_dir):
@@ -302,7 +302,8 @@ class GitLocks:
             # No hard links here (FAT, some network shares): the content alone marks it.
             durable.create(path, durable.read_regular(self._marker, 4096))
 
-    def _is_ours(self, path: Path) -> bool:
+    def is_ours(self, path: Path) -> bool:
+        """Whether a lock file is one that a tweakio made."""
         try:
             return durable.read_regular(path, 4096) == durable.read_regular(self._marker, 4096)
         except OSError:

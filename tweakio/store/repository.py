@@ -171,6 +171,31 @@ class Repository:
                 transaction.discard()
 
     @contextmanager
+    def transaction_unreconciled(self, operation: str, command: str) -> Iterator[Transaction]:
+        """A transaction that takes the work tree as it is: for rebuilding history from it."""
+        with self._locked(self.timeout):
+            transaction = Transaction(self, operation, command)
+            try:
+                yield transaction
+                transaction.commit()
+            finally:
+                transaction.discard()
+
+    @contextmanager
+    def exclusive_unhealed(self) -> Iterator[None]:
+        """Keep other tweakio programs away without reading anything that may be damaged."""
+        lock = RecordedLock(self.layout.locks / "repository.lock")
+        lock.acquire(self.timeout)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def expected_index_names(self) -> set[bytes]:
+        """The paths of every profile's metadata in HEAD, which an index must have."""
+        return {f"{name}/metadata.json".encode() for name in self.work_tree.ids(self.head())}
+
+    @contextmanager
     def exclusive(self, timeout: float | None = None) -> Iterator[None]:
         """Keep other tweakio programs from changing anything, for maintenance."""
         with self._locked(self.timeout if timeout is None else timeout):
