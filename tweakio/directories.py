@@ -56,9 +56,7 @@ def new_fingerprint(platform: str, profile_id: str) -> bytes:
     return json_bytes(known.fingerprint_generator().generate(profile_id) if known else {})
 
 
-def complete_directory(
-    directory: Path, platform: str, *, leave_out: Collection[str] = ()
-) -> None:
+def complete_directory(directory: Path, platform: str, *, leave_out: Collection[str] = ()) -> None:
     """Make the untracked parts that a directory lacks.
 
     Args:
@@ -77,7 +75,13 @@ def complete_directory(
     durable.fsync_directory(directory)
 
 
-def build(change: Transaction, repository: Repository, profile_id: str, platform: str, files: Mapping[str, bytes]) -> None:
+def build(
+    change: Transaction,
+    repository: Repository,
+    profile_id: str,
+    platform: str,
+    files: Mapping[str, bytes],
+) -> None:
     """Make a new profile's directory and track its files.
 
     Args:
@@ -196,7 +200,11 @@ def bring_back(
 
 
 def reset(
-    change: Transaction, repository: Repository, profile_id: str, platform: str, back: str | None = None
+    change: Transaction,
+    repository: Repository,
+    profile_id: str,
+    platform: str,
+    back: str | None = None,
 ) -> None:
     """Replace session.json and browser_profile/; the present ones go into the trash.
 

@@ -12,9 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tweakio import directories, durable, schema
@@ -28,7 +26,6 @@ from tweakio.errors import (
     TweakioError,
     storage_error,
 )
-from tweakio.layout import Layout
 from tweakio.recovery import rebuild_metadata
 from tweakio.store import initialise
 from tweakio.store.journal import Journal
@@ -39,6 +36,10 @@ from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tweakio.layout import Layout
     from tweakio.store.transaction import Transaction
 
 __all__ = ["Finding", "Report", "examine"]
@@ -140,7 +141,9 @@ class _Doctor:
     def run(self) -> Report:
         layout = self.layout
         if not layout.home.is_dir():
-            raise HomeNotFoundError(f"home {layout.home} does not exist", hint="give another --home")
+            raise HomeNotFoundError(
+                f"home {layout.home} does not exist", hint="give another --home"
+            )
         if not os.path.lexists(layout.git_dir):
             self._without_git_dir()
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from tweakio import directories, schema
@@ -22,7 +21,7 @@ from tweakio.store.refs import NO_COMMIT
 from tweakio.store.worktree import METADATA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
@@ -105,7 +104,9 @@ class History:
         if not _HEX.fullmatch(base):
             return None
         commits = [
-            commit for name in repository.reader.resolve_prefix(base) if (commit := self._peel(name))
+            commit
+            for name in repository.reader.resolve_prefix(base)
+            if (commit := self._peel(name))
         ]
         if len(set(commits)) > 1:
             raise RevisionNotFoundError(
@@ -297,11 +298,15 @@ class History:
         before = self._parent_root(commit)
         after = repository.reader.read(commit.tree, b"tree")
         kept = commit.trailers.get("Tweakio-Trash", ())
-        resets = {
-            entry.profile_id: entry.name
-            for entry in repository.trash.entries()
-            if entry.kind == "reset" and entry.name in kept
-        } if kept else {}
+        resets = (
+            {
+                entry.profile_id: entry.name
+                for entry in repository.trash.entries()
+                if entry.kind == "reset" and entry.name in kept
+            }
+            if kept
+            else {}
+        )
         for profile_id in {*_changed_names(before, after), *resets}:
             old, new = (repository.files_at(root, profile_id) for root in (before, after))
             exists = change.exists(profile_id)
@@ -316,14 +321,16 @@ class History:
                 self._invert_files(change, profile_id, old, new)
             if profile_id in resets and exists:
                 self._refuse_in_use(profile_id, own=True)
-                directories.reset(
-                    change, repository, profile_id, "custom", back=resets[profile_id]
-                )
+                directories.reset(change, repository, profile_id, "custom", back=resets[profile_id])
                 if not change.touches(profile_id):
                     change.put_metadata(profile_id, change.metadata(profile_id))
 
     def _bring_back(
-        self, change: Transaction, profile_id: str, blobs: Mapping[str, bytes], kept: tuple[str, ...]
+        self,
+        change: Transaction,
+        profile_id: str,
+        blobs: Mapping[str, bytes],
+        kept: tuple[str, ...],
     ) -> None:
         read = self._repository.reader.read
         files = {name: read(blob, b"blob") for name, blob in blobs.items()}
@@ -471,9 +478,7 @@ def _changed_names(before: bytes, after: bytes) -> list[str]:
     old = {entry.name: entry.id for entry in parse_tree(before) if entry.is_tree}
     new = {entry.name: entry.id for entry in parse_tree(after) if entry.is_tree}
     return sorted(
-        name.decode("utf-8", "replace")
-        for name in {*old, *new}
-        if old.get(name) != new.get(name)
+        name.decode("utf-8", "replace") for name in {*old, *new} if old.get(name) != new.get(name)
     )
 
 
@@ -496,5 +501,3 @@ def _compare_fields(
         if old.get(key) != new.get(key)
     )
     return ProfileDiff(profile_id, kind, fields) if fields or kind != "changed" else None
-
-

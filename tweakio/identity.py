@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import socket
 import time
 from functools import lru_cache
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["author", "stamp"]
 
 
 def _clean(text: str) -> str:
-    return "".join(character for character in text if character.isprintable() and character not in "<>")
+    return "".join(
+        character for character in text if character.isprintable() and character not in "<>"
+    )
 
 
 @lru_cache(maxsize=8)
@@ -29,10 +35,8 @@ def author(config: Path) -> str:
         from dulwich.config import ConfigFile, StackedConfig
 
         backends = list(StackedConfig.default_backends())
-        try:
+        with contextlib.suppress(OSError, ValueError):
             backends.insert(0, ConfigFile.from_path(str(config)))
-        except (OSError, ValueError):
-            pass
         stack = StackedConfig(backends)
 
         def configured(key: bytes) -> str | None:

@@ -6,11 +6,8 @@ import atexit
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tweakio import directories, schema
@@ -39,13 +36,17 @@ from tweakio.models import (
 from tweakio.registry import ProfileRegistry
 from tweakio.store.initialise import is_initialised, open_repository
 from tweakio.store.locks import ProfileLockManager
-from tweakio.store.repository import Repository
 from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
     from tweakio.doctor import Report
     from tweakio.history import History
+    from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
     from tweakio.store.worktree import Found
 
@@ -101,7 +102,7 @@ class ProfileManager:
 
     # The life of the object
 
-    def __enter__(self) -> ProfileManager:
+    def __enter__(self) -> ProfileManager:  # noqa: PYI034 - Self came with Python 3.11
         return self
 
     def __exit__(
@@ -191,9 +192,7 @@ class ProfileManager:
         return self._command or f"ProfileManager.{method}"
 
     @contextmanager
-    def _change(
-        self, operation: str, ids: Iterable[str], method: str
-    ) -> Iterator[Transaction]:
+    def _change(self, operation: str, ids: Iterable[str], method: str) -> Iterator[Transaction]:
         """A transaction that also clears the selection of programs that died."""
         names = list(ids)
         repository = self.repository
@@ -395,7 +394,9 @@ class ProfileManager:
         if found is None:
             raise not_found_error(profile_id)
         if found.state == "newer":
-            raise NewerFormatError(f"profile '{profile_id}': {found.problem}", hint="upgrade tweakio")
+            raise NewerFormatError(
+                f"profile '{profile_id}': {found.problem}", hint="upgrade tweakio"
+            )
         if found.state == "damaged" or (found.metadata or {}).get("status") == "corrupted":
             raise corrupted_error(profile_id, found.problem)
         return change.metadata(profile_id)
@@ -429,8 +430,10 @@ class ProfileManager:
         try:
             with self._change("deactivate", [profile_id], method) as change:
                 found = self.repository.work_tree.examine(change.head, profile_id)
-                if found is not None and found.metadata is not None and (
-                    found.metadata["status"] == "active"
+                if (
+                    found is not None
+                    and found.metadata is not None
+                    and (found.metadata["status"] == "active")
                 ):
                     self._set_inactive(change, profile_id)
                     change.summary = f"deactivate {profile_id}"
@@ -457,7 +460,13 @@ class ProfileManager:
 
     # Deleting
 
-    def delete_profile(self, profile_id: str, force: bool = False, *, purge: bool = False) -> None:  # noqa: FBT001, FBT002 - the specification's signature
+    def delete_profile(
+        self,
+        profile_id: str,
+        force: bool = False,  # noqa: FBT001, FBT002 - the specification's signature
+        *,
+        purge: bool = False,
+    ) -> None:
         """Delete a profile; ``undo`` brings it back with its browser data.
 
         Args:
@@ -656,7 +665,9 @@ class ProfileManager:
         """
         return self.recover_profiles([profile_id], mode)[0]
 
-    def recover_profiles(self, profile_ids: Sequence[str], mode: RecoveryMode = "soft") -> _Profiles:
+    def recover_profiles(
+        self, profile_ids: Sequence[str], mode: RecoveryMode = "soft"
+    ) -> _Profiles:
         """Mend several profiles as one commit; see ``recover_profile``."""
         from tweakio.recovery import Recovery
 
@@ -825,9 +836,7 @@ class ProfileManager:
 
     # The repository
 
-    def doctor(
-        self, *, fix: bool = False, progress: Callable[[int], None] | None = None
-    ) -> Report:
+    def doctor(self, *, fix: bool = False, progress: Callable[[int], None] | None = None) -> Report:
         """Say what is wrong with the repository, and mend what can be mended.
 
         Args:
@@ -911,4 +920,3 @@ def _refuse_duplicates(profile_ids: Sequence[str]) -> None:
         if profile_id.lower() in seen:
             raise InvalidInputError(f"'{profile_id}' is given twice", hint="name it once")
         seen.add(profile_id.lower())
-

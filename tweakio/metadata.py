@@ -141,4 +141,3 @@ class ProfileMetadataHandler:
             change.put_metadata(profile_id, {**value, "status": "corrupted", "lock_pid": None})
             line = " ".join(reason.split())[:120]
             change.summary = f"mark {profile_id} as corrupted: {line}"
-

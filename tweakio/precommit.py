@@ -156,7 +156,9 @@ def _judge_content(path: str, content: bytes) -> Refusal | None:
             return Refusal(path, "not a JSON object", f"git restore --staged --worktree -- {path}")
     except (InvalidMetadataError, NewerFormatError) as error:
         return Refusal(
-            path, error.message, f"correct it and 'git add' it, or: tweakio profile recover {directory}"
+            path,
+            error.message,
+            f"correct it and 'git add' it, or: tweakio profile recover {directory}",
         )
     except (ValueError, RecursionError):
         return Refusal(path, "not JSON", f"git restore --staged --worktree -- {path}")

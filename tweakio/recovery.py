@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from tweakio.store.refs import NO_COMMIT
 from tweakio.store.worktree import FINGERPRINT, METADATA
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tweakio.store.locks import ProfileLockManager

@@ -141,7 +141,9 @@ def metadata_model() -> type[BaseModel]:
 
     def configuration(config: dict[str, Any]) -> dict[str, Any]:
         if where := _find_literal_secret(config, "platform_config"):
-            raise ValueError(f"{where} holds a secret in the clear; use 'env:NAME' or 'keyring:NAME'")
+            raise ValueError(
+                f"{where} holds a secret in the clear; use 'env:NAME' or 'keyring:NAME'"
+            )
         _printable(json.dumps(config, ensure_ascii=False), "platform_config")
         return config
 

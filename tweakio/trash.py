@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tweakio import directories, durable, schema
@@ -22,6 +21,8 @@ from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from tweakio.store.attic import Attic
     from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
@@ -78,8 +79,7 @@ def _restore_reset(
         # Never another profile's session, even if it has the same name.
         raise ProfileExistsError(
             f"'{profile_id}' is another profile by now than the one that {entry.name} is of",
-            hint=f"delete it first, then restore the old one: "
-            f"tweakio profile history {profile_id}",
+            hint=f"delete it first, then restore the old one: tweakio profile history {profile_id}",
         )
     if profile_id not in locks.held and locks.is_locked(profile_id):
         raise ProfileActiveError(f"profile '{profile_id}' is in use", hint="close it there first")
@@ -107,11 +107,11 @@ def _restore_profile(
     except NewerFormatError:
         raise
     except InvalidMetadataError:
-        metadata = Recovery(repository, locks).last_valid_metadata(profile_id)
-        if metadata is None or entry.profile_created_at is None or (
-            metadata["created_at"] != format_time(entry.profile_created_at)
-        ):
-            metadata = rebuild_metadata(data, profile_id)
+        known = Recovery(repository, locks).last_valid_metadata(profile_id)
+        created = entry.profile_created_at
+        if known is None or created is None or known["created_at"] != format_time(created):
+            known = rebuild_metadata(data, profile_id)
+        metadata = known
     metadata = {key: item for key, item in metadata.items() if key != "lock_pid"}
     files[METADATA] = schema.dump({**metadata, "status": "inactive"})
     if FINGERPRINT not in files:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["ProfileValidator"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", re.ASCII)
-_PLATFORM = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 # Windows opens the device for these names in every directory, whatever the case
 # (Microsoft, "Naming Files, Paths, and Namespaces").
 _DEVICES = frozenset(
@@ -75,12 +74,9 @@ class ProfileValidator:
         Raises:
             InvalidInputError: it cannot.
         """
-        if not isinstance(name, str) or not _PLATFORM.fullmatch(name):
-            raise InvalidInputError(
-                f"{repr(name)[:60]} is not a platform name",
-                hint="use up to 32 lower-case letters, digits, '_' and '-'",
-            )
-        return name
+        from tweakio.platforms import check_name
+
+        return check_name(name)
 
     def validate_platform(self, platform: object) -> str:
         """Check that a platform is registered, here or by an installed package.

@@ -8,6 +8,7 @@ without being imported by anybody: it names a module in the entry-point group
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ __all__ = [
     "FingerprintGenerator",
     "Platform",
     "SessionHandler",
+    "check_name",
     "find_platform",
     "platform_names",
     "register_platform",
@@ -30,6 +32,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "tweakio.platforms"
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,20 @@ _platforms: dict[str, Platform] = {}
 _entry_points_loaded = False
 
 
+def check_name(name: object) -> str:
+    """Return a text that can be a platform's name; it need not be registered.
+
+    Raises:
+        InvalidInputError: it cannot.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidInputError(
+            f"{repr(name)[:60]} is not a platform name",
+            hint="use up to 32 lower-case letters, digits, '_' and '-'",
+        )
+    return name
+
+
 def register_platform(
     name: str,
     session_handler: Callable[[], SessionHandler],
@@ -67,9 +84,7 @@ def register_platform(
     Raises:
         InvalidInputError: the name cannot be used, or one of the two cannot be called.
     """
-    from tweakio.validator import ProfileValidator
-
-    ProfileValidator().validate_platform_name(name)
+    check_name(name)
     for what, factory in (
         ("session_handler", session_handler),
         ("fingerprint_generator", fingerprint_generator),

@@ -27,7 +27,7 @@ class SeededFingerprintGenerator:
     from it may improve with tweakio; the seed stays for the life of the profile.
     """
 
-    def generate(self, profile_id: str) -> Mapping[str, Any]:  # noqa: ARG002 - the protocol's
+    def generate(self, profile_id: str) -> Mapping[str, Any]:  # noqa: ARG002 - the protocol has it
         """A new seed; the id plays no part, so that a name used again is a new identity."""
         return {"schema_version": 1, "generator": "seeded", "seed": secrets.token_hex(16)}
 

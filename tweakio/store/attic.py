@@ -7,10 +7,10 @@ An entry is complete once its data is there; the record is written before.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 from dataclasses import replace as with_values
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -20,8 +20,11 @@ from tweakio.models import TrashEntry, format_time, parse_time, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
 __all__ = ["Attic", "Kind"]
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["deleted", "reset", "unknown", "damaged"]
 _KINDS = ("deleted", "reset", "unknown", "damaged")
@@ -38,7 +41,9 @@ class Attic:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def prepare(self, parent: Path, profile_id: str, kind: Kind, created_at: datetime | None) -> Path:
+    def prepare(
+        self, parent: Path, profile_id: str, kind: Kind, created_at: datetime | None
+    ) -> Path:
         """Build the directory of a new entry outside the attic, durably.
 
         Args:
@@ -127,7 +132,11 @@ class Attic:
         for name in self._names():
             path = self.root / name
             if path.is_dir() and not _has_data(path):
-                durable.remove_tree(path)
+                try:
+                    durable.remove_tree(path)
+                except OSError as error:
+                    # It is no entry any more, and must not stop every change.
+                    log.warning("%s could not be removed: %s", path, error)
 
     def _names(self) -> list[str]:
         try:

@@ -62,7 +62,11 @@ class HeadCache:
             if value["commit"] != commit or value["tree"] != object_id(b"tree", root).hex():
                 return None
             return Head(
-                commit, root, surveyed=True, valid=bool(value["valid"]), active=dict(value["active"])
+                commit,
+                root,
+                surveyed=True,
+                valid=bool(value["valid"]),
+                active=dict(value["active"]),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None

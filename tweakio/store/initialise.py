@@ -22,6 +22,7 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.layout import Layout
+from tweakio.store.journal import Journal
 from tweakio.store.objects import (
     BLOB_MODE,
     ObjectReader,
@@ -30,7 +31,6 @@ from tweakio.store.objects import (
     parse_tree,
     serialise_tree,
 )
-from tweakio.store.journal import Journal
 from tweakio.store.refs import NO_COMMIT, Refs
 from tweakio.store.repository import Repository
 
@@ -331,7 +331,9 @@ def complete_local(layout: Layout) -> None:
             _write_marker(layout.locks)
         config = layout.git_dir / "config"
         if _configured_format(config) is None:
-            lines = f"[gc]\n\tauto = 0\n[core]\n\tautocrlf = false\n[tweakio]\n\tformat = {FORMAT}\n"
+            lines = (
+                f"[gc]\n\tauto = 0\n[core]\n\tautocrlf = false\n[tweakio]\n\tformat = {FORMAT}\n"
+            )
             durable.append(config, lines.encode(), create_missing=True)
         install_hooks(layout.git_dir)
     except OSError as error:
@@ -398,4 +400,3 @@ def install_hooks(git_dir: Path) -> list[str]:
         durable.move(temporary, target)
         durable.fsync_directory(target.parent)
     return left
-

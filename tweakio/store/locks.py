@@ -13,9 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tweakio import durable
@@ -24,7 +22,9 @@ from tweakio.models import LockRecord
 from tweakio.store.processes import is_alive, own_record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from types import TracebackType
 
     from filelock import BaseFileLock
 
@@ -220,7 +220,7 @@ class HeldLock:
         self.profile_id = profile_id
         self._release = release
 
-    def __enter__(self) -> HeldLock:
+    def __enter__(self) -> HeldLock:  # noqa: PYI034 - Self came with Python 3.11
         return self
 
     def __exit__(

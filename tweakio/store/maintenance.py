@@ -36,10 +36,10 @@ def maintain(repository: Repository) -> None:
 
     The change before it is done and acknowledged, so nothing here makes it fail.
     """
-    from tweakio.store.packs import loose_statistics
+    from tweakio.store.packs import recent_statistics
 
     try:
-        found = loose_statistics(repository.layout.git_dir / "objects")
+        found = recent_statistics(repository.layout.git_dir / "objects")
         if found.count >= _MANY_OBJECTS or found.bytes >= _MANY_BYTES:
             pack(repository)
         expire_trash(repository)
@@ -49,10 +49,10 @@ def maintain(repository: Repository) -> None:
 
 def pack(repository: Repository) -> int:
     """Pack all loose objects; the number of them. The repository's lock is held."""
-    from tweakio.store.packs import merge_packs, pack_loose
+    from tweakio.store.packs import merge_packs, pack_recent
 
     objects, temporary = repository.layout.git_dir / "objects", repository.layout.temporary
-    report = pack_loose(objects, temporary)
+    report = pack_recent(objects, temporary)
     merge_packs(objects, temporary)
     repository.reader.close()
     log.info("packed %d objects", report.packed)

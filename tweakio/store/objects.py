@@ -14,7 +14,6 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from hashlib import sha1
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
@@ -22,6 +21,7 @@ from tweakio.errors import RepositoryDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from dulwich.object_store import DiskObjectStore
 
@@ -96,7 +96,9 @@ def parse_tree(raw: bytes) -> list[TreeEntry]:
             stop = zero + 21
             if stop > end:
                 raise ValueError
-            entries.append(TreeEntry(raw[position:space], raw[space + 1 : zero], raw[zero + 1 : stop]))
+            entries.append(
+                TreeEntry(raw[position:space], raw[space + 1 : zero], raw[zero + 1 : stop])
+            )
             position = stop
     except ValueError:
         raise RepositoryDamagedError(
@@ -108,7 +110,8 @@ def parse_tree(raw: bytes) -> list[TreeEntry]:
 def serialise_tree(entries: Iterable[TreeEntry]) -> bytes:
     """The body of a tree object with these entries, in git's order."""
     return b"".join(
-        b"%b %b\0%b" % (entry.mode, entry.name, entry.id) for entry in sorted(entries, key=_sort_key)
+        b"%b %b\0%b" % (entry.mode, entry.name, entry.id)
+        for entry in sorted(entries, key=_sort_key)
     )
 
 
@@ -328,7 +331,7 @@ class ObjectReader:
                 number, body = store.get_raw(hexadecimal.encode())  # type: ignore[arg-type]
             except KeyError:
                 return None
-            except Exception:  # noqa: BLE001 - dulwich raises many kinds on damaged packs
+            except Exception:
                 # A pack that a gc removed while it was open; the second look is fresh.
                 self.close()
                 if attempt:
@@ -354,15 +357,12 @@ class ObjectReader:
                 if (prefix[:2] + name).startswith(prefix) and len(name) == 38:
                     found.add(prefix[:2] + name)
         with contextlib.suppress(KeyError, ValueError):
-            found.update(
-                name.decode() for name in self._store().iter_prefix(prefix.encode())
-            )
+            found.update(name.decode() for name in self._store().iter_prefix(prefix.encode()))
         return sorted(found)
-
 
     def all_commits(self) -> Iterator[str]:
         """The ids of all commits that can be read, in whatever order."""
-        names = set()
+        names: set[str] = set()
         for directory in self._objects.glob("[0-9a-f][0-9a-f]"):
             names.update(directory.name + name for name in os.listdir(directory))
         with contextlib.suppress(Exception):  # dulwich raises many kinds on damaged packs
@@ -375,8 +375,9 @@ class ObjectReader:
 class ObjectWriter:
     """Collects new objects and writes them durably in one go.
 
-    Nothing refers to them until the branch moves, so a crash in between leaves garbage
-    that packing never touches and ``git gc`` removes.
+    They become one small pack, which takes three fsyncs however many they are. Nothing
+    refers to them until the branch moves, so a crash in between leaves garbage, which the
+    next packing takes with the rest and ``git gc`` removes in the end.
     """
 
     def __init__(self, objects: Path, temporary: Path) -> None:
@@ -396,55 +397,17 @@ class ObjectWriter:
         return found[1] if found else None
 
     def flush(self) -> None:
-        """Write what is queued: bytes to the disk first, then names."""
-        written: list[tuple[str, str]] = []
-        directories: set[str] = set()
-        try:
-            for name, (kind, body) in self._pending.items():
-                hexadecimal = name.hex()
-                target = f"{self._objects}/{hexadecimal[:2]}/{hexadecimal[2:]}"
-                if self._is_there(target):
-                    continue
-                temporary = f"{self._temporary}/object-{hexadecimal}"
-                # Trees are mostly object ids, which do not compress: level 0 took 1 ms
-                # instead of 14 at 10,000 profiles. Packing compresses them.
-                data = zlib.compress(
-                    b"%b %d\0" % (kind, len(body)) + body, 0 if kind == b"tree" else 1
-                )
-                durable.create(temporary, data, mode=0o444)
-                written.append((temporary, target))
-            for temporary, target in written:
-                self._publish(temporary, target, directories)
-        except BaseException:
-            for temporary, _ in written:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-            raise
-        durable.sync_tree(sorted(directories))
-        self._pending.clear()
+        """Write what is queued; when this returns, it is durable.
 
-    @staticmethod
-    def _is_there(target: str) -> bool:
-        try:
-            if not os.stat(target).st_size:
-                return False  # what a crash left of another program's write
-            # A new time keeps "git gc" from pruning an old unreachable twin.
-            os.utime(target)
-        except OSError:
-            return False
-        return True
+        Raises:
+            OSError: what the system said; all is still queued.
+        """
+        if self._pending:
+            from tweakio.store.packs.commit import write_commit_pack
 
-    def _publish(self, temporary: str, target: str, directories: set[str]) -> None:
-        parent = target[: -len("/") - 38]
-        # A concurrent "git gc" removes empty fan-out directories between mkdir and rename.
-        for attempt in range(100):
-            try:
-                os.replace(temporary, target)
-            except FileNotFoundError:
-                if attempt == 99:
-                    raise
-                if durable.make_directory(parent):
-                    directories.add(os.fspath(self._objects))
-            else:
-                directories.add(parent)
-                return
+            write_commit_pack(
+                self._objects,
+                self._temporary,
+                ((name, kind, body) for name, (kind, body) in self._pending.items()),
+            )
+            self._pending.clear()

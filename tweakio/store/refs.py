@@ -246,17 +246,32 @@ class GitLocks:
         Raises:
             RepositoryBusyError: another program kept one of them until then.
         """
+        self._held.clear()
         try:
             for name in ("index", "HEAD", branch):
                 self._take(self._git_dir / f"{name}.lock", deadline)
         except BaseException:
             self.release()
+            # Ctrl-C can come between a link and the note that it is ours.
+            with contextlib.suppress(OSError):
+                self.remove_own_dead(branch)
             raise
 
     def release(self) -> None:
-        """Let go of what is held, in the reverse order."""
+        """Let go of what is held, in the reverse order.
+
+        An error here must not make a change fail that took place. What cannot be removed
+        stays, with what was taken before it: whoever comes next looks for ``index.lock``,
+        the first to be taken, and removes them all.
+        """
         while self._held:
-            durable.remove(self._held.pop())
+            try:
+                durable.remove(self._held[-1])
+            except OSError as error:
+                log.warning("%s is left to the next command: %s", self._held[-1].name, error)
+                self._held.clear()
+                return
+            self._held.pop()
 
     def remove_own_dead(self, branch: str) -> None:
         """Remove what a process of ours left; the caller holds the repository's lock."""

@@ -7,7 +7,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace as with_values
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 from tweakio import durable
 from tweakio.errors import (
     LockTimeoutError,
-    NewerFormatError,
     RepositoryBusyError,
     RepositoryDamagedError,
     TweakioError,
@@ -28,13 +26,13 @@ from tweakio.store.head import Head, HeadCache
 from tweakio.store.index import Index, IndexFile, entry_header
 from tweakio.store.journal import Journal, move_back
 from tweakio.store.locks import RecordedLock, describe_owner
-from tweakio.store.objects import ObjectReader, TreeEntry, find_entry, object_id, parse_tree
+from tweakio.store.objects import ObjectReader, find_entry, object_id, parse_tree
 from tweakio.store.refs import NO_COMMIT, GitLocks, Refs
 from tweakio.store.transaction import Transaction
 from tweakio.store.worktree import WorkTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from tweakio.layout import Layout
@@ -157,6 +155,9 @@ class Repository:
         with self._locked(self.timeout if timeout is None else timeout):
             try:
                 self.work_tree.reconcile(list(profile_ids), full=self._scan_is_due())
+                if Journal.exists(self.layout):
+                    # Edits by hand were committed but not completed: one thing at a time.
+                    self._heal()
                 transaction = Transaction(self, operation, command)
             except OSError as error:
                 raise _as_storage_error(error, operation) from error
@@ -199,7 +200,10 @@ class Repository:
     def exclusive(self, timeout: float | None = None) -> Iterator[None]:
         """Keep other tweakio programs from changing anything, for maintenance."""
         with self._locked(self.timeout if timeout is None else timeout):
-            yield
+            try:
+                yield
+            except OSError as error:
+                raise _as_storage_error(error, "tidy the profile repository") from error
 
     def settle(self) -> None:
         """Finish what a program that died left; nothing if one is at work right now.
@@ -207,9 +211,7 @@ class Repository:
         Readers call this. On a read-only file system nothing can be finished, and HEAD is
         the truth all the same.
         """
-        if not (
-            self.layout.journal.exists() or (self.layout.git_dir / "index.lock").exists()
-        ):
+        if not (self.layout.journal.exists() or (self.layout.git_dir / "index.lock").exists()):
             return
         with contextlib.suppress(LockTimeoutError, OSError), self._locked(0):
             pass
@@ -309,7 +311,7 @@ class Repository:
                 Journal.drop(layout)
             self._directory_time = -1
             self.rescued.discard_incomplete()
-        _empty(layout.staging)
+        _empty_if_possible(layout.staging)
 
     def _took_place(self, journal: Journal) -> bool:
         current = self.refs.resolve(journal.branch) or NO_COMMIT
@@ -387,11 +389,11 @@ class Repository:
                 if found is not None and found == old.get(name):
                     durable.remove(path)
                 continue
-            if there and found != new[name] and found in (None, old.get(name)):
-                if not os.path.lexists(path) or found is not None:
-                    content = self.reader.read(new[name], b"blob")
-                    durable.replace(path, content, self.layout.temporary / "checkout")
-                    found = new[name]
+            missing = there and not os.path.lexists(path)
+            if missing or (found is not None and found == old.get(name)):
+                content = self.reader.read(new[name], b"blob")
+                durable.replace(path, content, self.layout.temporary / "checkout")
+                found = new[name]
             status = os.lstat(path) if found == new[name] else None
             entries[key] = entry_header(new[name], status, key)
         return entries
@@ -424,6 +426,14 @@ class Repository:
         surveyed = with_values(head, surveyed=True, valid=valid, active=active)
         self.remember(surveyed)
         return surveyed
+
+
+def _empty_if_possible(directory: Path) -> None:
+    """Remove garbage; what cannot be removed must not stop everything that comes after."""
+    try:
+        _empty(directory)
+    except OSError as error:
+        log.warning("%s could not be emptied: %s", directory, error)
 
 
 def _empty(directory: Path) -> None:

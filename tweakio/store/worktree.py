@@ -34,12 +34,11 @@ from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from tweakio.store.head import Head
     from tweakio.store.repository import Repository
 
-__all__ = ["METADATA", "FINGERPRINT", "Found", "WorkTree", "UNTRACKED_PARTS"]
+__all__ = ["FINGERPRINT", "METADATA", "UNTRACKED_PARTS", "Found", "WorkTree"]
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +249,11 @@ class WorkTree:
                 if not is_unchanged(header, status, written):
                     break
                 blobs[name] = header[40:60]
-            if len(blobs) < 2 or entry is None or object_id(b"tree", _tree_bytes(blobs)) != entry.id:
+            if (
+                len(blobs) < 2
+                or entry is None
+                or object_id(b"tree", _tree_bytes(blobs)) != entry.id
+            ):
                 suspects.append(profile_id)
         return suspects
 
@@ -313,9 +316,7 @@ class WorkTree:
                     continue
                 paths = self._layout.profile(profile_id)
                 missing = [
-                    name
-                    for name in UNTRACKED_PARTS
-                    if not os.path.lexists(paths.directory / name)
+                    name for name in UNTRACKED_PARTS if not os.path.lexists(paths.directory / name)
                 ]
                 if not missing or os.path.islink(paths.directory):
                     continue

@@ -1,0 +1,148 @@
+"""Packs in place, and what their indexes say."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import time
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tweakio import durable
+from tweakio.store.packs.files import pieces, read_at, reading, unlink
+from tweakio.store.packs.format import PACK_LIMIT, pack_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Index", "Pack", "find_pack", "find_packs", "gc_is_running", "remove_pack"]
+
+# git takes a gc.pid that is older for one that a crash left.
+_GC_SECONDS = 12 * 3600
+
+
+class Index:
+    """A pack's index, version 2."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._fan_out = (0, *struct.unpack_from(">256I", data, 8))
+        self.count: int = self._fan_out[-1]
+        self.pack_hash = data[-40:-20]
+
+    @classmethod
+    def read(cls, path: Path | str) -> Index | None:
+        """None for one of another version or a damaged one."""
+        try:
+            data = durable.read_regular(path, PACK_LIMIT)
+        except OSError:
+            return None
+        if len(data) < 1072 or data[:8] != b"\xfftOc\0\0\0\2":
+            return None
+        if hashlib.sha1(data[:-20], usedforsecurity=False).digest() != data[-20:]:
+            return None
+        index = cls(data)
+        return index if len(data) >= 1072 + 28 * index.count else None
+
+    @property
+    def plain(self) -> bool:
+        """No table of large offsets."""
+        return len(self._data) == 1072 + 28 * self.count
+
+    def name(self, position: int) -> bytes:
+        at = 1032 + 20 * position
+        return self._data[at : at + 20]
+
+    def __contains__(self, name: bytes) -> bool:
+        low, high = self._fan_out[name[0]], self._fan_out[name[0] + 1]
+        at = bisect_left(range(low, high), name, key=self.name) + low
+        return at < high and self.name(at) == name
+
+    def names(self) -> Iterator[bytes]:
+        return map(self.name, range(self.count))
+
+    def entries(self) -> Iterator[tuple[bytes, int, int]]:
+        """Name, CRC and offset."""
+        checks = 1032 + 20 * self.count
+        offsets = checks + 4 * self.count
+        for position in range(self.count):
+            (check,) = struct.unpack_from(">I", self._data, checks + 4 * position)
+            (offset,) = struct.unpack_from(">I", self._data, offsets + 4 * position)
+            yield self.name(position), check, offset
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A pack in place; ``path`` has no suffix."""
+
+    stem: str
+    path: str
+    size: int
+    index: Index
+
+    def intact(self) -> bool:
+        digest = hashlib.sha1(usedforsecurity=False)
+        try:
+            with reading(self.path + ".pack") as descriptor:
+                for piece in pieces(descriptor, 0, self.size - 20):
+                    digest.update(piece)
+        except OSError:
+            return False
+        return digest.digest() == self.index.pack_hash
+
+
+def find_packs(objects: Path) -> list[Pack]:
+    """The packs whose objects count as packed."""
+    try:
+        with os.scandir(objects / "pack") as entries:
+            names = {entry.name for entry in entries}
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in sorted(names):
+        stem, suffix = os.path.splitext(name)
+        if suffix == ".idx" and (pack := find_pack(objects, stem)) is not None:
+            found.append(pack)
+    return found
+
+
+def find_pack(objects: Path, stem: str) -> Pack | None:
+    """One pack, if its index and its two ends fit together.
+
+    None for a cruft pack too: git drops what is in it when it has aged.
+    """
+    path = os.path.join(objects, "pack", stem)
+    if os.path.lexists(path + ".mtimes"):
+        return None
+    index = Index.read(path + ".idx")
+    if index is None:
+        return None
+    try:
+        with reading(path + ".pack") as descriptor:
+            size = os.fstat(descriptor).st_size
+            head = read_at(descriptor, 0, 12)
+            tail = read_at(descriptor, max(0, size - 20), 20)
+    except OSError:
+        return None
+    if head != pack_header(index.count) or tail != index.pack_hash:
+        return None
+    return Pack(stem, path, size, index)
+
+
+def remove_pack(pack: Pack) -> None:
+    """In git's order: without its index a pack is not there for anybody."""
+    unlink(pack.path + ".idx")
+    if not os.path.lexists(pack.path + ".idx"):
+        unlink(pack.path + ".pack")
+        unlink(pack.path + ".rev")
+
+
+def gc_is_running(objects: Path) -> bool:
+    """Whether a git gc says that it is at work; it would stop if packs vanished below it."""
+    try:
+        return time.time() - os.stat(objects.parent / "gc.pid").st_mtime < _GC_SECONDS
+    except OSError:
+        return False

@@ -1,0 +1,180 @@
+"""Joining packs of ours, so that they stay few."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tweakio import durable
+from tweakio.store.packs.files import MODE, damaged, pieces, read_at, reading, temporary_pair
+from tweakio.store.packs.format import HEADER, PACK_LIMIT, entry_head, index_bytes, read_head
+from tweakio.store.packs.index import Pack, find_pack, gc_is_running, remove_pack
+from tweakio.store.packs.record import Record
+from tweakio.store.packs.verify import verify
+from tweakio.store.packs.write import PackWriter, put_in_place
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["merge", "merge_packs"]
+
+# Of these the first two are git's to manage; the last two say that git wrote the pack.
+_HANDS_OFF = (".keep", ".promisor", ".bitmap", ".mtimes")
+
+
+def merge_packs(objects: Path, temporary: Path, *, keep: int = 8) -> int:
+    """Join our own small packs geometrically so that their number stays logarithmic.
+
+    After a join every pack of ours is at least twice the size of all smaller ones
+    together, so each byte is copied a logarithmic number of times over the years. Entries
+    are copied as they are; nothing is unpacked, and no object is in a pack twice. Packs of
+    git, kept ones and ones that a multi-pack-index may name are never touched.
+
+    Args:
+        objects: the repository's ``objects`` directory.
+        temporary: as in ``pack_recent``.
+        keep: up to so many packs of ours there is nothing to do.
+
+    Returns:
+        The number of packs that are gone, their objects being in another pack of ours.
+
+    Raises:
+        OSError: what the system said. The repository is intact.
+    """
+    record = Record(objects, temporary)
+    record.settle()
+    return merge(record, temporary, keep)
+
+
+def merge(record: Record, temporary: Path, keep: int) -> int:
+    """As ``merge_packs``, for a record that is settled."""
+    ours = _joinable(record)
+    if len(ours) <= keep:
+        return 0
+    gone = _drop_superfluous(record, ours)
+    group = _choose_group(ours) if len(ours) > keep else []
+    group = [pack for pack in group if pack.intact()]
+    if len(group) < 2:
+        return gone
+    with temporary_pair(temporary) as (pack_path, index_path):
+        try:
+            stem = _join(group, pack_path, index_path)
+        except FileNotFoundError as error:
+            if error.filename in (pack_path, index_path):
+                raise
+            return gone  # git repacked everything in the meantime
+        put_in_place(
+            record, stem, pack_path, index_path, instead_of=tuple(pack.stem for pack in group)
+        )
+    if find_pack(record.objects, stem) is None:
+        return gone  # or even the new one
+    for pack in group:
+        remove_pack(pack)
+    return gone + len(group)
+
+
+def _joinable(record: Record) -> list[Pack]:
+    """Our packs by size, without those that git has a hand on."""
+    objects = record.objects
+    if any(os.path.lexists(objects / "pack" / f"multi-pack-index{end}") for end in ("", ".d")):
+        # It names packs; the person's git maintenance joins them itself.
+        return []
+    if gc_is_running(objects):
+        return []
+    found = []
+    for stem in sorted(record.ours):
+        if any(os.path.lexists(record.path(stem, suffix)) for suffix in _HANDS_OFF):
+            continue
+        pack = find_pack(objects, stem)
+        if pack is not None and pack.index.plain:
+            found.append(pack)
+    found.sort(key=lambda pack: (pack.size, pack.stem))
+    return found
+
+
+def _drop_superfluous(record: Record, ours: list[Pack]) -> int:
+    """Remove packs whose objects are all in others of ours.
+
+    A crash between the joined pack and the removal of its parts leaves such.
+    """
+    gone = 0
+    for pack in list(ours):
+        others = [other for other in ours if other is not pack]
+        if not all(any(name in other.index for other in others) for name in pack.index.names()):
+            continue
+        if all(other.intact() for other in others):
+            record.begin(pack.stem)
+            remove_pack(pack)
+            ours.remove(pack)
+            gone += 1
+    return gone
+
+
+def _choose_group(ours: list[Pack]) -> list[Pack]:
+    """The smallest packs up to the last that is less than twice all before it."""
+    candidates = list(ours)
+    while candidates:
+        total = chosen = taken = 0
+        for position, pack in enumerate(candidates, 1):
+            if pack.size < 2 * total:
+                chosen, taken = position, total + pack.size
+            total += pack.size
+        if taken < PACK_LIMIT:
+            return candidates[:chosen]
+        # Chosen anew without it, or a full pack would be copied for every small one.
+        candidates.pop()
+    return []
+
+
+def _join(group: list[Pack], pack_path: str, index_path: str) -> str:
+    """Write the packs one after the other into a new one; returns its name.
+
+    Deltas name their base by distance, so a pack's entries can be copied as one piece,
+    unless it has an object that is there already: a pack must not hold one twice.
+    """
+    writer = PackWriter(pack_path, sum(pack.index.count for pack in group))
+    places: dict[bytes, int] = {}
+    doubles = False
+    try:
+        for pack in group:
+            with reading(pack.path + ".pack") as descriptor:
+                if any(name in places for name in pack.index.names()):
+                    doubles = True
+                    _copy_new(writer, pack, descriptor, places)
+                    continue
+                shift = writer.offset - HEADER
+                for name, check, offset in pack.index.entries():
+                    writer.entries.append((name, check, offset + shift))
+                    places[name] = offset + shift
+                for piece in pieces(descriptor, HEADER, pack.size - 20):
+                    writer.raw(piece)
+        digest = writer.finish()
+    finally:
+        writer.close()
+    durable.create(index_path, index_bytes(writer.entries, digest), mode=MODE)
+    verify(pack_path, index_path, resolve=doubles)
+    return f"pack-{digest.hex()}"
+
+
+def _copy_new(writer: PackWriter, pack: Pack, descriptor: int, places: dict[bytes, int]) -> None:
+    """Copy the entries of objects that are not there yet.
+
+    A delta whose base was left out finds it where it is already, which is further back
+    than its own place in any case.
+    """
+    entries = sorted(pack.index.entries(), key=lambda entry: entry[2])
+    ends = [offset for _, _, offset in entries[1:]] + [pack.size - 20]
+    moved: dict[int, int] = {}
+    for (name, _, offset), end in zip(entries, ends, strict=True):
+        if name not in places:
+            entry = read_at(descriptor, offset, end - offset)
+            try:
+                kind, size, distance, content = read_head(entry)
+                if distance:
+                    base = moved[offset - distance]
+                    entry = entry_head(kind, size, writer.offset - base) + entry[content:]
+            except LookupError:
+                raise damaged(pack.path + ".pack") from None
+            places[name] = writer.offset
+            writer.entry(name, entry)
+        moved[offset] = places[name]
