@@ -20,6 +20,11 @@ from pathlib import Path
 import pytest
 
 from tweakio.store import packs
+from tweakio.store.packs import delta as deltas
+from tweakio.store.packs import loose, merge, write
+from tweakio.store.packs.delta import make_delta
+from tweakio.store.packs.format import KIND_NAMES
+from tweakio.store.packs.index import Pack
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git to compare with")
 
@@ -140,7 +145,7 @@ class Repo:
         assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
     def pack(self, **options) -> packs.PackReport:
-        return packs.pack_loose(self.objects, self.temporary, **options)
+        return packs.pack_recent(self.objects, self.temporary, **options)
 
     def merge(self, **options) -> int:
         return packs.merge_packs(self.objects, self.temporary, **options)
@@ -229,7 +234,7 @@ def test_dulwich_reads_every_object(repo):
         store = opened.object_store
         for name, content in expected.items():
             kind, data = store.get_raw(name.encode())
-            assert content == b"%s %d\0" % (packs._KIND_NAMES[kind], len(data)) + data
+            assert content == b"%s %d\0" % (KIND_NAMES[kind], len(data)) + data
         assert len(store.packs) == 1
         for pack in store.packs:
             pack.check()
@@ -240,9 +245,9 @@ def test_statistics(repo):
     (repo.objects / "17").mkdir(exist_ok=True)
     (repo.objects / "17" / "tmp_obj_x").write_bytes(b"x" * 1000)
     size = sum(path.stat().st_size for path in loose.values())
-    assert packs.loose_statistics(repo.objects) == packs.LooseStatistics(len(loose), size)
+    assert packs.recent_statistics(repo.objects) == packs.RecentStatistics(len(loose), size)
     repo.pack()
-    assert packs.loose_statistics(repo.objects) == packs.LooseStatistics(0, 0)
+    assert packs.recent_statistics(repo.objects) == packs.RecentStatistics(0, 0)
 
 
 def test_nothing_to_pack(repo):
@@ -294,14 +299,14 @@ def test_bytes_per_root_tree(tmp_path):
     sizes = sorted(int(line[3]) for line in deltas)
     assert sizes[-2] < 100
     assert sum(sizes) / len(sizes) < 150
-    assert max(int(line[5]) for line in deltas) == packs._DEPTH
+    assert max(int(line[5]) for line in deltas) == write.DEPTH
     # However long the chain, a new start differs from the one before by fifty commits only.
     repo.edits(200, only_switches=True)
     stem = repo.pack().pack
     trees = [line for line in repo.verified(stem) if line[1] == "tree"]
     assert sum(len(line) == 5 and int(line[2]) > 10_000 for line in trees) == 1
     assert max(int(line[3]) for line in trees if len(line) == 7) < 4000
-    assert max(int(line[5]) for line in trees if len(line) == 7) == packs._DEPTH
+    assert max(int(line[5]) for line in trees if len(line) == 7) == write.DEPTH
 
 
 def tree_of(entries: dict[bytes, bytes]) -> bytes:
@@ -322,7 +327,7 @@ def test_deltas_of_large_trees_are_fast():
         trees.append(tree_of(entries))
     start = time.process_time()
     sizes = [
-        len(packs._delta(base, target, 200_000) or b"x" * 200_000)
+        len(make_delta(base, target, 200_000) or b"x" * 200_000)
         for base, target in itertools.pairwise(trees)
     ]
     assert time.process_time() - start < 1
@@ -350,7 +355,7 @@ def test_delta_of_edited_trees(seed):
                 target[name] = chance.randbytes(20)
         target[chance.randbytes(6).hex().encode()] = chance.randbytes(20)
     before, after = tree_of(base), tree_of(target)
-    delta = packs._delta(before, after, len(after) // 2)
+    delta = make_delta(before, after, len(after) // 2)
     assert delta is not None
     assert apply(before, delta) == after
 
@@ -362,7 +367,7 @@ def test_delta_of_anything(seed):
     words = [chance.randbytes(chance.choice([1, 3, 17, 40])) for _ in range(4)]
     base = b"".join(chance.choices(words, k=chance.randrange(200)))
     target = b"".join(chance.choices(words, k=chance.randrange(200))) + base[50:200]
-    delta = packs._delta(base, target, 10**6)
+    delta = make_delta(base, target, 10**6)
     assert delta is not None
     assert apply(base, delta) == target
 
@@ -381,12 +386,12 @@ def test_delta_borders():
         (big, big[: 1 << 20] + b"-" + big[1 << 20 :]),
         (big, big[1 << 20 :] + big[: 1 << 20]),
     ]:
-        delta = packs._delta(base, target, 10**6)
+        delta = make_delta(base, target, 10**6)
         assert delta is not None
         assert apply(base, delta) == target
         if len(target) > 1000:
             assert len(delta) < 1000
-    assert packs._delta(big, chance.randbytes(1000), 500) is None
+    assert make_delta(big, chance.randbytes(1000), 500) is None
 
 
 def test_a_tree_of_other_content_is_stored_whole(repo):
@@ -491,11 +496,11 @@ def test_loose_objects_vanish_before_and_after_they_are_packed(template, tmp_pat
     loose = repo.loose()
     # An object that nothing refers to may go for good, as by git prune.
     orphan = write_loose(repo, b"blob 6\0orphan")
-    plan, verify = packs._plan, packs._verify
+    order, verify = write.plan, write.verify
 
     def plan_and_lose(fresh):
         orphan.unlink()
-        return plan(fresh)
+        return order(fresh)
 
     def verify_and_lose(*arguments, **options):
         verify(*arguments, **options)
@@ -503,8 +508,8 @@ def test_loose_objects_vanish_before_and_after_they_are_packed(template, tmp_pat
         for path in sorted(loose.values())[:3]:
             path.unlink()
 
-    monkeypatch.setattr(packs, "_plan", plan_and_lose)
-    monkeypatch.setattr(packs, "_verify", verify_and_lose)
+    monkeypatch.setattr(write, "plan", plan_and_lose)
+    monkeypatch.setattr(write, "verify", verify_and_lose)
     report = repo.pack(keep=99)
     assert (report.packed, report.removed) == (len(loose), len(loose) - 3)
     repo.check()
@@ -512,11 +517,20 @@ def test_loose_objects_vanish_before_and_after_they_are_packed(template, tmp_pat
 
 
 @pytest.mark.parametrize("command", [("gc", "-q", "--prune=now"), ("repack", "-adq")])
-@pytest.mark.parametrize("moment", ["_plan", "_verify", "_put_in_place", "_join", "_remove_pack"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        (write, "plan"),
+        (write, "verify"),
+        (write, "put_in_place"),
+        (merge, "_join"),
+        (merge, "remove_pack"),
+    ],
+)
 def test_git_repacks_in_the_middle(template, tmp_path, monkeypatch, command, moment):
     repo = template.copy(tmp_path / "repo")
     content = repo.content()
-    function = getattr(packs, moment)
+    function = getattr(*moment)
     calls = []
 
     def interrupted(*arguments, **options):
@@ -525,7 +539,7 @@ def test_git_repacks_in_the_middle(template, tmp_path, monkeypatch, command, mom
         calls.append(1)
         return function(*arguments, **options)
 
-    monkeypatch.setattr(packs, moment, interrupted)
+    monkeypatch.setattr(*moment, interrupted)
     repo.pack(keep=1)
     assert calls
     repo.check()
@@ -608,8 +622,9 @@ def test_a_cruft_pack_of_the_same_name(repo):
 def test_limits(repo, monkeypatch):
     repo.edits(20)
     big = write_loose(repo, b"blob 5000\0" + random.Random(1).randbytes(5000))
-    monkeypatch.setattr(packs, "_OBJECT_LIMIT", 4999)
-    monkeypatch.setattr(packs, "_PACK_LIMIT", 8000)
+    monkeypatch.setattr(loose, "OBJECT_LIMIT", 4999)
+    monkeypatch.setattr(write, "PACK_LIMIT", 8000)
+    monkeypatch.setattr(merge, "PACK_LIMIT", 8000)
     content = repo.content()
     total = len(repo.loose())
     first = repo.pack()
@@ -723,7 +738,7 @@ def test_parts_that_a_crash_left_beside_the_joined_pack_go(template, tmp_path):
     assert repo.counts()["garbage"] == 0
 
 
-def test_packs_that_share_an_object_are_not_joined(template, tmp_path):
+def test_packs_that_share_an_object_are_joined_without_doubles(template, tmp_path):
     repo = template.copy(tmp_path / "repo")
     repo.pack(keep=99)
     stem = repo.packs()[0]
@@ -736,12 +751,13 @@ def test_packs_that_share_an_object_are_not_joined(template, tmp_path):
     repo.pack(keep=99)
     (tmp_path / "idx").rename(hidden)
     assert not loose.exists()
-    repo.merge(keep=0)
-    assert len(repo.packs()) == 2
-    for left in repo.packs():
-        names = [line[0] for line in repo.verified(left)]
-        assert len(names) == len(set(names))
+    content = repo.content()
+    assert repo.merge(keep=0) == 5
+    (left,) = repo.packs()
+    names = [line[0] for line in repo.verified(left)]
+    assert len(names) == len(set(names)) == len(content)
     repo.check()
+    assert repo.content() == content
 
 
 @pytest.mark.parametrize(
@@ -772,21 +788,21 @@ def test_a_pack_that_lost_its_index_is_not_removed(template, tmp_path):
 def test_joining_is_geometric(keep):
     """After a thousand packs few are left, and no byte was copied more than about log n times."""
     chance = random.Random(keep)
-    sizes: list[packs._Pack] = []
+    sizes: list[Pack] = []
     copied = written = 0
     for n in range(1000):
         size = chance.randint(50, 150)
         written += size
-        sizes.append(packs._Pack(f"{n:04}", "", size, None))
+        sizes.append(Pack(f"{n:04}", "", size, None))
         sizes.sort(key=lambda pack: pack.size)
         if len(sizes) <= keep:
             continue
-        group = packs._choose_group(sizes)
+        group = merge._choose_group(sizes)
         if group:
             total = sum(pack.size for pack in group)
             copied += total
             sizes = [pack for pack in sizes if pack not in group]
-            sizes.append(packs._Pack(f"{n:04}j", "", total, None))
+            sizes.append(Pack(f"{n:04}j", "", total, None))
             sizes.sort(key=lambda pack: pack.size)
         before = 0
         for pack in sizes:
@@ -797,10 +813,10 @@ def test_joining_is_geometric(keep):
 
 
 def test_a_full_pack_is_not_copied_for_each_small_one(monkeypatch):
-    monkeypatch.setattr(packs, "_PACK_LIMIT", 1000)
+    monkeypatch.setattr(merge, "PACK_LIMIT", 1000)
 
     def chosen(*sizes):
-        group = packs._choose_group([packs._Pack("", "", size, None) for size in sizes])
+        group = merge._choose_group([Pack("", "", size, None) for size in sizes])
         return [pack.size for pack in group]
 
     assert chosen(10, 600, 600) == []
@@ -944,13 +960,13 @@ def test_a_pack_that_reads_back_differently_is_not_used(
 def test_a_wrong_delta_is_found_before_it_is_used(template, tmp_path, monkeypatch):
     repo = template.copy(tmp_path / "repo")
     loose = repo.loose()
-    real = packs._copy
-    monkeypatch.setattr(packs, "_copy", lambda out, offset, size: real(out, offset + 1, size))
+    real = deltas._copy
+    monkeypatch.setattr(deltas, "_copy", lambda out, offset, size: real(out, offset + 1, size))
     with pytest.raises(OSError, match="reads back differently"):
         repo.pack()
     assert repo.loose() == loose
     # One that cannot be followed at all.
-    monkeypatch.setattr(packs, "_copy", lambda out, offset, size: real(out, offset + 10**6, size))
+    monkeypatch.setattr(deltas, "_copy", lambda out, offset, size: real(out, offset + 10**6, size))
     with pytest.raises(OSError, match="reads back differently"):
         repo.pack()
     assert repo.loose() == loose

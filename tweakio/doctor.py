@@ -7,12 +7,18 @@ whole, and its trash is taken over into the new one.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
+import zlib
+from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from tweakio import directories, durable, schema
@@ -26,20 +32,40 @@ from tweakio.errors import (
     TweakioError,
     storage_error,
 )
+from tweakio.layout import Layout
+from tweakio.models import parse_time
 from tweakio.recovery import rebuild_metadata
 from tweakio.store import initialise
 from tweakio.store.journal import Journal
-from tweakio.store.objects import TREE_MODE, parse_tree
+from tweakio.store.objects import (
+    BLOB_MODE,
+    EMPTY_TREE,
+    TREE_MODE,
+    ObjectWriter,
+    TreeEntry,
+    object_id,
+    parse_tree,
+    serialise_tree,
+)
+from tweakio.store.packs.format import (
+    HEADER,
+    KIND_NAMES,
+    OFS_DELTA,
+    PACK_LIMIT,
+    index_bytes,
+    read_head,
+)
+from tweakio.store.packs.index import Index as PackIndex
 from tweakio.store.refs import NO_COMMIT, is_abandoned, operation_in_progress, set_aside
 from tweakio.store.repository import Repository
 from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from tweakio.layout import Layout
+    from tweakio.store.head import Head
     from tweakio.store.transaction import Transaction
 
 __all__ = ["Finding", "Report", "examine"]
@@ -174,14 +200,24 @@ class _Doctor:
                 return
             self._mend_skeleton()
             self.add("git-dir-damaged", "damage", f"git directory: {broken}", fixed=True)
+        if self.fix:
+            initialise.complete_local(self.layout)
         repository = Repository(self.layout)
         try:
             self._locks(repository)
-            if not self._refs(repository):
+            if self.fix:
+                with repository.exclusive_unhealed():
+                    self._files(repository)
+            else:
+                self._files(repository)
+            if not self._history(repository):
                 return
         except RepositoryDamagedError as error:
             repository.close()
             self._rebuild(error.message)
+            return
+        except RepositoryBusyError as error:
+            self.add("busy", "problem", error.message, hint=error.hint)
             return
         finally:
             repository.close()
@@ -205,7 +241,7 @@ class _Doctor:
                 self._keep(git_dir / name)
             durable.make_directory(git_dir / name)
         for name, valid, content in (
-            ("HEAD", _valid_head, b"ref: refs/heads/main\n"),
+            ("HEAD", _valid_head, f"ref: {self._likely_branch()}\n".encode()),
             ("config", _valid_config, initialise.CONFIG.encode()),
         ):
             path = git_dir / name
@@ -214,7 +250,15 @@ class _Doctor:
                     self._keep(path)
                 durable.create(path, content)
         durable.fsync_directory(git_dir)
-        initialise.complete_local(self.layout)
+
+    def _likely_branch(self) -> str:
+        """The branch that HEAD was on: the one whose commit HEAD's reflog ends with."""
+        refs = Refs(self.layout.git_dir, self.layout.temporary)
+        last = next((new for _, new in refs.reflog()), None)
+        branches = {n: c for n, c in refs.names().items() if n.startswith("refs/heads/")}
+        if not branches or "refs/heads/main" in branches:
+            return "refs/heads/main"
+        return next((name for name, commit in branches.items() if commit == last), min(branches))
 
     def _keep(self, path: Path) -> None:
         """Move damaged bytes of the git directory aside."""
@@ -246,28 +290,82 @@ class _Doctor:
                 message = f"{lock.name} is held by a git that is running"
                 self.add("git-running", "note", message)
 
+    # The files below objects/
+
+    def _files(self, repository: Repository) -> None:
+        """Look at each file of objects by itself; take damaged ones out of git's way.
+
+        What can still be read of a damaged pack is written again first.
+        """
+        objects = self.layout.git_dir / "objects"
+        loose = [path for path in _loose_files(objects) if not _is_sound_loose(path)]
+        packs = [path for path in _pack_files(objects) if not _is_sound_pack(path)]
+        saved = 0
+        if self.fix:
+            for path in packs:
+                saved += self._mend_pack(repository, path)
+            for path in loose:
+                self._keep(path)
+            if packs or loose:
+                for name in _DERIVED:
+                    if os.path.lexists(objects / name):
+                        self._keep(objects / name)
+                durable.fsync_directory(objects / "pack")
+                repository.reader.close()
+        if loose:
+            message = f"{len(loose)} damaged objects"
+            self.add("objects-damaged", "damage", message, fixed=self.fix)
+        if packs:
+            what = f"; {saved} objects in them could be read" if self.fix else ""
+            message = f"{len(packs)} damaged packs{what}"
+            self.add("packs-damaged", "damage", message, fixed=self.fix)
+
+    def _mend_pack(self, repository: Repository, path: str) -> int:
+        """Replace a pack by what can be read of it; the number of objects."""
+        broken = _BrokenPack(path, repository)
+        writer = ObjectWriter(self.layout.git_dir / "objects", self.layout.temporary)
+        entries: list[tuple[bytes, int, int]] = []
+        size = 0
+        mended = 0
+        for name, kind, body, check, offset in broken.objects():
+            entries.append((name, check, offset))
+            mended += 1
+            if broken.whole:
+                continue  # the pack itself stays
+            writer.add(kind, body)
+            size += len(body)
+            if size > _MANY_BYTES:
+                writer.flush()
+                size = 0
+        writer.flush()
+        suffixes = [".idx", ".rev", ".bitmap"]
+        if not (broken.whole and len(entries) == broken.count):
+            suffixes += [".pack", ".keep", ".mtimes"]
+        for suffix in suffixes:
+            if os.path.lexists(path + suffix):
+                self._keep(self.layout.git_dir / (path + suffix))
+        if ".pack" not in suffixes:
+            durable.create(path + ".idx", index_bytes(entries, broken.digest), mode=0o444)
+        return mended
+
     # History
 
-    def _refs(self, repository: Repository) -> bool:
+    def _history(self, repository: Repository) -> bool:
         """Make sure that the branch names a commit whose state can be read.
 
         Returns:
             Whether there is anything more to look at.
         """
         head, problem = self._head_of(repository)
-        if head is not None and not problem:
-            broken = self._first_unreadable(repository, head)
-            if broken is None:
-                return True
-            problem = broken
-        if not self.fix:
-            self.add("history-damaged", "damage", problem)
-            return False
-        found = self._newest_readable(repository)
-        if found is None:
-            raise RepositoryDamagedError(f"{problem}; no commit can be read")
-        branch = _branch_of(self.layout.git_dir / "HEAD")
-        if found == head:
+        walk = self._walk(repository, head) if head is not None else _Walk()
+        if walk.missing and self.fix:
+            walk = self._regenerate(repository, head or "", walk)
+        self.report.commits = walk.commits
+        if head is not None and not walk.missing:
+            self._detached(repository, head)
+            return True
+        problem = problem or walk.problem
+        if head is not None and not walk.own:
             # HEAD's own state is whole, and only older history is damaged: it is kept.
             self.add(
                 "old-history-damaged",
@@ -275,18 +373,16 @@ class _Doctor:
                 problem,
                 hint="HEAD is whole; older changes cannot be shown or undone",
             )
+            self._detached(repository, head)
             return True
-        with repository.exclusive_unhealed():
-            if (self.layout.git_dir / branch).is_dir():
-                self._keep(self.layout.git_dir / branch)
-            durable.make_directory((self.layout.git_dir / branch).parent, parents=True)
-            repository.refs.publish(branch, found)
-        self.add(
-            "history-damaged",
-            "damage",
-            f"{problem}; history goes on from {found[:12]}, the newest commit that can be read",
-            fixed=True,
-        )
+        found = self._newest_readable(repository)
+        if not self.fix:
+            then = "cannot be read at all" if found is None else f"goes back to {found[:12]}"
+            self.add("history-damaged", "damage", f"{problem}; what is left {then}")
+            return False
+        if found is None:
+            raise RepositoryDamagedError(f"{problem}; no commit can be read")
+        self._go_on(repository, found, problem)
         return True
 
     def _head_of(self, repository: Repository) -> tuple[str | None, str]:
@@ -298,88 +394,265 @@ class _Doctor:
             return None, "the branch has no commit"
         return head, ""
 
-    def _first_unreadable(self, repository: Repository, head: str) -> str | None:
-        """What keeps the history of a commit from being read whole; None if nothing."""
+    def _detached(self, repository: Repository, head: str) -> None:
+        path = self.layout.git_dir / "HEAD"
+        if durable.read_regular(path, 4096).startswith(b"ref: "):
+            return
+        branch = _branch_of(path)
+        same = repository.refs.resolve(branch) == head
+        if same and self.fix:
+            durable.replace(path, f"ref: {branch}\n".encode(), self.layout.temporary / "head")
+        self.add(
+            "head-detached",
+            "problem",
+            "HEAD is on no branch, so nothing can be changed",
+            fixed=same and self.fix,
+            hint="" if same else f"run 'git -C {self.layout.profiles} switch main'",
+        )
+
+    def _walk(self, repository: Repository, head: str) -> _Walk:
+        """Read the whole history of a commit."""
+        walk = _Walk()
         seen: set[bytes] = set()
-        count = 0
-        todo = [head]
-        known = {head}
+        todo, known = [head], {head}
         while todo:
             commit_id = todo.pop()
             try:
                 commit = repository.reader.commit(commit_id)
-                _read_tree(repository, commit.tree, seen)
             except RepositoryDamagedError as error:
-                return f"commit {commit_id[:12]} cannot be read whole: {error.message}"
-            count += 1
-            if count % 64 == 0:
-                self.progress(count)
-            todo += [parent for parent in commit.parents if parent not in known]
-            known.update(commit.parents)
-        self.report.commits = count
-        return None
+                missing, message, parents = {commit_id}, error.message, ()
+            else:
+                missing, message, parents = *_unreadable(repository, commit.tree, seen), commit.parents
+                walk.commits += not missing
+            if missing:
+                walk.missing |= missing
+                walk.own |= commit_id == head
+                what = f"commit {commit_id[:12]} cannot be read whole: {message}"
+                walk.problem = walk.problem or what
+            if walk.commits % 64 == 0:
+                self.progress(walk.commits)
+            todo += [parent for parent in parents if parent not in known]
+            known.update(parents)
+        return walk
+
+    def _regenerate(self, repository: Repository, head: str, walk: _Walk) -> _Walk:
+        """Write missing objects again whose content is in the work tree, the index or the trash."""
+        with repository.exclusive_unhealed():
+            known = _Known(repository).objects
+            again = 0
+            # With a tree its children become known to be missing.
+            while useful := walk.missing & known.keys():
+                writer = ObjectWriter(self.layout.git_dir / "objects", self.layout.temporary)
+                for name in useful:
+                    writer.add(*known[name])
+                writer.flush()
+                again += len(useful)
+                repository.reader.close()
+                walk = self._walk(repository, head)
+        if again:
+            message = f"{again} lost objects were written again from what the work tree holds"
+            self.add("objects-lost", "damage", message, fixed=True)
+        return walk
 
     def _newest_readable(self, repository: Repository) -> str | None:
         """The newest commit, by the reflogs and the refs, whose own state is whole."""
+        refs = repository.refs
         candidates: list[str] = []
+        journal = self._pending()
+        if journal is not None:
+            candidates.append(journal.new)
         with_head, _ = self._head_of(repository)
         if with_head is not None:
             candidates.append(with_head)
         for name in ("HEAD", _branch_of(self.layout.git_dir / "HEAD")):
-            for old, new in repository.refs.reflog(name):
+            for old, new in refs.reflog(name):
                 candidates += [new, old]
-        candidates += repository.refs.names().values()
-        commits = []
+        candidates += refs.names().values()
         for commit_id in dict.fromkeys(candidates):
-            if commit_id == NO_COMMIT:
+            if commit_id != NO_COMMIT and _is_whole(repository, commit_id):
+                return commit_id
+        commits = [
+            repository.reader.commit(commit_id)
+            for commit_id in repository.reader.all_commits()
+            if _is_whole(repository, commit_id)
+        ]
+        # Many have the same second; the newest of them is nobody's parent.
+        parents = {parent for commit in commits for parent in commit.parents}
+        tips = [commit for commit in commits if commit.id not in parents]
+        return max(tips, key=lambda item: item.time).id if tips else None
+
+    def _pending(self) -> Journal | None:
+        """The journal of a change all of whose moves were made, so that it may have taken place."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            text = durable.read_regular(self.layout.journal, 1 << 28)
+            value = json.loads(text)
+            home = self.layout.home
+            if all(os.path.lexists(home / move["target"]) for move in value["moves"]):
+                return Journal.read(self.layout)
+        return None
+
+    # Going on from an older commit
+
+    def _go_on(self, repository: Repository, found: str, problem: str) -> None:
+        """Make a readable commit the newest, and bring what the work tree has into history.
+
+        All under one lock: another program would take the directories that the older commit
+        does not know for unknown ones, and put them aside.
+        """
+        with repository.transaction_unreconciled(
+            "rebuild", self.command, first=lambda: self._reset_to(repository, found)
+        ) as change:
+            names = self._track_directories(repository, change)
+            change.summary = f"go on from {found[:12]} with the state of the work tree"
+        with repository.exclusive():
+            repository.rebuild_index()
+        taken = f"; {len(names)} profiles were taken from the work tree" if names else ""
+        self.add(
+            "history-damaged",
+            "damage",
+            f"{problem}; history goes on from {found[:12]}, the newest commit that can be read"
+            f"{taken}",
+            fixed=True,
+        )
+
+    def _reset_to(self, repository: Repository, found: str) -> None:
+        git_dir = self.layout.git_dir
+        branch = _branch_of(git_dir / "HEAD")
+        self._clean_refs(repository, found)
+        if (git_dir / branch).is_dir():
+            self._keep(git_dir / branch)
+        durable.make_directory((git_dir / branch).parent, parents=True)
+        repository.refs.publish(branch, found)
+        head = f"ref: {branch}\n".encode()
+        if durable.read_regular(git_dir / "HEAD", 4096) != head:
+            durable.replace(git_dir / "HEAD", head, self.layout.temporary / "head")
+        # The index is of the lost commit; the transaction that follows makes a new one.
+        if os.path.lexists(git_dir / "index"):
+            self._keep(git_dir / "index")
+
+    def _clean_refs(self, repository: Repository, found: str) -> None:
+        """Take what names unreadable commits out of the reflogs and the refs.
+
+        The old files are kept aside.
+        """
+        git_dir = self.layout.git_dir
+        whole = _Wholeness(self, repository, found)
+        for directory, _, files in os.walk(git_dir / "logs"):
+            for file in files:
+                self._rewrite_reflog(os.path.join(directory, file), whole)
+        names = ["HEAD", _branch_of(git_dir / "HEAD")]
+        for name in names:
+            last = next((new for _, new in repository.refs.reflog(name)), NO_COMMIT)
+            if last != found:
+                who = f"{identity.author(git_dir / 'config')} {identity.stamp(int(time.time()))}"
+                line = f"{last} {found} {who}\ttweakio: {self.command}: go on from here\n"
+                repository.refs.append_reflog(name, line.encode("utf-8", "replace"))
+        for name, commit_id in repository.refs.names().items():
+            path = git_dir / name
+            if name not in names and path.is_file() and not whole.is_whole(commit_id):
+                self._keep(path)
+                self.add("ref-damaged", "damage", f"{name} named a damaged commit", fixed=True)
+        self._rewrite_packed_refs(whole)
+
+    def _rewrite_reflog(self, path: str, whole: _Wholeness) -> None:
+        data = durable.read_regular(path, 1 << 30)
+        lines = []
+        last = NO_COMMIT
+        for line in data.decode("utf-8", "surrogateescape").splitlines(keepends=True):
+            match = _REFLOG_LINE.fullmatch(line)
+            if match is None or not whole.is_whole(match[2]):
                 continue
-            try:
-                commit = repository.reader.commit(commit_id)
-                _read_tree(repository, commit.tree, set())
-            except RepositoryDamagedError:
+            # As "git reflog expire --rewrite" does, each line goes on from the one before.
+            lines.append(f"{last} {match[2]} {match[3]}")
+            last = match[2]
+        self._replace(path, "".join(lines).encode("utf-8", "surrogateescape"), data)
+
+    def _rewrite_packed_refs(self, whole: _Wholeness) -> None:
+        path = self.layout.git_dir / "packed-refs"
+        try:
+            data = durable.read_regular(path, 1 << 28)
+        except OSError:
+            if os.path.lexists(path):
+                self._keep(path)
+            return
+        kept = []
+        skipping = False
+        for line in data.split(b"\n"):
+            commit_id = line[:40].decode("ascii", "replace")
+            if line.startswith(b"^"):
+                if skipping:
+                    continue
+            elif re.fullmatch("[0-9a-f]{40}", commit_id):
+                skipping = not whole.is_whole(commit_id)
+                if skipping:
+                    continue
+            elif line and not line.startswith(b"#"):
                 continue
-            return commit_id
-        for commit_id in repository.reader.all_commits():
-            try:
-                commit = repository.reader.commit(commit_id)
-                _read_tree(repository, commit.tree, set())
-            except RepositoryDamagedError:
-                continue
-            commits.append(commit)
-        return max(commits, key=lambda item: item.time).id if commits else None
+            kept.append(line)
+        self._replace(os.fspath(path), b"\n".join(kept), data)
+
+    def _replace(self, path: str, data: bytes, before: bytes) -> None:
+        if data != before:
+            target = self.layout.git_dir / os.path.relpath(path, self.layout.git_dir)
+            self._keep(target)
+            durable.replace(target, data, self.layout.temporary / "mended")
+
+    def _track_directories(self, repository: Repository, change: Transaction) -> list[str]:
+        """Bring profiles into history as the work tree has them; the ids of those."""
+        head = change.head
+        known = repository.work_tree.ids(head)
+        tracked = []
+        for profile_id in self._directories_by_id(known):
+            found = repository.work_tree.examine(head, profile_id)
+            # One that is damaged here but whole in history is left to its recovery.
+            if found is None or found.state in ("edited", "newer"):
+                self._track(repository, change, profile_id)
+                tracked.append(profile_id)
+        for profile_id in known:
+            if self._was_deleted(repository, head, profile_id):
+                change.remove(profile_id)
+        return tracked
+
+    def _was_deleted(self, repository: Repository, head: Head, profile_id: str) -> bool:
+        """Whether a profile of an older commit is in the trash since."""
+        if os.path.lexists(self.layout.profile(profile_id).directory):
+            return False
+        created = directories.identity_at(repository, head.root, profile_id)
+        return created is not None and any(
+            entry.kind == "deleted" and entry.profile_created_at == created
+            for entry in repository.trash.entries(profile_id)
+        )
 
     # Rebuilding
 
     def _rebuild(self, reason: str) -> None:
-        """Put the git directory aside and make a new one from the work tree."""
+        """Make a new git directory from the work tree, and put the old one aside.
+
+        The new one is complete, with every profile in its history, before it takes the place.
+        """
         if not self.fix:
             self.add("repository-lost", "damage", reason)
             return
         layout = self.layout
-        names = self._directories_by_id()
-        aside = None
-        if os.path.lexists(layout.git_dir):
-            aside = layout.home / f"damaged-git-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-        building = layout.profiles / f".git.new-{os.getpid()}-doctor"
-        initialise.make_git_directory(building)
+        before = _inode(layout.git_dir)
+        building = _Building(layout.home, f".git.new-{os.getpid()}-{time.time_ns()}")
         try:
-            if aside is not None:
+            initialise.make_git_directory(building.git_dir)
+            names = self._commit_directories(building)
+            if _inode(layout.git_dir) != before:
+                raise RepositoryBusyError(
+                    "the git directory was replaced meanwhile", hint="run the command again"
+                )
+            aside = None
+            if before is not None:
+                aside = layout.home / f"{_ASIDE}{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
                 os.rename(layout.git_dir, aside)
-            os.rename(building, layout.git_dir)
-        except OSError:
-            shutil.rmtree(building, ignore_errors=True)
-            if aside is not None and not os.path.lexists(layout.git_dir):
-                os.rename(aside, layout.git_dir)
-            raise
-        durable.sync_tree((layout.profiles, layout.home))
-        if aside is not None:
-            self._take_over_attics(aside)
-        repository = initialise.open_repository(layout, create=False)
-        assert repository is not None
-        try:
-            self._commit_directories(repository, names)
+            os.rename(building.git_dir, layout.git_dir)
         finally:
-            repository.close()
+            # Damaged files of profiles are in it, if it did not come into its place.
+            if os.path.lexists(building.git_dir) and not os.listdir(building.local / "tmp"):
+                self._discard(building)
+        durable.sync_tree((layout.profiles, layout.home))
         kept = f"; the old git directory is {aside}" if aside is not None else ""
         self.add(
             "repository-lost",
@@ -389,12 +662,44 @@ class _Doctor:
         )
         self._contents()
 
-    def _directories_by_id(self) -> list[str]:
+    @staticmethod
+    def _discard(building: Layout) -> None:
+        if not building.rescued.is_dir():
+            shutil.rmtree(building.git_dir, ignore_errors=True)
+
+    def _take_over_attics(self) -> None:
+        """Take the trash and the rescued out of git directories that were put aside."""
+        for aside in sorted(self.layout.home.glob(f"{_ASIDE}*")):
+            for old, new in (
+                (aside / "tweakio" / "trash", self.layout.trash),
+                (aside / "tweakio" / "rescued", self.layout.rescued),
+            ):
+                if not old.is_dir() or old.is_symlink():
+                    continue
+                durable.make_directory(new)
+                for name in os.listdir(old):
+                    if not os.path.lexists(new / name):
+                        os.rename(old / name, new / name)
+                durable.sync_tree((old, new, new.parent))
+
+    def _commit_directories(self, layout: Layout) -> list[str]:
+        repository = Repository(layout)
+        try:
+            with repository.transaction_unreconciled("rebuild", self.command) as change:
+                names = self._track_directories(repository, change)
+                change.summary = f"rebuild history from {len(names)} profile directories"
+                change.record_always = bool(names)
+            return names
+        finally:
+            repository.close()
+
+    def _directories_by_id(self, known: Iterable[str]) -> list[str]:
         """The profile directories that can be profiles again; no two differ by case only."""
         rules = ProfileValidator()
-        found: dict[str, str] = {}
-        for name in initialise.profile_like_directories(self.layout):
-            if rules.is_id(name) and name.lower() not in found:
+        found = {name.lower(): name for name in known}
+        present = initialise.profile_like_directories(self.layout)
+        for name in present:
+            if rules.is_id(name) and found.get(name.lower(), name) == name:
                 found[name.lower()] = name
             else:
                 self.add(
@@ -403,21 +708,7 @@ class _Doctor:
                     f"directory {name!r} cannot be a profile and was left",
                     hint="rename it to a valid id that is free",
                 )
-        return sorted(found.values())
-
-    def _take_over_attics(self, aside: Path) -> None:
-        for name in ("trash", "rescued"):
-            old, new = aside / "tweakio" / name, self.layout.local / name
-            if old.is_dir() and not os.path.lexists(new):
-                os.rename(old, new)
-        durable.fsync_directory(self.layout.local)
-
-    def _commit_directories(self, repository: Repository, names: list[str]) -> None:
-        with repository.transaction_unreconciled("rebuild", self.command) as change:
-            for profile_id in names:
-                self._track(repository, change, profile_id)
-            change.summary = f"rebuild history from {len(names)} profile directories"
-            change.record_always = bool(names)
+        return sorted(set(found.values()).intersection(present))
 
     def _track(self, repository: Repository, change: Transaction, profile_id: str) -> None:
         paths = self.layout.profile(profile_id)
@@ -448,39 +739,44 @@ class _Doctor:
     # What is in it
 
     def _contents(self) -> None:
+        left = initialise.foreign_hooks(self.layout.git_dir)
         if self.fix:
             initialise.complete_local(self.layout)
             initialise.install_hooks(self.layout.git_dir)
-        repository = initialise.open_repository(self.layout, create=False)
-        assert repository is not None
+        repository = Repository(self.layout)
         try:
+            index_is_whole = self._index_is_whole(repository)
             if self.fix:
+                with repository.exclusive():
+                    self._take_over_attics()
                 # Finishes what was interrupted, adopts and rescues.
                 with repository.transaction("doctor", command=self.command):
                     pass
-            self._index(repository)
-            self._hooks()
+                if not self._index_is_whole(repository):
+                    self._mend_index(repository)
+            if not index_is_whole:
+                message = "the index was missing or damaged"
+                self.add("index-damaged", "damage", message, fixed=self.fix)
+            self._hooks(left)
             self._profiles(repository)
         except RepositoryBusyError as error:
             self.add("busy", "problem", error.message, hint=error.hint)
         finally:
             repository.close()
 
-    def _index(self, repository: Repository) -> None:
+    def _index_is_whole(self, repository: Repository) -> bool:
         index = repository.index_file.read()
-        if index is not None and not index.conflicts:
-            expected = repository.expected_index_names()
-            if expected.issubset(index.entries()):
-                return
-        if index is not None and index.conflicts:
-            return  # a person's merge, reported above
-        if self.fix:
-            with repository.exclusive():
-                path = self.layout.git_dir / "index"
-                if index is None and os.path.lexists(path):
-                    self._keep(path)
-                repository.rebuild_index()
-        self.add("index-damaged", "damage", "the index was missing or damaged", fixed=self.fix)
+        if index is None:
+            return False
+        # With conflicts it is of a person's merge, which is reported besides.
+        return index.conflicts or repository.expected_index_names().issubset(index.entries())
+
+    def _mend_index(self, repository: Repository) -> None:
+        with repository.exclusive():
+            path = self.layout.git_dir / "index"
+            if os.path.lexists(path):
+                self._keep(path)
+            repository.rebuild_index()
 
     def _hooks(self) -> None:
         left = initialise.foreign_hooks(self.layout.git_dir)

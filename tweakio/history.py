@@ -331,6 +331,7 @@ class History:
         profile_id: str,
         blobs: Mapping[str, bytes],
         kept: tuple[str, ...],
+        **changes: str,
     ) -> None:
         read = self._repository.reader.read
         files = {name: read(blob, b"blob") for name, blob in blobs.items()}
@@ -339,7 +340,7 @@ class History:
         except (InvalidMetadataError, NewerFormatError):
             pass
         else:
-            files[METADATA] = schema.dump({**metadata, "lock_pid": None})
+            files[METADATA] = schema.dump({**metadata, "lock_pid": None, **changes})
         directories.bring_back(change, self._repository, profile_id, files, kept)
 
     def _invert_files(
@@ -397,8 +398,8 @@ class History:
         """Bring a profile to what it was at a revision, as a new commit.
 
         An existing profile gets its metadata and fingerprint of then; whether it is active
-        stays as it is. One that does not exist any more returns with its browser data. If
-        another profile has the id by now, that one goes into the trash.
+        stays as it is. One that does not exist any more returns with its browser data and
+        inactive. If another profile has the id by now, that one goes into the trash.
 
         Returns:
             The new commit's id, or None if nothing differs.
@@ -424,7 +425,7 @@ class History:
             change.summary = f"restore {profile_id} to {commit_id[:12]}"
             if not change.exists(profile_id):
                 self._check_case(change, profile_id)
-                self._bring_back(change, profile_id, blobs, ())
+                self._bring_back(change, profile_id, blobs, (), status="inactive")
                 return_files = False
             else:
                 return_files = self._replace_other(change, profile_id, wanted, blobs)
@@ -469,7 +470,7 @@ class History:
             return True
         self._refuse_in_use(profile_id)
         directories.take_away(change, self._repository, profile_id)
-        self._bring_back(change, profile_id, blobs, ())
+        self._bring_back(change, profile_id, blobs, (), status="inactive")
         return False
 
 

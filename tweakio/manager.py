@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import threading
 import weakref
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,8 @@ class ProfileManager:
         self._command = command
         self._repository: Repository | None = None
         self._finalizer: Callable[[], None] | None = None
+        # What this object holds and what it calls active change together.
+        self._switching = threading.RLock()
 
     # The life of the object
 
@@ -115,16 +118,17 @@ class ProfileManager:
 
     def close(self) -> None:
         """Deactivate and release what this object holds, and close the repository."""
-        try:
-            for profile_id in sorted(self.locks.held):
-                self._deactivate(profile_id, "ProfileManager.close")
-        finally:
-            self.locks.release_all()
-            self.registry.set_active(None)
-            if self._finalizer is not None:
-                atexit.unregister(self._finalizer)
-                self._finalizer = None
-            self._close_repository()
+        with self._switching:
+            try:
+                for profile_id in sorted(self.locks.held):
+                    self._deactivate(profile_id, "ProfileManager.close")
+            finally:
+                self.locks.release_all()
+                self.registry.set_active(None)
+                if self._finalizer is not None:
+                    atexit.unregister(self._finalizer)
+                    self._finalizer = None
+                self._close_repository()
 
     def _close_repository(self) -> None:
         repository, self._repository = self._repository, None
@@ -203,9 +207,7 @@ class ProfileManager:
 
     def _clear_dead(self, change: Transaction) -> None:
         for profile_id, pid in change.head.active.items():
-            if pid is None or change.touches(profile_id) or not change.exists(profile_id):
-                continue
-            if not self.locks.is_locked(profile_id):
+            if pid is not None and change.exists(profile_id) and not self.locks.is_locked(profile_id):
                 log.warning("profile %s was left active by process %d", profile_id, pid)
                 self.locks.cleanup_stale(profile_id)
                 self._set_inactive(change, profile_id)
@@ -328,20 +330,21 @@ class ProfileManager:
             ProfileNotFoundError, ProfileCorruptedError: it cannot be activated.
             LockTimeoutError: another process kept it.
         """
-        if profile_id in self.locks.held and self.registry.get_active() == profile_id:
+        with self._switching:
+            if profile_id in self.locks.held and self.registry.get_active() == profile_id:
+                return self.get_profile(profile_id)
+            self._require(profile_id)
+            self.locks.acquire(profile_id, timeout)
+            try:
+                self._activate(profile_id, os.getpid())
+            except BaseException:
+                self.locks.release(profile_id)
+                raise
+            for other in self.locks.held - {profile_id}:
+                self.locks.release(other)
+            self.registry.set_active(profile_id)
+            self._close_at_exit()
             return self.get_profile(profile_id)
-        self._require(profile_id)
-        self.locks.acquire(profile_id, timeout)
-        try:
-            self._activate(profile_id, os.getpid())
-        except BaseException:
-            self.locks.release(profile_id)
-            raise
-        for other in self.locks.held - {profile_id}:
-            self.locks.release(other)
-        self.registry.set_active(profile_id)
-        self._close_at_exit()
-        return self.get_profile(profile_id)
 
     def select_profile(self, profile_id: str, timeout: float = 30.0) -> Profile:
         """Select a profile without holding it, as the command line does.
@@ -353,14 +356,15 @@ class ProfileManager:
         Raises:
             As ``activate_profile``.
         """
-        self._require(profile_id)
-        if profile_id in self.locks.held:
-            raise ProfileActiveError(
-                f"profile '{profile_id}' is active here", hint="deactivate it first"
-            )
-        with self.locks.acquire(profile_id, timeout):
-            self._activate(profile_id, None)
-        return self.get_profile(profile_id)
+        with self._switching:
+            self._require(profile_id)
+            if profile_id in self.locks.held:
+                raise ProfileActiveError(
+                    f"profile '{profile_id}' is active here", hint="deactivate it first"
+                )
+            with self.locks.acquire(profile_id, timeout):
+                self._activate(profile_id, None)
+            return self.get_profile(profile_id)
 
     def _require(self, profile_id: str) -> None:
         """Fail early, before a lock is waited for, if there is no such profile."""
@@ -368,8 +372,11 @@ class ProfileManager:
         repository = self._existing()
         if repository is None or not repository.directory_id(repository.head().root, profile_id):
             raise not_found_error(profile_id)
-        if not self.layout.profile(profile_id).directory.is_dir():
+        directory = self.layout.profile(profile_id).directory
+        if not directory.is_dir():
             raise corrupted_error(profile_id, "its directory is missing")
+        if directory.is_symlink():
+            raise corrupted_error(profile_id, "its directory is not a directory")
 
     def _activate(self, profile_id: str, pid: int | None) -> None:
         with self._change("activate", [profile_id], "activate_profile") as change:
@@ -417,14 +424,15 @@ class ProfileManager:
         """
         if self._existing() is None:
             return None
-        held = sorted(self.locks.held)
-        if not held:
-            self.list_profiles()
-            active = self.registry.get_active()
-            held = [active] if active is not None else []
-        for profile_id in held:
-            self._deactivate(profile_id, "deactivate_profile")
-        return self.get_profile(held[0]) if held else None
+        with self._switching:
+            held = sorted(self.locks.held)
+            if not held:
+                self.list_profiles()
+                active = self.registry.get_active()
+                held = [active] if active is not None else []
+            for profile_id in held:
+                self._deactivate(profile_id, "deactivate_profile")
+            return self.get_profile(held[0]) if held else None
 
     def _deactivate(self, profile_id: str, method: str) -> None:
         try:
@@ -677,6 +685,8 @@ class ProfileManager:
             self.validator.validate_id(profile_id)
         repository = self._existing()
         if repository is None:
+            if not profile_ids:
+                return []
             raise not_found_error(profile_ids[0])
         Recovery(repository, self.locks).recover(
             profile_ids, mode, command=self._name("recover_profile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -100,9 +101,12 @@ class Recovery:
                     hint="close it there first",
                     profile_id=profile_id,
                 )
-        self._mend_directory(change, profile_id)
+        staged = self._mend_directory(change, profile_id)
         metadata, fingerprint = self._tracked_files(change, profile_id, rewrite=damaged or marked)
-        if mode == "hard":
+        if staged is not None:
+            directories.complete_directory(staged, str(metadata["platform"]))
+            change.move(staged, paths.directory)
+        elif mode == "hard":
             directories.reset(change, repository, profile_id, str(metadata["platform"]))
         elif os.path.isdir(paths.directory):
             directories.complete(repository, profile_id, str(metadata["platform"]))
@@ -111,16 +115,22 @@ class Recovery:
             change.put(profile_id, FINGERPRINT, fingerprint)
         return True
 
-    def _mend_directory(self, change: Transaction, profile_id: str) -> None:
-        """Put aside what stands where a directory or a file of ours has to be."""
+    def _mend_directory(self, change: Transaction, profile_id: str) -> Path | None:
+        """Put aside what stands where the profile's directory has to be.
+
+        Returns:
+            The new directory that has to be completed and moved there; None if the present
+            one is good.
+        """
         repository = self._repository
-        paths = repository.layout.profile(profile_id)
-        if os.path.lexists(paths.directory):
-            if os.path.islink(paths.directory) or not paths.directory.is_dir():
-                directories.keep_file(change, repository, profile_id, paths.directory)
-        else:
-            durable.make_directory(paths.directory)
-            durable.fsync_directory(paths.directory.parent)
+        directory = repository.layout.profile(profile_id).directory
+        if not os.path.lexists(directory):
+            durable.make_directory(directory)
+            durable.fsync_directory(directory.parent)
+        elif os.path.islink(directory) or not directory.is_dir():
+            directories.keep_file(change, repository, profile_id, directory)
+            return change.stage(f"new-{profile_id}")
+        return None
 
     def _tracked_files(
         self, change: Transaction, profile_id: str, *, rewrite: bool
@@ -148,6 +158,8 @@ class Recovery:
         return {key: item for key, item in metadata.items() if item is not None}, fingerprint
 
     def _differs(self, path: Path, profile_id: str, root: bytes) -> bool:
+        if os.path.islink(path.parent):
+            return False  # what a link leads to is not the profile's
         try:
             content = durable.read_regular(path, 1 << 30)
         except FileNotFoundError:
@@ -197,10 +209,10 @@ def rebuild_metadata(directory: Path, profile_id: str) -> dict[str, Any]:
         directory: the profile's; its metadata.json may be damaged or missing.
         profile_id: validated.
     """
-    try:
-        remains = durable.read_regular(directory / METADATA, schema.MAX_BYTES)
-    except OSError:
-        remains = b""
+    remains = b""
+    if not os.path.islink(directory):
+        with contextlib.suppress(OSError):
+            remains = durable.read_regular(directory / METADATA, schema.MAX_BYTES)
     platform = "custom"
     if (match := _PLATFORM.search(remains)) and find_platform(match[1].decode()) is not None:
         platform = match[1].decode()

@@ -7,6 +7,7 @@ is imported when something has to be validated, and not to list what was validat
 from __future__ import annotations
 
 import json
+import math
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ SCHEMA_VERSION = 1
 """Raised only when an older tweakio would misread the file; new fields alone do not need it."""
 
 MAX_BYTES = 1 << 20
+_MAX_DEPTH = 64
 _MAX_TAG = 64
 _MAX_NOTE = 4096
 _ORDER = (
@@ -67,6 +69,13 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
+
+
 def load_trusted(data: bytes) -> dict[str, Any]:
     """Read JSON of which it is known that it was valid when it was written."""
     loaded: dict[str, Any] = json.loads(data)
@@ -81,7 +90,12 @@ def _parse(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
     try:
-        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        value = json.loads(
+            text,
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
@@ -89,22 +103,41 @@ def _parse(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _find_literal_secret(config: object, path: str) -> str | None:
+def _check_json(value: Mapping[str, Any]) -> None:
+    """Refuse what JSON cannot hold, and what is nested so deeply that reading it depends on
+    how much of the stack is left.
+    """
+    level: list[Any] = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for item in level
+            if isinstance(item, (dict, list, tuple))
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    if level:
+        raise InvalidMetadataError(f"nested too deeply (more than {_MAX_DEPTH} levels)")
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise InvalidMetadataError("metadata holds something that is not JSON") from None
+
+
+def _find_literal_secret(config: object, path: str, *, secret: bool = False) -> str | None:
+    """Where a text or number stands under a key that names a secret, at any depth."""
     if isinstance(config, dict):
         for key, value in config.items():
-            where = f"{path}.{key}"
-            if (
-                _SECRET_KEY.search(key)
-                and not isinstance(value, (dict, list, bool, type(None)))
-                and not (isinstance(value, str) and _REFERENCE.fullmatch(value))
-            ):
-                return where
-            if found := _find_literal_secret(value, where):
+            if not isinstance(key, str):
+                raise ValueError(f"{path} has a key that is not text")
+            below = secret or _SECRET_KEY.search(key) is not None
+            if found := _find_literal_secret(value, f"{path}.{key}", secret=below):
                 return found
-    elif isinstance(config, list):
+    elif isinstance(config, (list, tuple)):
         for item in config:
-            if found := _find_literal_secret(item, path):
+            if found := _find_literal_secret(item, path, secret=secret):
                 return found
+    elif secret and not isinstance(config, (bool, type(None))):
+        return None if isinstance(config, str) and _REFERENCE.fullmatch(config) else path
     return None
 
 
@@ -195,22 +228,22 @@ def validate(value: Mapping[str, Any]) -> dict[str, Any]:
     """
     from pydantic import ValidationError
 
+    value = dict(value)
     version = value.get("schema_version", 1)
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise NewerFormatError(
             f"metadata schema version {version} is newer than this tweakio's {SCHEMA_VERSION}",
             hint="upgrade tweakio",
         )
+    _check_json(value)
     try:
-        metadata_model().model_validate(dict(value))
+        metadata_model().model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "metadata"
         reason = str(first["msg"]).removeprefix("Value error, ")
         raise InvalidMetadataError(f"{where}: {reason}") from None
-    except RecursionError:
-        raise InvalidMetadataError("platform_config: nested too deeply") from None
-    return dict(value)
+    return value
 
 
 def load(data: bytes, profile_id: str | None = None) -> dict[str, Any]:
@@ -249,4 +282,9 @@ def dump(value: Mapping[str, Any]) -> bytes:
     """
     known = {key: value[key] for key in _ORDER if value.get(key) is not None}
     others = {key: item for key, item in value.items() if key not in _ORDER}
-    return (json.dumps({**known, **others}, indent=2, ensure_ascii=False) + "\n").encode()
+    ordered = {**known, **others}
+    try:
+        return (json.dumps(ordered, indent=2, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which a field of a newer version may hold as an escape.
+        return (json.dumps(ordered, indent=2) + "\n").encode()
