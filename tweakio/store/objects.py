@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import weakref
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -233,6 +234,7 @@ class ObjectReader:
         self._objects = objects
         self._base = os.fspath(objects)
         self._packs: DiskObjectStore | None = None
+        self._closing: weakref.finalize[..., ObjectReader] | None = None
         # Small trees and blobs, read again and again within one change; their ids name
         # their content, so nothing here can become wrong.
         self._recent: OrderedDict[str, tuple[bytes, bytes]] = OrderedDict()
@@ -322,6 +324,9 @@ class ObjectReader:
             from dulwich.object_store import DiskObjectStore
 
             self._packs = DiskObjectStore(str(self._objects))
+            # A program may end without closing us; dulwich then complains while Python is
+            # half gone. A finalizer runs before that.
+            self._closing = weakref.finalize(self, self._packs.close)
         return self._packs
 
     def _read_packed(self, hexadecimal: str) -> tuple[bytes, bytes] | None:
@@ -345,9 +350,9 @@ class ObjectReader:
 
     def close(self) -> None:
         """Close the packs that were opened."""
-        if self._packs is not None:
-            packs, self._packs = self._packs, None
-            packs.close()
+        if self._closing is not None:
+            self._closing()
+        self._packs = self._closing = None
 
     def resolve_prefix(self, prefix: str) -> list[str]:
         """The hexadecimal ids that start with 4 or more digits."""
