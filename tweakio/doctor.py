@@ -19,9 +19,9 @@ import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from tweakio import directories, durable, schema
+from tweakio import directories, durable, identity, schema
 from tweakio.errors import (
     ForeignRepositoryError,
     HomeNotFoundError,
@@ -33,13 +33,11 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.layout import Layout
-from tweakio.models import parse_time
 from tweakio.recovery import rebuild_metadata
 from tweakio.store import initialise
 from tweakio.store.journal import Journal
 from tweakio.store.objects import (
     BLOB_MODE,
-    EMPTY_TREE,
     TREE_MODE,
     ObjectWriter,
     TreeEntry,
@@ -56,7 +54,13 @@ from tweakio.store.packs.format import (
     read_head,
 )
 from tweakio.store.packs.index import Index as PackIndex
-from tweakio.store.refs import NO_COMMIT, is_abandoned, operation_in_progress, set_aside
+from tweakio.store.refs import (
+    NO_COMMIT,
+    Refs,
+    is_abandoned,
+    operation_in_progress,
+    set_aside,
+)
 from tweakio.store.repository import Repository
 from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.validator import ProfileValidator
@@ -71,6 +75,19 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "Report", "examine"]
 
 log = logging.getLogger(__name__)
+
+_ASIDE = "damaged-git-"
+# What git derives from its objects, and would believe although they are gone.
+_DERIVED = ("info/commit-graph", "info/commit-graphs", "pack/multi-pack-index")
+_LOOSE_NAME = re.compile(r"[0-9a-f]{38}")
+_REFLOG_LINE = re.compile(r"([0-9a-f]{40}) ([0-9a-f]{40}) (.*\n)", re.DOTALL)
+_MANY_BYTES = 64 << 20
+_PIECE = 1 << 16
+_REF_DELTA = 7
+_TAG = re.compile(rb"object [0-9a-f]{40}\n")
+_UNREADABLE = (
+    ValueError, IndexError, KeyError, StopIteration, zlib.error, RepositoryDamagedError,
+)  # fmt: skip
 
 Severity = Literal["note", "problem", "damage"]
 
@@ -302,10 +319,9 @@ class _Doctor:
         packs = [path for path in _pack_files(objects) if not _is_sound_pack(path)]
         saved = 0
         if self.fix:
-            for path in packs:
-                saved += self._mend_pack(repository, path)
-            for path in loose:
-                self._keep(path)
+            saved = sum(self._mend_pack(repository, path) for path in packs)
+            for file in loose:
+                self._keep(file)
             if packs or loose:
                 for name in _DERIVED:
                     if os.path.lexists(objects / name):
@@ -345,7 +361,8 @@ class _Doctor:
             if os.path.lexists(path + suffix):
                 self._keep(self.layout.git_dir / (path + suffix))
         if ".pack" not in suffixes:
-            durable.create(path + ".idx", index_bytes(entries, broken.digest), mode=0o444)
+            index = index_bytes(entries, broken.digest)
+            durable.create(path + ".idx", index, mode=0o444)
         return mended
 
     # History
@@ -358,8 +375,8 @@ class _Doctor:
         """
         head, problem = self._head_of(repository)
         walk = self._walk(repository, head) if head is not None else _Walk()
-        if walk.missing and self.fix:
-            walk = self._regenerate(repository, head or "", walk)
+        if self.fix and (head is None or walk.missing):
+            walk = self._regenerate(repository, head, walk)
         self.report.commits = walk.commits
         if head is not None and not walk.missing:
             self._detached(repository, head)
@@ -367,15 +384,10 @@ class _Doctor:
         problem = problem or walk.problem
         if head is not None and not walk.own:
             # HEAD's own state is whole, and only older history is damaged: it is kept.
-            self.add(
-                "old-history-damaged",
-                "damage",
-                problem,
-                hint="HEAD is whole; older changes cannot be shown or undone",
-            )
+            self._gap(walk)
             self._detached(repository, head)
             return True
-        found = self._newest_readable(repository)
+        found = self._best_commit(repository)
         if not self.fix:
             then = "cannot be read at all" if found is None else f"goes back to {found[:12]}"
             self.add("history-damaged", "damage", f"{problem}; what is left {then}")
@@ -399,7 +411,7 @@ class _Doctor:
         if durable.read_regular(path, 4096).startswith(b"ref: "):
             return
         branch = _branch_of(path)
-        same = repository.refs.resolve(branch) == head
+        same = repository.refs.names().get(branch) == head
         if same and self.fix:
             durable.replace(path, f"ref: {branch}\n".encode(), self.layout.temporary / "head")
         self.add(
@@ -413,6 +425,7 @@ class _Doctor:
     def _walk(self, repository: Repository, head: str) -> _Walk:
         """Read the whole history of a commit."""
         walk = _Walk()
+        parents: tuple[str, ...]
         seen: set[bytes] = set()
         todo, known = [head], {head}
         while todo:
@@ -422,7 +435,10 @@ class _Doctor:
             except RepositoryDamagedError as error:
                 missing, message, parents = {commit_id}, error.message, ()
             else:
-                missing, message, parents = *_unreadable(repository, commit.tree, seen), commit.parents
+                missing, message, parents = (
+                    *_unreadable(repository, commit.tree, seen),
+                    commit.parents,
+                )
                 walk.commits += not missing
             if missing:
                 walk.missing |= missing
@@ -435,11 +451,21 @@ class _Doctor:
             known.update(parents)
         return walk
 
-    def _regenerate(self, repository: Repository, head: str, walk: _Walk) -> _Walk:
-        """Write missing objects again whose content is in the work tree, the index or the trash."""
+    def _regenerate(self, repository: Repository, head: str | None, walk: _Walk) -> _Walk:
+        """Write missing objects again whose content is somewhere else.
+
+        That may be a pack that lost its index, the work tree, the index or the trash.
+        """
         with repository.exclusive_unhealed():
+            for path in _pack_files(self.layout.git_dir / "objects", orphans=True):
+                self._mend_pack(repository, path)
+            repository.reader.close()
+            if head is None:
+                return walk
+            lost = walk.missing
+            walk = self._walk(repository, head)
+            again = len(lost - walk.missing)
             known = _Known(repository).objects
-            again = 0
             # With a tree its children become known to be missing.
             while useful := walk.missing & known.keys():
                 writer = ObjectWriter(self.layout.git_dir / "objects", self.layout.temporary)
@@ -450,12 +476,28 @@ class _Doctor:
                 repository.reader.close()
                 walk = self._walk(repository, head)
         if again:
-            message = f"{again} lost objects were written again from what the work tree holds"
+            message = f"{again} lost objects were found elsewhere and written again"
             self.add("objects-lost", "damage", message, fixed=True)
         return walk
 
-    def _newest_readable(self, repository: Repository) -> str | None:
-        """The newest commit, by the reflogs and the refs, whose own state is whole."""
+    def _best_commit(self, repository: Repository) -> str | None:
+        """The commit to go on from: of those whose own state is whole, the one with the most
+        history that can be read; the newest of several.
+
+        The newest readable commit can stand above a gap, and what is below that is lost to
+        it; the work tree has the newest state anyway.
+        """
+        best, most = None, -1
+        for commit_id in self._whole_commits(repository):
+            walk = self._walk(repository, commit_id)
+            if walk.commits > most:
+                best, most = commit_id, walk.commits
+            if not walk.missing:
+                break
+        return best
+
+    def _whole_commits(self, repository: Repository) -> Iterator[str]:
+        """The commits whose own state is whole, the newest first, by the reflogs and the refs."""
         refs = repository.refs
         candidates: list[str] = []
         journal = self._pending()
@@ -468,18 +510,19 @@ class _Doctor:
             for old, new in refs.reflog(name):
                 candidates += [new, old]
         candidates += refs.names().values()
-        for commit_id in dict.fromkeys(candidates):
+        known = dict.fromkeys(candidates)
+        for commit_id in known:
             if commit_id != NO_COMMIT and _is_whole(repository, commit_id):
-                return commit_id
+                yield commit_id
         commits = [
             repository.reader.commit(commit_id)
             for commit_id in repository.reader.all_commits()
-            if _is_whole(repository, commit_id)
+            if commit_id not in known and _is_whole(repository, commit_id)
         ]
         # Many have the same second; the newest of them is nobody's parent.
         parents = {parent for commit in commits for parent in commit.parents}
-        tips = [commit for commit in commits if commit.id not in parents]
-        return max(tips, key=lambda item: item.time).id if tips else None
+        for commit in sorted(commits, key=lambda item: (item.id not in parents, item.time))[::-1]:
+            yield commit.id
 
     def _pending(self) -> Journal | None:
         """The journal of a change all of whose moves were made, so that it may have taken place."""
@@ -510,9 +553,20 @@ class _Doctor:
         self.add(
             "history-damaged",
             "damage",
-            f"{problem}; history goes on from {found[:12]}, the newest commit that can be read"
-            f"{taken}",
+            f"{problem}; history goes on from {found[:12]}{taken}",
             fixed=True,
+        )
+        walk = self._walk(repository, repository.refs.head())
+        self.report.commits = walk.commits
+        if walk.missing:
+            self._gap(walk)
+
+    def _gap(self, walk: _Walk) -> None:
+        self.add(
+            "old-history-damaged",
+            "damage",
+            walk.problem,
+            hint="HEAD is whole; older changes cannot be shown or undone",
         )
 
     def _reset_to(self, repository: Repository, found: str) -> None:
@@ -536,7 +590,7 @@ class _Doctor:
         The old files are kept aside.
         """
         git_dir = self.layout.git_dir
-        whole = _Wholeness(self, repository, found)
+        whole = _Wholeness(repository, found)
         for directory, _, files in os.walk(git_dir / "logs"):
             for file in files:
                 self._rewrite_reflog(os.path.join(directory, file), whole)
@@ -635,6 +689,7 @@ class _Doctor:
             return
         layout = self.layout
         before = _inode(layout.git_dir)
+        aside: Path | None = None
         building = _Building(layout.home, f".git.new-{os.getpid()}-{time.time_ns()}")
         try:
             initialise.make_git_directory(building.git_dir)
@@ -643,15 +698,16 @@ class _Doctor:
                 raise RepositoryBusyError(
                     "the git directory was replaced meanwhile", hint="run the command again"
                 )
-            aside = None
             if before is not None:
                 aside = layout.home / f"{_ASIDE}{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
                 os.rename(layout.git_dir, aside)
             os.rename(building.git_dir, layout.git_dir)
         finally:
-            # Damaged files of profiles are in it, if it did not come into its place.
-            if os.path.lexists(building.git_dir) and not os.listdir(building.local / "tmp"):
-                self._discard(building)
+            if before is not None and aside is not None and _inode(layout.git_dir) is None:
+                os.rename(aside, layout.git_dir)
+            # With damaged files of profiles in it, it is kept.
+            if os.path.lexists(building.git_dir) and not building.rescued.is_dir():
+                shutil.rmtree(building.git_dir, ignore_errors=True)
         durable.sync_tree((layout.profiles, layout.home))
         kept = f"; the old git directory is {aside}" if aside is not None else ""
         self.add(
@@ -661,11 +717,6 @@ class _Doctor:
             fixed=True,
         )
         self._contents()
-
-    @staticmethod
-    def _discard(building: Layout) -> None:
-        if not building.rescued.is_dir():
-            shutil.rmtree(building.git_dir, ignore_errors=True)
 
     def _take_over_attics(self) -> None:
         """Take the trash and the rescued out of git directories that were put aside."""
@@ -689,6 +740,7 @@ class _Doctor:
                 names = self._track_directories(repository, change)
                 change.summary = f"rebuild history from {len(names)} profile directories"
                 change.record_always = bool(names)
+            self.report.commits = self._walk(repository, repository.refs.head()).commits
             return names
         finally:
             repository.close()
@@ -698,6 +750,8 @@ class _Doctor:
         rules = ProfileValidator()
         found = {name.lower(): name for name in known}
         present = initialise.profile_like_directories(self.layout)
+        # Of several, the one that says what it is.
+        present.sort(key=lambda name: not os.path.lexists(self.layout.profile(name).metadata))
         for name in present:
             if rules.is_id(name) and found.get(name.lower(), name) == name:
                 found[name.lower()] = name
@@ -739,10 +793,7 @@ class _Doctor:
     # What is in it
 
     def _contents(self) -> None:
-        left = initialise.foreign_hooks(self.layout.git_dir)
-        if self.fix:
-            initialise.complete_local(self.layout)
-            initialise.install_hooks(self.layout.git_dir)
+        self._hooks()
         repository = Repository(self.layout)
         try:
             index_is_whole = self._index_is_whole(repository)
@@ -757,7 +808,6 @@ class _Doctor:
             if not index_is_whole:
                 message = "the index was missing or damaged"
                 self.add("index-damaged", "damage", message, fixed=self.fix)
-            self._hooks(left)
             self._profiles(repository)
         except RepositoryBusyError as error:
             self.add("busy", "problem", error.message, hint=error.hint)
@@ -779,8 +829,15 @@ class _Doctor:
             repository.rebuild_index()
 
     def _hooks(self) -> None:
-        left = initialise.foreign_hooks(self.layout.git_dir)
-        for name in left:
+        hook = self.layout.git_dir / "hooks" / "pre-commit"
+        if not os.path.lexists(hook):
+            if self.fix:
+                initialise.install_hooks(self.layout.git_dir)
+            message = "the pre-commit hook is missing, so commits by hand are not checked"
+            self.add("hook-missing", "problem", message, fixed=hook.exists())
+        elif self.fix:
+            initialise.install_hooks(self.layout.git_dir)
+        for name in initialise.foreign_hooks(self.layout.git_dir):
             self.add(
                 "foreign-hook",
                 "note",
@@ -816,17 +873,416 @@ def _names(root: bytes) -> list[bytes]:
     return [entry.name for entry in parse_tree(root) if entry.mode == TREE_MODE]
 
 
-def _read_tree(repository: Repository, tree: bytes, seen: set[bytes]) -> None:
-    """Read everything below a tree."""
+@dataclass
+class _Walk:
+    """What reading a whole history found.
+
+    Attributes:
+        commits: how many could be read whole.
+        missing: the hexadecimal ids of the objects that could not be read.
+        own: whether one of them is of the newest commit's own state.
+        problem: the first of them in words.
+    """
+
+    commits: int = 0
+    missing: set[str] = field(default_factory=set)
+    own: bool = False
+    problem: str = ""
+
+
+def _unreadable(repository: Repository, tree: bytes, seen: set[bytes]) -> tuple[set[str], str]:
+    """Read everything below a tree: the objects that cannot be read, and the last error."""
     if tree in seen:
-        return
-    for entry in repository.reader.tree(tree):
+        return set(), ""
+    missing: set[str] = set()
+    message = ""
+    try:
+        entries = repository.reader.tree(tree)
+    except RepositoryDamagedError as error:
+        return {tree.hex()}, error.message
+    for entry in entries:
         if entry.is_tree:
-            _read_tree(repository, entry.id, seen)
+            below, reason = _unreadable(repository, entry.id, seen)
+            missing |= below
+            message = message or reason
         elif entry.mode != b"160000" and entry.id not in seen:
-            repository.reader.read(entry.id, b"blob")
-            seen.add(entry.id)
-    seen.add(tree)
+            try:
+                repository.reader.read(entry.id, b"blob")
+                seen.add(entry.id)
+            except RepositoryDamagedError as error:
+                missing.add(entry.id.hex())
+                message = message or error.message
+    if not missing:
+        seen.add(tree)
+    return missing, message
+
+
+def _is_whole(repository: Repository, commit_id: str, seen: set[bytes] | None = None) -> bool:
+    """Whether a commit's own state can be read."""
+    try:
+        commit = repository.reader.commit(commit_id)
+    except RepositoryDamagedError:
+        return False
+    return not _unreadable(repository, commit.tree, set() if seen is None else seen)[0]
+
+
+class _Wholeness:
+    """Which commits may be named by reflogs and refs: those with a history that can be read.
+
+    Args:
+        repository: where.
+        found: the commit that history goes on from. If its own history cannot be read
+            whole, then no more is asked of the others than their own state.
+    """
+
+    def __init__(self, repository: Repository, found: str) -> None:
+        self._repository = repository
+        self._seen: set[bytes] = set()
+        self._known = {NO_COMMIT: True}
+        self._with_history = True
+        if not self.is_whole(found):
+            self._known = {NO_COMMIT: True}
+            self._with_history = False
+
+    def is_whole(self, commit_id: str) -> bool:
+        """Whether it may be named; an annotated tag stands for its commit."""
+        for _ in range(9):
+            kind, body = self._repository.reader.read_any(bytes.fromhex(commit_id))
+            if kind != b"tag" or not _TAG.match(body):
+                break
+            commit_id = body[7:47].decode()
+        todo = [commit_id]
+        while todo:
+            current = todo[-1]
+            if current in self._known:
+                todo.pop()
+                continue
+            if not _is_whole(self._repository, current, self._seen):
+                self._known[current] = False
+                continue
+            parents = self._repository.reader.commit(current).parents
+            unknown = [parent for parent in parents if parent not in self._known]
+            if self._with_history and unknown:
+                todo += unknown
+                continue
+            self._known[current] = not self._with_history or all(
+                self._known[parent] for parent in parents
+            )
+        return self._known[commit_id]
+
+
+class _Known:
+    """The objects that can be made again from what is not in git's objects.
+
+    Attributes:
+        objects: hexadecimal id to kind and body.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._layout = repository.layout
+        self.objects: dict[str, tuple[bytes, bytes]] = {}
+        for content in (initialise.IGNORE, initialise.ATTRIBUTES):
+            self._add(b"blob", content.encode())
+        for name in (".gitignore", ".gitattributes"):
+            self._file(self._layout.profiles / name)
+        for name in initialise.profile_like_directories(self._layout):
+            self._directory(self._layout.profiles / name)
+        for attic in (repository.trash, repository.rescued):
+            for entry in attic.entries():
+                self._directory(entry.path / "data")
+        self._cached_root()
+        self._index()
+
+    def _add(self, kind: bytes, body: bytes) -> bytes:
+        name = object_id(kind, body)
+        self.objects[name.hex()] = (kind, body)
+        return name
+
+    def _file(self, path: Path) -> bytes | None:
+        try:
+            return self._add(b"blob", durable.read_regular(path, schema.MAX_BYTES))
+        except OSError:
+            return None
+
+    def _directory(self, path: Path) -> None:
+        if path.is_symlink():
+            return
+        found = {name: self._file(path / name) for name in (METADATA, FINGERPRINT)}
+        entries = [TreeEntry(BLOB_MODE, n.encode(), blob) for n, blob in found.items() if blob]
+        self._add(b"tree", serialise_tree(entries))
+        self._add(b"tree", serialise_tree(entry for entry in entries[:1]))
+
+    def _cached_root(self) -> None:
+        with contextlib.suppress(OSError):
+            data = durable.read_regular(self._layout.head_cache, 1 << 28)
+            self._add(b"tree", data.partition(b"\n")[2])
+
+    def _index(self) -> None:
+        """The trees that the index would be committed as."""
+        index = self._repository.index_file.read()
+        if index is None or index.conflicts:
+            return
+        nested: dict[bytes, Any] = {}
+        for path, header in index.entries().items():
+            *parents, name = path.split(b"/")
+            place = nested
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            mode = b"%o" % int.from_bytes(header[24:28], "big")
+            place[name] = TreeEntry(mode, name, header[40:60])
+        self._tree(nested)
+
+    def _tree(self, nested: dict[bytes, Any]) -> bytes:
+        return self._add(
+            b"tree",
+            serialise_tree(
+                TreeEntry(TREE_MODE, name, self._tree(item)) if isinstance(item, dict) else item
+                for name, item in nested.items()
+            ),
+        )
+
+
+# The files below objects/
+
+
+def _loose_files(objects: Path) -> Iterator[Path]:
+    for directory in sorted(objects.glob("[0-9a-f][0-9a-f]")):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for name in sorted(os.listdir(directory)):
+                if _LOOSE_NAME.fullmatch(name):
+                    yield directory / name
+
+
+def _is_sound_loose(path: Path) -> bool:
+    try:
+        stream = zlib.decompressobj()
+        raw = stream.decompress(durable.read_regular(path, 1 << 30))
+    except FileNotFoundError:
+        return True  # a gc packed it just now
+    except (OSError, zlib.error):
+        return False
+    # Git refuses what stands behind the compressed content, too.
+    if not stream.eof or stream.unused_data:
+        return False
+    name = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
+    return name == path.parent.name + path.name
+
+
+def _pack_files(objects: Path, *, orphans: bool = False) -> list[str]:
+    """The packs, without their suffix.
+
+    Args:
+        objects: the directory.
+        orphans: those that lack their index instead, as a crash leaves new ones.
+    """
+    try:
+        names = set(os.listdir(objects / "pack"))
+    except OSError:
+        return []
+    return sorted(
+        os.path.join(objects, "pack", name[: -len(".pack")])
+        for name in names
+        if name.startswith("pack-") and name.endswith(".pack")
+        if orphans != (f"{name[: -len('.pack')]}.idx" in names)
+    )
+
+
+def _sealed(path: str) -> bytes:
+    """A file that ends with the hash of what stands before; nothing if it does not."""
+    try:
+        data = durable.read_regular(path, PACK_LIMIT * 4)
+    except OSError:
+        return b""
+    digest = hashlib.sha1(memoryview(data)[:-20], usedforsecurity=False).digest()
+    return data if data[-20:] == digest else b""
+
+
+def _is_sound_pack(path: str) -> bool:
+    index = _sealed(path + ".idx")
+    if not os.path.lexists(path + ".pack"):
+        return True  # a gc removed it just now
+    return len(index) > 40 and _sealed(path + ".pack")[-20:] == index[-40:-20]
+
+
+class _BrokenPack:
+    """Reads what can be read of a pack, whatever is wrong with it or its index.
+
+    Attributes:
+        whole: whether the pack itself is as it was written.
+        count: how many objects it says it has.
+        digest: the hash at its end.
+    """
+
+    def __init__(self, path: str, repository: Repository) -> None:
+        self._repository = repository
+        self.whole = bool(_sealed(path + ".pack"))
+        try:
+            self._data = durable.read_regular(path + ".pack", PACK_LIMIT * 4)
+        except OSError:
+            self._data = b""
+        self.count = int.from_bytes(self._data[8:HEADER], "big")
+        self.digest = self._data[-20:]
+        # The index of a pack that is whole is what may be wrong.
+        self._index = None if self.whole else PackIndex.read(path + ".idx")
+        self._cache: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+        self._cached = 0
+        self._places: dict[bytes, int] = {}
+
+    def objects(self) -> Iterator[tuple[bytes, bytes, bytes, int, int]]:
+        """Name, kind, body, CRC and offset of each object that can be read."""
+        places = self._sequence()
+        if self._index is not None:
+            self._places = {name: offset for name, _, offset in self._index.entries()}
+            places = ((offset, 0) for offset in sorted(self._places.values()))
+        for offset, end in places:
+            try:
+                number, body = self._object(offset)
+                kind = KIND_NAMES[number]
+            except _UNREADABLE:
+                continue
+            name = object_id(kind, body)
+            if self._index is None:
+                self._places[name] = offset
+            elif self._places.get(name) != offset:
+                continue  # not what the index says is there
+            yield name, kind, body, zlib.crc32(memoryview(self._data)[offset:end]), offset
+
+    def _sequence(self) -> Iterator[tuple[int, int]]:
+        """The offsets one after the other, as far as they can be followed."""
+        at = HEADER
+        for _ in range(self.count):
+            try:
+                *_, end = self._entry(at)
+            except _UNREADABLE:
+                return
+            yield at, end
+            at = end
+
+    def _entry(self, at: int) -> tuple[int, int | bytes, bytes, int]:
+        """Kind, base (an offset or a name), content and end of an entry."""
+        kind, size, distance, start = read_head(self._data, at)
+        base: int | bytes = at - distance
+        if kind == _REF_DELTA:
+            base = self._data[start : start + 20]
+            start += 20
+        elif kind == OFS_DELTA and not HEADER <= at - distance < at:
+            raise ValueError("a delta without a base")
+        stream = zlib.decompressobj()
+        parts: list[bytes] = []
+        length = 0
+        while not stream.eof:
+            piece = self._data[start : start + _PIECE]
+            if not piece or length > size:
+                raise ValueError("cut short or too long")
+            parts.append(stream.decompress(piece, size + 1 - length))
+            length += len(parts[-1])
+            start += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)
+        if length != size:
+            raise ValueError("of another size")
+        return kind, base, b"".join(parts), start
+
+    def _object(self, offset: int) -> tuple[int, bytes]:
+        deltas: list[tuple[int, bytes]] = []
+        at = offset
+        while True:
+            if at in self._cache:
+                kind, body = self._cache[at]
+                break
+            kind, base, body, _ = self._entry(at)
+            if kind not in (OFS_DELTA, _REF_DELTA):
+                break
+            deltas.append((at, body))
+            if len(deltas) > self.count:
+                raise ValueError("deltas in a circle")
+            if isinstance(base, bytes):
+                place = self._places.get(base)
+                if place is None:
+                    name, body = self._repository.reader.read_any(base)
+                    kind = next(number for number, kind in KIND_NAMES.items() if kind == name)
+                    break
+                at = place
+            else:
+                at = base
+        for at, delta in reversed(deltas):
+            body = _apply_delta(body, delta)
+            self._remember(at, kind, body)
+        return kind, body
+
+    def _remember(self, at: int, kind: int, body: bytes) -> None:
+        """Keep what the next objects of a chain build on."""
+        self._cache[at] = (kind, body)
+        self._cached += len(body)
+        while self._cached > _MANY_BYTES:
+            self._cached -= len(self._cache.popitem(last=False)[1][1])
+
+
+def _apply_delta(base: bytes, delta: bytes) -> bytes:
+    """What a delta of a pack makes of its base.
+
+    Raises:
+        ValueError, IndexError: it does not fit.
+    """
+    size, at = _varint(delta, 0)
+    result_size, at = _varint(delta, at)
+    if size != len(base):
+        raise ValueError("another base")
+    out = bytearray()
+    while at < len(delta):
+        code = delta[at]
+        at += 1
+        if not code & 0x80:
+            if not code:
+                raise ValueError("reserved")
+            out += delta[at : at + code]
+            at += code
+            continue
+        values = []
+        for bits in ((1, 2, 4, 8), (16, 32, 64)):
+            value = 0
+            for shift, bit in enumerate(bits):
+                if code & bit:
+                    value |= delta[at] << 8 * shift
+                    at += 1
+            values.append(value)
+        start, length = values[0], values[1] or 0x10000
+        out += base[start : start + length]
+    if len(out) != result_size:
+        raise ValueError("of another size")
+    return bytes(out)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            return value, at
+
+
+# Small things
+
+
+@dataclass(frozen=True)
+class _Building(Layout):
+    """A home whose git directory is being built beside the place of the old one."""
+
+    name: str
+
+    @cached_property
+    def git_dir(self) -> Path:
+        return self.profiles / self.name
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _valid_head(path: Path) -> bool:

@@ -317,6 +317,10 @@ class History:
             elif new is None or not exists:
                 if not exists:
                     self._bring_back(change, profile_id, old, kept)
+            elif self._is_another(before, after, profile_id, kept):
+                self._refuse_in_use(profile_id)
+                directories.take_away(change, repository, profile_id)
+                self._bring_back(change, profile_id, old, kept)
             else:
                 self._invert_files(change, profile_id, old, new)
             if profile_id in resets and exists:
@@ -324,6 +328,19 @@ class History:
                 directories.reset(change, repository, profile_id, "custom", back=resets[profile_id])
                 if not change.touches(profile_id):
                     change.put_metadata(profile_id, change.metadata(profile_id))
+
+    def _is_another(
+        self, before: bytes, after: bytes, profile_id: str, kept: tuple[str, ...]
+    ) -> bool:
+        """Whether a commit replaced a profile by another one of the same id, data and all."""
+        was, became = (
+            directories.identity_at(self._repository, root, profile_id) for root in (before, after)
+        )
+        return (
+            None not in (was, became)
+            and was != became
+            and any(f"-{profile_id}-" in name for name in kept)
+        )
 
     def _bring_back(
         self,

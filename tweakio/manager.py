@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from tweakio import directories, schema
 from tweakio.errors import (
+    ConcurrentChangeError,
     HomeNotFoundError,
     InvalidInputError,
     NewerFormatError,
     ProfileActiveError,
     ProfileExistsError,
+    ProfileNotFoundError,
     TweakioError,
     storage_error,
 )
@@ -37,7 +39,7 @@ from tweakio.models import (
 from tweakio.registry import ProfileRegistry
 from tweakio.store.initialise import is_initialised, open_repository
 from tweakio.store.locks import ProfileLockManager
-from tweakio.store.worktree import FINGERPRINT, METADATA
+from tweakio.store.worktree import FINGERPRINT, METADATA, Found
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from tweakio.history import History
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
-    from tweakio.store.worktree import Found
 
 __all__ = ["ProfileManager"]
 
@@ -121,7 +122,7 @@ class ProfileManager:
         with self._switching:
             try:
                 for profile_id in sorted(self.locks.held):
-                    self._deactivate(profile_id, "ProfileManager.close")
+                    self._deactivate(profile_id, "close")
             finally:
                 self.locks.release_all()
                 self.registry.set_active(None)
@@ -190,7 +191,13 @@ class ProfileManager:
             from tweakio.migration import take_over_single_account
 
             assert self._repository is not None
-            take_over_single_account(self._repository)
+            try:
+                take_over_single_account(self._repository)
+            except BaseException:
+                # Or the next method would go on without it.
+                repository, self._repository = self._repository, None
+                repository.close()
+                raise
 
     def _name(self, method: str) -> str:
         return self._command or f"ProfileManager.{method}"
@@ -207,7 +214,9 @@ class ProfileManager:
 
     def _clear_dead(self, change: Transaction) -> None:
         for profile_id, pid in change.head.active.items():
-            if pid is not None and change.exists(profile_id) and not self.locks.is_locked(profile_id):
+            if pid is None or not change.exists(profile_id):
+                continue
+            if not self.locks.is_locked(profile_id):
                 log.warning("profile %s was left active by process %d", profile_id, pid)
                 self.locks.cleanup_stale(profile_id)
                 self._set_inactive(change, profile_id)
@@ -296,10 +305,10 @@ class ProfileManager:
                 if progress is not None:
                     progress(number)
             change.summary = f"create {_list(profile_ids)} ({platform})"
-        profiles = [self.get_profile(profile_id) for profile_id in profile_ids]
-        for profile in profiles:
-            self.registry.update(profile)
-        return profiles
+        return [
+            self._now_or_then(profile_id, {"profile_id": profile_id, **value})
+            for profile_id in profile_ids
+        ]
 
     def _refuse_existing(self, change: Transaction, profile_ids: Sequence[str]) -> None:
         existing = {name.lower(): name for name in change.profile_ids()}
@@ -363,8 +372,8 @@ class ProfileManager:
                     f"profile '{profile_id}' is active here", hint="deactivate it first"
                 )
             with self.locks.acquire(profile_id, timeout):
-                self._activate(profile_id, None)
-            return self.get_profile(profile_id)
+                value = self._activate(profile_id, None)
+            return self._now_or_then(profile_id, value)
 
     def _require(self, profile_id: str) -> None:
         """Fail early, before a lock is waited for, if there is no such profile."""
@@ -374,27 +383,36 @@ class ProfileManager:
             raise not_found_error(profile_id)
         directory = self.layout.profile(profile_id).directory
         if not directory.is_dir():
+            # Or it is being deleted: this waits for a change that is under way.
+            self.metadata.examine(profile_id)
+        if not directory.is_dir():
             raise corrupted_error(profile_id, "its directory is missing")
         if directory.is_symlink():
             raise corrupted_error(profile_id, "its directory is not a directory")
 
-    def _activate(self, profile_id: str, pid: int | None) -> None:
+    def _activate(self, profile_id: str, pid: int | None) -> dict[str, Any]:
         with self._change("activate", [profile_id], "activate_profile") as change:
             # Again, now that nobody can change it.
             value = self._healthy(change, profile_id)
+            if not self.locks.is_current(profile_id):
+                raise ConcurrentChangeError(
+                    f"profile '{profile_id}' was deleted and made anew just now",
+                    hint="run the command again",
+                    profile_id=profile_id,
+                )
             if value["status"] == "active" and value.get("lock_pid") == pid:
-                return
+                return value
             left = [other for other in change.head.active if other != profile_id]
             left = [other for other in left if self._is_ours_or_nobodys(change, other)]
             for other in left:
                 self._set_inactive(change, other)
             directories.complete(self.repository, profile_id, str(value["platform"]))
             now = format_time(self._clock())
-            change.put_metadata(
-                profile_id, _without({**value, "lock_pid": pid}, status="active", last_used=now)
-            )
+            value = _without({**value, "lock_pid": pid}, status="active", last_used=now)
+            change.put_metadata(profile_id, value)
             was = f" (was {_list(left)})" if left else ""
             change.summary = f"activate {profile_id}{was}"
+        return value
 
     def _healthy(self, change: Transaction, profile_id: str) -> dict[str, Any]:
         found = self.repository.work_tree.examine(change.head, profile_id)
@@ -430,11 +448,12 @@ class ProfileManager:
                 self.list_profiles()
                 active = self.registry.get_active()
                 held = [active] if active is not None else []
-            for profile_id in held:
-                self._deactivate(profile_id, "deactivate_profile")
-            return self.get_profile(held[0]) if held else None
+            values = [self._deactivate(name, "deactivate_profile") for name in held]
+            return self._now_or_then(held[0], values[0]) if values and values[0] else None
 
-    def _deactivate(self, profile_id: str, method: str) -> None:
+    def _deactivate(self, profile_id: str, method: str) -> dict[str, Any] | None:
+        """Make it inactive, and let go of it; its metadata then, None if it was not active."""
+        value = None
         try:
             with self._change("deactivate", [profile_id], method) as change:
                 found = self.repository.work_tree.examine(change.head, profile_id)
@@ -442,12 +461,16 @@ class ProfileManager:
                     found is not None
                     and found.metadata is not None
                     and (found.metadata["status"] == "active")
+                    # What was only selected may have got a holder meanwhile.
+                    and (profile_id in self.locks.held or not self.locks.is_locked(profile_id))
                 ):
                     self._set_inactive(change, profile_id)
                     change.summary = f"deactivate {profile_id}"
+                    value = change.metadata(profile_id)
         finally:
             self.locks.release(profile_id)
             self.registry.set_active(None)
+        return value
 
     def _close_at_exit(self) -> None:
         if self._finalizer is not None:
@@ -497,18 +520,19 @@ class ProfileManager:
         _refuse_duplicates(profile_ids)
         if self._existing() is None and profile_ids:
             raise not_found_error(profile_ids[0])
-        with self._change("delete", profile_ids, "delete_profile") as change:
+        with self._switching:
+            with self._change("delete", profile_ids, "delete_profile") as change:
+                for profile_id in profile_ids:
+                    profile = self._profile(change.head.root, profile_id)
+                    if profile is None:
+                        raise not_found_error(profile_id)
+                    if not (force and profile_id in self.locks.held):
+                        self.validator.can_delete(profile, force=force)
+                    directories.take_away(change, self.repository, profile_id, purge=purge)
+                change.summary = f"delete {_list(profile_ids)}"
             for profile_id in profile_ids:
-                profile = self._profile(change.head.root, profile_id)
-                if profile is None:
-                    raise not_found_error(profile_id)
-                if not (force and profile_id in self.locks.held):
-                    self.validator.can_delete(profile, force=force)
-                directories.take_away(change, self.repository, profile_id, purge=purge)
-            change.summary = f"delete {_list(profile_ids)}"
-        for profile_id in profile_ids:
-            self.locks.release(profile_id)
-            self.registry.unregister(profile_id)
+                self.locks.release(profile_id)
+                self.registry.unregister(profile_id)
 
     # Reading
 
@@ -570,6 +594,13 @@ class ProfileManager:
         profile = self._assemble(self.metadata.examine(profile_id))
         self.registry.update(profile)
         return profile
+
+    def _now_or_then(self, profile_id: str, value: Mapping[str, Any]) -> Profile:
+        """A profile after a change; as the change left it if another has deleted it since."""
+        try:
+            return self.get_profile(profile_id)
+        except ProfileNotFoundError:
+            return self._assemble(Found(profile_id, "clean", dict(value)))
 
     def _profile(self, root: bytes, profile_id: str) -> Profile | None:
         """A profile inside a transaction, where nobody else changes anything."""
@@ -640,6 +671,7 @@ class ProfileManager:
         removed = set(remove_tags)
         if self._existing() is None and profile_ids:
             raise not_found_error(profile_ids[0])
+        values: dict[str, dict[str, Any]] = {}
         with self._change("set", profile_ids, "update_profiles") as change:
             for profile_id in profile_ids:
                 value = self._healthy(change, profile_id)
@@ -652,9 +684,10 @@ class ProfileManager:
                 config.update(platform_config or {})
                 config = {key: item for key, item in config.items() if item is not None}
                 value["platform_config"] = config or None
-                change.put_metadata(profile_id, _without(value))
+                values[profile_id] = _without(value)
+                change.put_metadata(profile_id, values[profile_id])
             change.summary = f"set {_list(profile_ids)}"
-        return [self.get_profile(profile_id) for profile_id in profile_ids]
+        return [self._now_or_then(profile_id, values[profile_id]) for profile_id in profile_ids]
 
     # Recovering
 
@@ -726,11 +759,12 @@ class ProfileManager:
 
     def _release_lost(self) -> None:
         """Let go of profiles that an undo or a redo deactivated or removed."""
-        profiles = {profile.id: profile for profile in self.list_profiles()}
-        for profile_id in self.locks.held:
-            if profile_id not in profiles or profiles[profile_id].status != "active":
-                self.locks.release(profile_id)
-                self.registry.set_active(None)
+        with self._switching:
+            profiles = {profile.id: profile for profile in self.list_profiles()}
+            for profile_id in self.locks.held:
+                if profile_id not in profiles or profiles[profile_id].status != "active":
+                    self.locks.release(profile_id)
+                    self.registry.set_active(None)
 
     def history(self, profile_id: str | None = None, limit: int | None = None) -> _Changes:
         """The changes, newest first.

@@ -6,6 +6,7 @@ right hash, and it may be removed at any time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -87,4 +88,5 @@ class HeadCache:
             durable.make_directory(self._path.parent)
             durable.replace(self._path, data, temporary, sync=False)
         except OSError:
-            durable.remove(temporary)
+            with contextlib.suppress(OSError):
+                durable.remove(temporary)

@@ -166,7 +166,7 @@ class RecordedLock:
                     hint="release it first",
                     owner=own_record(),
                 ) from None
-            if self._is_current():
+            if self.is_current():
                 break
             # The profile was deleted (its directory moved) while we waited for it.
             lock.release()
@@ -195,7 +195,8 @@ class RecordedLock:
     def _remember(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def _is_current(self) -> bool:
+    def is_current(self) -> bool:
+        """Whether the file that is locked is still the one at the path."""
         held = os.fstat(self._descriptor)
         try:
             named = os.stat(self.path)
@@ -305,6 +306,16 @@ class ProfileLockManager:
         """The profiles that this object holds."""
         self._after_fork()
         return frozenset(self._held)
+
+    def is_current(self, profile_id: str) -> bool:
+        """Whether what this object holds is the lock of the profile that is there now.
+
+        It is not if the profile was deleted, and another made of the same id, between the
+        look at the lock file and the change that needed it.
+        """
+        self._after_fork()
+        lock = self._held.get(profile_id)
+        return lock is not None and lock.is_current()
 
     def is_locked(self, profile_id: str) -> bool:
         """Whether a live process, this one included, holds the profile."""

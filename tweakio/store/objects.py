@@ -7,6 +7,7 @@ Packs are read by dulwich, which is imported only when an object is not loose.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import weakref
@@ -41,6 +42,8 @@ __all__ = [
     "parse_tree",
     "serialise_tree",
 ]
+
+log = logging.getLogger(__name__)
 
 BLOB_MODE = b"100644"
 TREE_MODE = b"40000"
@@ -330,22 +333,23 @@ class ObjectReader:
         return self._packs
 
     def _read_packed(self, hexadecimal: str) -> tuple[bytes, bytes] | None:
-        for attempt in range(2):
+        for _ in range(2):
             store = self._store()
             try:
                 number, body = store.get_raw(hexadecimal.encode())  # type: ignore[arg-type]
             except KeyError:
                 return None
-            except Exception:
-                # A pack that a gc removed while it was open; the second look is fresh.
-                self.close()
-                if attempt:
-                    return None
+            except Exception as error:  # dulwich raises many kinds
+                log.debug("cannot read %s: %s", hexadecimal, repr(error))
             else:
                 kind = _KINDS.get(number, b"")
                 if object_id(kind, body).hex() != hexadecimal:
                     return None
                 return kind, body
+            # A pack that a gc removed while it was open, or a damaged one; the second look is
+            # fresh. Closed here and not above: the traceback keeps views of the mapped file,
+            # with which it cannot be closed.
+            self.close()
         return None
 
     def close(self) -> None:

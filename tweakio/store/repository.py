@@ -32,7 +32,7 @@ from tweakio.store.transaction import Transaction
 from tweakio.store.worktree import WorkTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from tweakio.layout import Layout
@@ -172,9 +172,18 @@ class Repository:
                 transaction.discard()
 
     @contextmanager
-    def transaction_unreconciled(self, operation: str, command: str) -> Iterator[Transaction]:
-        """A transaction that takes the work tree as it is: for rebuilding history from it."""
-        with self._locked(self.timeout):
+    def transaction_unreconciled(
+        self, operation: str, command: str, *, first: Callable[[], None] | None = None
+    ) -> Iterator[Transaction]:
+        """A transaction that takes the work tree as it is: for rebuilding history from it.
+
+        Args:
+            operation: one word for the history.
+            command: what the user ran.
+            first: mends what keeps HEAD from being read; called under the lock, before
+                anything else looks at the repository.
+        """
+        with self._locked(self.timeout, first):
             transaction = Transaction(self, operation, command)
             try:
                 yield transaction
@@ -244,7 +253,9 @@ class Repository:
         self.reader.close()
 
     @contextmanager
-    def _locked(self, timeout: float) -> Iterator[None]:
+    def _locked(
+        self, timeout: float, first: Callable[[], None] | None = None
+    ) -> Iterator[None]:
         with self._thread_lock:
             if self._in_transaction:
                 raise RuntimeError("a transaction was begun inside another")
@@ -264,6 +275,8 @@ class Repository:
             self._in_transaction = True
             try:
                 try:
+                    if first is not None:
+                        first()
                     self._heal()
                 except OSError as error:
                     raise _as_storage_error(error, "finish an interrupted change") from error

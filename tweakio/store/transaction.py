@@ -242,11 +242,13 @@ class Transaction:
                 moves=tuple(self._moves),
                 purge=tuple(self._purge),
             )
-            self._publish(journal)
+            interruption = self._publish(journal)
             self.commit_id = commit_id
-            self._complete(journal, root)
+            interruption = self._complete(journal, root) or interruption
         finally:
             locks.release()
+        if interruption is not None:
+            raise interruption
         return self.commit_id
 
     def _busy(self, what: str) -> RepositoryBusyError:
@@ -263,34 +265,41 @@ class Transaction:
             except OSError:
                 log.debug("staging is left to the next transaction", exc_info=True)
 
-    def _publish(self, journal: Journal) -> None:
+    def _publish(self, journal: Journal) -> BaseException | None:
+        """Up to the commit point; a Ctrl-C that came just after it, to be raised at the end."""
         layout = self._repository.layout
         try:
             journal.write(layout)
             move_on(layout, journal.moves)
             self._repository.refs.publish(journal.branch, journal.new)
-        except BaseException:
+        except BaseException as error:
             if self._repository.refs.resolve(journal.branch) == journal.new:
                 # The branch has moved and only the sync after it failed.
                 log.warning("the commit point was reached but not confirmed", exc_info=True)
-                return
+                return None if isinstance(error, Exception) else error
             # If this fails as well, the journal stays and the next opener does it.
             move_back(layout, journal.moves)
             Journal.drop(layout)
             raise
+        return None
 
-    def _complete(self, journal: Journal, root: bytes) -> None:
-        """What follows the commit point: an error here is no failed operation."""
+    def _complete(self, journal: Journal, root: bytes) -> BaseException | None:
+        """What follows the commit point: an error here is no failed operation.
+
+        Returns:
+            A Ctrl-C that came meanwhile, to be raised when all is done.
+        """
         repository = self._repository
         before = self._base.root
+        interruption: BaseException | None = None
         try:
             try:
                 repository.finish(journal, before, root)
             except Exception:
                 raise
-            except BaseException:
-                repository.finish(journal, before, root)  # Ctrl-C: end it, then go
-                raise
+            except BaseException as error:
+                interruption = error
+                repository.finish(journal, before, root)
         except (OSError, RepositoryDamagedError) as error:
             log.warning("committed; the next command completes the work tree (%s)", error)
         first = self._base.commit == NO_COMMIT
@@ -301,6 +310,7 @@ class Transaction:
             )
         if self._moves:
             repository.names_changed()
+        return interruption
 
     def _active(self) -> dict[str, int | None]:
         active = dict(self._base.active)

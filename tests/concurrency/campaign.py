@@ -1,0 +1,227 @@
+"""The parent of all: prepares a home, forks the workers, and git loops beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.concurrency.journal import Journal
+from tests.concurrency.worker import Worker
+from tweakio import ProfileManager, identity
+
+__all__ = ["Campaign", "preload"]
+
+# How long after the end the slowest may take: a worker may be in a wait of 30 s.
+_PATIENCE = 90.0
+_COMMITTED = re.compile(rb"^\[\S+(?: \([^)]*\))? ([0-9a-f]{4,40})\] (\S+)", re.MULTILINE)
+
+
+def preload() -> None:
+    """Import what the workers will need, so that a fork is all that a worker costs."""
+    import dulwich.config
+    import dulwich.object_store
+    import dulwich.pack
+    import filelock
+    import psutil
+
+    import tweakio.directories
+    import tweakio.doctor
+    import tweakio.history
+    import tweakio.migration
+    import tweakio.platforms.builtin
+    import tweakio.recovery
+    import tweakio.store.packs
+    import tweakio.trash
+
+    assert all((dulwich, filelock, psutil, tweakio))
+
+
+@dataclass
+class Campaign:
+    """One run.
+
+    Attributes:
+        root: an empty directory for everything.
+        seconds: how long the workers work.
+        processes: how many there are at any time.
+        profiles: how many names they use.
+        seed: of all that is random here; the scheduler is not.
+        kill: whether workers are killed at random, and replaced.
+        prune: whether git gc runs with ``--prune=now``, which git itself calls unsafe.
+        elapsed: how long it took, the end included.
+        killed: the workers that were killed, with when at the latest they were alive.
+    """
+
+    root: Path
+    seconds: float
+    processes: int
+    profiles: int
+    seed: int
+    kill: bool = False
+    prune: bool = False
+    elapsed: float = 0.0
+    killed: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
+    _children: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def journals(self) -> Path:
+        return self.root / "journals"
+
+    @property
+    def names(self) -> list[str]:
+        return [f"p{number:02}" for number in range(self.profiles)]
+
+    def work(self) -> None:
+        """Run it; what it left is for ``verify``."""
+        for name in ("journals", "sentinels"):
+            (self.root / name).mkdir()
+        preload()
+        self._environment()
+        with ProfileManager(self.home) as manager:
+            manager.create_profiles(self.names[::2], "custom", note="first")
+        chance = random.Random(self.seed)
+        began = time.monotonic()
+        until = began + self.seconds
+        for number in range(self.processes):
+            self._start(f"w{number:03}", until)
+        loops = [
+            self._fork("git-commit", lambda: self._commit_loop(until)),
+            self._fork("git-gc", lambda: self._gc_loop(until)),
+        ]
+        number = self.processes
+        while time.monotonic() < until:
+            time.sleep(chance.uniform(0.02, 0.2) if self.kill else 0.1)
+            self._reap()
+            if self.kill and (targets := [pid for pid in self._children if pid not in loops]):
+                pid = chance.choice(sorted(targets))
+                self.killed[self._children[pid]] = time.monotonic_ns()
+                os.kill(pid, signal.SIGKILL)
+                self._reap(pid)
+                self._start(f"w{number:03}", until)
+                number += 1
+        self._wait_for_all(until + _PATIENCE)
+        self.elapsed = time.monotonic() - began
+
+    def _environment(self) -> None:
+        for name in [name for name in os.environ if name.startswith(("GIT_", "TWEAKIO_"))]:
+            del os.environ[name]
+        for role in ("AUTHOR", "COMMITTER"):
+            os.environ[f"GIT_{role}_NAME"] = "campaign"
+            os.environ[f"GIT_{role}_EMAIL"] = "campaign@example.com"
+        os.environ.update(
+            GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL=os.devnull, LC_ALL="C", HOME=str(self.root)
+        )
+        identity.author.cache_clear()
+
+    def _start(self, name: str, until: float) -> None:
+        seed = f"{self.seed} {name}"
+        self._fork(name, lambda: Worker(self.home, self.root, name, self.names, seed).main(until))
+
+    def _fork(self, name: str, work: Callable[[], None]) -> int:
+        pid = os.fork()
+        if pid:
+            self._children[pid] = name
+            return pid
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            Journal(self.journals, f"{name}-broken").say(
+                "violation", text=f"{name} broke: {traceback.format_exc()[-3000:]}"
+            )
+        finally:
+            os._exit(status)
+
+    def _reap(self, pid: int = -1) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                found, status = os.waitpid(pid, 0 if pid > 0 else os.WNOHANG)
+                if not found:
+                    return
+                name = self._children.pop(found, "?")
+                if os.WIFSIGNALED(status):
+                    self.ended[name] = f"signal {os.WTERMSIG(status)}"
+                elif code := os.WEXITSTATUS(status):
+                    self.ended[name] = f"exit {code}"
+                if pid > 0:
+                    return
+
+    def _wait_for_all(self, deadline: float) -> None:
+        while self._children and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(0.02)
+        for pid, name in list(self._children.items()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)  # faulthandler writes where it stands
+                time.sleep(0.5)
+                os.kill(pid, signal.SIGKILL)
+            self._reap(pid)
+            stack = self.root / f"{name}.stack"
+            text = stack.read_text() if stack.exists() else ""
+            Journal(self.journals, f"{name}-hung").say("violation", text=f"{name} hung: {text}")
+
+    # Plain git
+
+    def _git(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["git", "-C", str(self.home / "profiles"), *arguments],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+
+    def _commit_loop(self, until: float) -> None:
+        journal = Journal(self.journals, "git-commit")
+        number = 0
+        while time.monotonic() < until:
+            number += 1
+            marker = f"git-{number}"
+            # With our pre-commit hook HEAD has nearly always moved on before git is done.
+            quick = () if number % 8 == 0 else ("--no-verify",)
+            journal.say("intent", marker=marker, operation="git", profile="", pid=0)
+            done = self._git("commit", "--allow-empty", *quick, "-m", marker)
+            if done.returncode == 0:
+                found = _COMMITTED.search(done.stdout)
+                journal.say("done", marker=marker, commits=[found[1].decode()] if found else [])
+            else:
+                text = done.stderr.decode("utf-8", "replace").strip()
+                journal.say("refused", marker=marker, error=_git_error(text), text=text[-500:])
+        journal.say("end")
+
+    def _gc_loop(self, until: float) -> None:
+        journal = Journal(self.journals, "git-gc")
+        arguments = ("gc", "--quiet", "--prune=now") if self.prune else ("gc", "--quiet")
+        chance = random.Random(f"{self.seed} gc")
+        while time.monotonic() < until:
+            done = self._git(*arguments)
+            text = done.stderr.decode("utf-8", "replace").strip()
+            if done.returncode == 0:
+                journal.say("gc")
+            else:
+                journal.say("gc-failed", error=_git_error(text), text=text[-500:])
+            time.sleep(chance.uniform(1.0, 3.0) if self.prune else chance.uniform(0.0, 0.3))
+        journal.say("end")
+
+
+def _git_error(text: str) -> str:
+    """Which kind of failure git reports, so that they can be counted."""
+    for pattern in ("index.lock", "cannot lock ref", "unable to write new index", "hook"):
+        if pattern in text:
+            return f"git: {pattern}"
+    lines = [line for line in text.splitlines() if line.startswith(("fatal", "error"))]
+    return f"git: {(lines or ['nothing said'])[0][:60]}"

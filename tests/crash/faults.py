@@ -1,0 +1,218 @@
+"""Counting the system calls that change something below a home, and breaking one of them.
+
+The library makes its calls through the ``os`` module's functions, looked up at each call; so
+replacing these functions in a forked child sees them all. What would escape (the built-in
+``open``, C code) is found by the comparison with strace in ``test_completeness.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FAULTS", "Injector", "applies"]
+
+FAULTS = {
+    "kill": "SIGKILL before the call",
+    "kill-after": "SIGKILL after the call",
+    "torn": "half of the bytes are written, then SIGKILL",
+    "enospc": "the disk is full for this one call",
+    "enospc-on": "the disk is full from this call on, until the operation has ended",
+    "eio": "an input/output error at this one call",
+    "eio-on": "input/output errors from this call on, until the operation has ended",
+    "eacces": "permission denied at this one call",
+    "interrupt": "Ctrl-C before the call",
+    "interrupt-after": "Ctrl-C after the call",
+}
+ERRORS = {
+    "enospc": errno.ENOSPC,
+    "enospc-on": errno.ENOSPC,
+    "eio": errno.EIO,
+    "eio-on": errno.EIO,
+    "eacces": errno.EACCES,
+}
+"""The faults that are an ``OSError``, with its number."""
+
+_BY_DESCRIPTOR = ("write", "pwrite", "writev", "fsync", "fdatasync", "ftruncate", "fchmod")
+_BY_PATH = (
+    "truncate", "chmod", "utime", "mkdir", "rmdir", "unlink", "remove", "mknod", "mkfifo",
+    "setxattr", "chown",
+)  # fmt: skip
+_BY_TWO_PATHS = ("rename", "replace", "link", "symlink")
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+# What needs a block or an inode. A full disk lets files be removed and cut.
+_CONSUMING = frozenset(
+    ["open", "write", "pwrite", "writev", "fsync", "fdatasync", "mkdir", "rename", "link",
+     "symlink", "mknod", "mkfifo", "setxattr"]
+)  # fmt: skip
+_SAME_CALL = {"replace": "rename", "remove": "unlink"}
+
+
+def applies(fault: str, kind: str) -> bool:
+    """Whether a fault can happen at a call of this kind."""
+    if fault == "torn":
+        return kind == "write"
+    if fault == "enospc-on":
+        return kind in _CONSUMING
+    # The kernel checks permissions by name, when something is opened.
+    return fault != "eacces" or kind not in _BY_DESCRIPTOR
+
+
+class Injector:
+    """Replaces functions of ``os`` in this process, for good: use it in a forked child.
+
+    Args:
+        home: only calls that concern this directory or what is below it count.
+        fault: what to do; None only counts.
+        point: at which call, from 1.
+
+    Attributes:
+        calls: the counted calls: kind, path relative to the home, and whether it had an
+            effect (it did not raise).
+        fired: whether the fault took place.
+        marks: leave marks for a trace of system calls.
+    """
+
+    def __init__(self, home: str | os.PathLike[str], fault: str | None = None, point: int = 0):
+        self.home = os.path.abspath(home)
+        self.fault = fault
+        self.point = point
+        self.calls: list[tuple[str, str, bool]] = []
+        self.fired = False
+        self.armed = False
+        self.marks = False
+        self._real: dict[str, Callable[..., Any]] = {}
+
+    def arm(self, *, on: bool) -> None:
+        """Begin or end to count."""
+        self.armed = on
+        if self.marks:
+            # A call that fails, and shows in a trace from where to where was counted.
+            with contextlib.suppress(OSError):
+                self._real["mkdir"](f"/proc/counting-{'on' if on else 'off'}")
+
+    def install(self) -> None:
+        """Replace the functions; nothing is counted until ``arm``."""
+        self._replace("open", self._open)
+        for name in _BY_DESCRIPTOR:
+            self._replace(name, self._wrapper(name, self._of_descriptor))
+        for name in _BY_PATH:
+            self._replace(name, self._wrapper(name, self._of_path))
+        for name in _BY_TWO_PATHS:
+            self._replace(name, self._wrapper(name, self._of_target))
+
+    def _replace(self, name: str, wrapper: Callable[..., Any]) -> None:
+        real = getattr(os, name, None)
+        if real is None:
+            return
+        self._real[name] = real
+        # shutil asks these sets what a function can do.
+        for known in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+            if real in known:
+                known.add(wrapper)
+        setattr(os, name, wrapper)
+
+    # Where a call works
+
+    def _of_descriptor(self, arguments: tuple[Any, ...], _: dict[str, Any]) -> str | None:
+        try:
+            return self._relative(os.readlink(f"/proc/self/fd/{arguments[0]}"))
+        except OSError:
+            return None
+
+    def _of_path(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> str | None:
+        path = arguments[0]
+        if isinstance(path, int):
+            return self._of_descriptor(arguments, options)
+        return self._named(path, options.get("dir_fd"))
+
+    def _of_target(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> str | None:
+        return self._named(arguments[1], options.get("dst_dir_fd", options.get("dir_fd")))
+
+    def _named(self, path: Any, directory: int | None) -> str | None:
+        text = os.fsdecode(path)
+        if directory is not None:
+            text = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), text)
+        return self._relative(os.path.abspath(text))
+
+    def _relative(self, path: str) -> str | None:
+        if path == self.home:
+            return "."
+        return path[len(self.home) + 1 :] if path.startswith(self.home + os.sep) else None
+
+    # The calls
+
+    def _open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        def real() -> int:
+            return self._real["open"](path, flags, mode, dir_fd=dir_fd)  # type: ignore[no-any-return]
+
+        if not self.armed or not flags & _WRITING:
+            return real()
+        where = self._named(path, dir_fd)
+        return real() if where is None else self._make("open", where, real, None)
+
+    def _wrapper(
+        self, name: str, locate: Callable[[tuple[Any, ...], dict[str, Any]], str | None]
+    ) -> Callable[..., Any]:
+        kind = _SAME_CALL.get(name, name)
+
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            real = self._real[name]
+            where = locate(arguments, options) if self.armed else None
+            if where is None:
+                return real(*arguments, **options)
+            half: Callable[[], Any] | None = None
+            if name == "write":
+                half = lambda: real(arguments[0], arguments[1][: len(arguments[1]) // 2])  # noqa: E731
+            return self._make(kind, where, lambda: real(*arguments, **options), half)
+
+        return wrapper
+
+    def _make(
+        self, kind: str, where: str, real: Callable[[], Any], half: Callable[[], Any] | None
+    ) -> Any:
+        self.calls.append((kind, where, False))
+        number = len(self.calls)
+        hit = self._hits(kind, number)
+        afterwards = self.fault in ("kill-after", "interrupt-after")
+        if hit and not afterwards:
+            self.fired = True
+            self._before(half)
+        try:
+            result = real()
+            self.calls[number - 1] = (kind, where, True)
+        finally:
+            if hit and self.fault == "kill-after":
+                os.kill(os.getpid(), signal.SIGKILL)
+        if hit and self.fault == "interrupt-after":
+            # As when the signal came during the call: it is done and nobody has the result
+            # yet. A call that failed raises its own error, and the signal comes later.
+            self.fired = True
+            raise KeyboardInterrupt
+        return result
+
+    def _hits(self, kind: str, number: int) -> bool:
+        if self.fault is None:
+            return False
+        if self.fault.endswith("-on") and number >= self.point:
+            return applies(self.fault, kind)
+        return number == self.point
+
+    def _before(self, half: Callable[[], Any] | None) -> None:
+        fault = self.fault or ""
+        if fault in ("torn", "enospc", "enospc-on") and half is not None:
+            # A write that finds the disk full has often written something.
+            half()
+        if fault in ("kill", "torn"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault in ERRORS:
+            number = ERRORS[fault]
+            raise OSError(number, os.strerror(number))
+        if fault == "interrupt":
+            raise KeyboardInterrupt

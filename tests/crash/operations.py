@@ -1,0 +1,332 @@
+"""The operations whose every system call is broken: one table.
+
+To add one, write what it needs before (``prepare``, in a home of its own) and what it does
+(``run``), and put it into the table.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.invariants import git
+from tweakio import ProfileManager
+
+__all__ = ["OPERATIONS", "Operation", "fill"]
+
+Prepare = Callable[[ProfileManager, Path], object]
+Run = Callable[[ProfileManager, Any], object]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row.
+
+    Attributes:
+        run: the operation; its second argument is what ``begin`` returned.
+        prepare: makes the home; not called through the fault injection.
+        begin: what the same process does before the operation, such as taking a lock.
+        between: states besides old and new that a crash may leave, as functions that
+            produce them: for operations that are more than one commit.
+        dirty: ``edits``: the home has edits by hand, which the next change settles;
+            ``damage``: it has damage that stays until the operation mends it.
+        purges: it removes data on purpose.
+        keeps: files of the prepared home whose bytes must still be somewhere below it.
+        changes: False if old and new state look the same to a user.
+        varies: profiles that the next command makes if the operation did not, so that
+            their time and fingerprint tell nothing.
+        permissions: False if something else than tweakio wrote the home's files.
+    """
+
+    run: Run
+    prepare: Prepare | None = None
+    begin: Callable[[ProfileManager], Any] | None = None
+    between: tuple[Run, ...] = ()
+    dirty: Literal["", "edits", "damage"] = ""
+    purges: bool = False
+    keeps: tuple[str, ...] = ()
+    changes: bool = True
+    varies: tuple[str, ...] = ()
+    permissions: bool = True
+
+
+def fill(directory: Path, label: str) -> None:
+    """Put into a profile what a browser would: nested files, a dangling link, a session."""
+    default = directory / "browser_profile" / "Default"
+    (default / "Local Storage").mkdir(parents=True)
+    (default / "Cookies").write_bytes(f"cookies of {label}".encode() * 40)
+    (default / "Local Storage" / "000003.log").write_bytes(f"keys of {label}".encode())
+    (directory / "browser_profile" / "SingletonLock").symlink_to(f"{label}-4711")
+    (directory / "session.json").write_text(f'{{"cookies": ["{label}"], "origins": []}}\n')
+
+
+def three(manager: ProfileManager, home: Path) -> None:
+    """Profiles a (selected), b and c, each with data of its own."""
+    for profile_id, platform in (("a", "whatsapp"), ("b", "telegram"), ("c", "discord")):
+        manager.create_profile(profile_id, platform, tags=[f"tag-{profile_id}"])
+        fill(home / "profiles" / profile_id, profile_id)
+    manager.select_profile("a")
+
+
+def after(*steps: Run) -> Prepare:
+    """``three`` and then some operations."""
+
+    def prepare(manager: ProfileManager, home: Path) -> None:
+        three(manager, home)
+        for step in steps:
+            step(manager, home)
+
+    return prepare
+
+
+def settle(manager: ProfileManager, _: object) -> None:
+    """An empty change: it only adopts and rescues what people did."""
+    with manager.repository.transaction("settle"):
+        pass
+
+
+# What happens to a home, as steps of ``after``
+
+
+def truncate(_: ProfileManager, home: Path) -> None:
+    path = home / "profiles" / "b" / "metadata.json"
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def lose(_: ProfileManager, home: Path) -> None:
+    (home / "profiles" / "b" / "metadata.json").unlink()
+
+
+def edit(_: ProfileManager, home: Path) -> None:
+    path = home / "profiles" / "b" / "metadata.json"
+    path.write_bytes(path.read_bytes().replace(b'"note": ""', b'"note": "by hand"'))
+    assert b"by hand" in path.read_bytes()
+
+
+def intrude(manager: ProfileManager, home: Path) -> None:
+    """A directory that looks like a profile, and a real one that a reset took from HEAD."""
+    stranger = home / "profiles" / "stranger"
+    shutil.copytree(home / "profiles" / "b", stranger, symlinks=True)
+    (stranger / "session.json").write_text('{"cookies": ["stranger"]}')
+
+
+def new_session(_: ProfileManager, home: Path) -> None:
+    """Other data than before, so that mixing them up is seen."""
+    shutil.rmtree(home / "profiles" / "b" / "browser_profile" / "Default", ignore_errors=True)
+    fill(home / "profiles" / "b", "b-again")
+
+
+def reset_by_hand(_: ProfileManager, home: Path) -> None:
+    mask = os.umask(0o077)
+    done = git(home / "profiles", "reset", "--hard", "HEAD~1")
+    os.umask(mask)
+    assert done.returncode == 0, done.stderr
+
+
+def delete(profile_id: str, **options: Any) -> Run:
+    return lambda manager, _: manager.delete_profile(profile_id, **options)
+
+
+def recover(mode: Literal["soft", "hard"]) -> Run:
+    return lambda manager, _: manager.recover_profile("b", mode)
+
+
+def note(text: str, *profile_ids: str) -> Run:
+    return lambda manager, _: manager.update_profiles(list(profile_ids), note=text)
+
+
+def undo(manager: ProfileManager, _: object) -> None:
+    manager.undo()
+
+
+def first_entry(manager: ProfileManager) -> str:
+    """The newest entry of the trash."""
+    return manager.trash()[0].name
+
+
+def from_trash(manager: ProfileManager, name: str) -> None:
+    manager.restore_from_trash(name)
+
+
+def activate(profile_id: str) -> Callable[[ProfileManager], object]:
+    return lambda manager: manager.activate_profile(profile_id)
+
+
+def deleted_revision(manager: ProfileManager) -> str:
+    return manager.history("b")[-1].revision
+
+
+def let_go(manager: ProfileManager, _: object) -> None:
+    """Refusing to deactivate, a program still lets go; the next change writes it down."""
+    manager.locks.release_all()
+
+
+def activate_and_let_go(profile_id: str) -> Run:
+    """Interrupted after the commit, an activation has happened but holds nothing."""
+
+    def run(manager: ProfileManager, _: object) -> None:
+        manager.locks.acquire(profile_id)
+        manager._activate(profile_id, os.getpid())
+        manager.locks.release(profile_id)
+
+    return run
+
+
+def many_changes(manager: ProfileManager, home: Path) -> None:
+    for number in range(6):
+        manager.update_profiles(["b", "c"], note=f"note {number}")
+
+
+def single_account(_: ProfileManager, home: Path) -> None:
+    """The layout of a tweakio without profiles."""
+    home.mkdir(mode=0o700)
+    fill(home, "single")
+
+
+def sdk_account(manager: ProfileManager, home: Path) -> None:
+    """An account of tweakio-sdk, beside the home's profiles."""
+    three(manager, home)
+    source = home / "sdk"
+    source.mkdir(mode=0o700)
+    fill(source, "sdk")
+    (source / "browser_profile" / "empty").mkdir()
+
+
+def migrate_sdk(manager: ProfileManager, _: object) -> None:
+    from tweakio.migration import SdkPlaces, migrate_sdk
+
+    source = manager.home / "sdk"
+    migrate_sdk(
+        manager.repository,
+        SdkPlaces(source / "session.json", source / "none.pkl", source / "browser_profile"),
+        command="repo migrate",
+    )
+
+
+def lose_git(_: ProfileManager, home: Path) -> None:
+    """The worst: the git directory has lost its branch and its objects."""
+    git_dir = home / "profiles" / ".git"
+    shutil.rmtree(git_dir / "objects")
+    (git_dir / "HEAD").unlink()
+
+
+def lose_branch(_: ProfileManager, home: Path) -> None:
+    (home / "profiles" / ".git" / "refs" / "heads" / "main").write_bytes(b"\0" * 41)
+
+
+def lose_index(_: ProfileManager, home: Path) -> None:
+    path = home / "profiles" / ".git" / "index"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def doctor(manager: ProfileManager, _: object) -> None:
+    report = manager.doctor(fix=True)
+    assert report.healthy, report
+
+
+OPERATIONS: dict[str, Operation] = {
+    # "init" is what the first operation in an empty place does besides its own work.
+    "init": Operation(
+        lambda manager, _: manager.create_profile("a", "whatsapp", tags=["first"]),
+        between=(lambda manager, _: manager.repository,),
+    ),
+    "create": Operation(lambda manager, _: manager.create_profile("d", "custom"), three),
+    "create-batch": Operation(
+        lambda manager, _: manager.create_profiles(["d", "e", "f"], "custom", note="three"), three
+    ),
+    "select-switch": Operation(lambda manager, _: manager.select_profile("b"), three),
+    "activate": Operation(
+        lambda manager, _: manager.activate_profile("b"),
+        three,
+        between=(activate_and_let_go("b"),),
+    ),
+    "activate-switch": Operation(
+        lambda manager, _: manager.activate_profile("c"),
+        three,
+        begin=activate("b"),
+        between=(activate_and_let_go("c"),),
+    ),
+    "deactivate": Operation(
+        lambda manager, _: manager.deactivate_profile(),
+        three,
+        begin=activate("b"),
+        between=(let_go,),
+    ),
+    "close": Operation(
+        lambda manager, _: manager.close(), three, begin=activate("b"), between=(let_go,)
+    ),
+    "delete": Operation(delete("b"), three),
+    "delete-batch": Operation(lambda manager, _: manager.delete_profiles(["b", "c"]), three),
+    "delete-purge": Operation(delete("b", purge=True), three, purges=True),
+    "delete-force": Operation(delete("a", force=True), three),
+    "undo-create": Operation(undo, after(lambda m, _: m.create_profile("d", "custom"))),
+    "undo-delete": Operation(undo, after(delete("b"))),
+    "redo": Operation(lambda manager, _: manager.redo(), after(delete("b"), undo)),
+    "undo-recover-hard": Operation(undo, after(recover("hard"), new_session)),
+    "recover-soft-truncated": Operation(
+        recover("soft"), after(truncate), dirty="damage", keeps=("profiles/b/metadata.json",)
+    ),
+    "recover-soft-missing": Operation(recover("soft"), after(lose), dirty="damage"),
+    "recover-hard": Operation(
+        recover("hard"), after(truncate), dirty="damage", keeps=("profiles/b/metadata.json",)
+    ),
+    "restore-older": Operation(
+        lambda manager, _: manager.restore("b", "HEAD~2"), after(note("new", "b"), note("x", "c"))
+    ),
+    "restore-deleted": Operation(
+        lambda manager, revision: manager.restore("b", revision),
+        after(note("new", "b"), delete("b"), note("x", "c")),
+        begin=deleted_revision,
+    ),
+    "restore-replaced": Operation(
+        # The id is another profile's by now, which has to make room.
+        lambda manager, revision: manager.restore("b", revision),
+        after(delete("b"), lambda m, _: m.create_profile("b", "custom"), new_session),
+        begin=deleted_revision,
+    ),
+    "trash-restore-deleted": Operation(from_trash, after(delete("b")), begin=first_entry),
+    "trash-restore-reset": Operation(
+        from_trash, after(recover("hard"), new_session), begin=first_entry
+    ),
+    "trash-purge": Operation(
+        lambda manager, _: manager.purge_trash(),
+        after(recover("hard"), new_session, delete("b")),
+        between=(lambda manager, _: manager.purge_trash(first_entry(manager)),),
+        purges=True,
+    ),
+    "update": Operation(note("changed", "b", "c"), three),
+    "adopt": Operation(note("x", "c"), after(edit), between=(settle,), dirty="edits"),
+    "rescue": Operation(note("x", "c"), after(intrude), between=(settle,), dirty="edits"),
+    "rescue-reset": Operation(
+        # "git reset --hard" to before a create leaves its untracked parts behind.
+        note("x", "c"),
+        after(
+            lambda m, _: m.create_profile("d", "custom"),
+            lambda m, home: (home / "profiles" / "d" / "session.json").write_text('{"d": 1}'),
+            reset_by_hand,
+        ),
+        between=(settle,),
+        dirty="edits",
+        permissions=False,
+    ),
+    "bring-back": Operation(
+        note("x", "c"), after(delete("b"), reset_by_hand), between=(settle,), dirty="edits",
+        permissions=False,
+    ),
+    "migrate-home": Operation(
+        # Any command does it first; a look does, too.
+        lambda manager, _: manager.list_profiles(),
+        single_account,
+        between=(lambda manager, _: manager.repository,),
+        dirty="edits",
+        changes=False,
+        varies=("default",),
+    ),
+    "migrate-sdk": Operation(migrate_sdk, sdk_account),
+    "doctor-index": Operation(doctor, after(lose_index), dirty="edits", changes=False),
+    "gc": Operation(lambda manager, _: manager.gc(), after(many_changes), changes=False),
+}  # fmt: skip

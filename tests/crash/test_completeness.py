@@ -1,0 +1,110 @@
+"""No system call that changes something below a home escapes the fault injection.
+
+The kernel's own account, by strace, has to agree call by call with what was counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.crash.harness import unavailable
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "available"),
+]
+ROOT = Path(__file__).resolve().parents[2]
+
+# The kernel's names and the harness's.
+KINDS = {
+    "open": "open", "openat": "open", "openat2": "open", "creat": "open",
+    "write": "write", "pwrite64": "pwrite", "writev": "writev", "pwritev": "writev",
+    "fsync": "fsync", "fdatasync": "fdatasync", "sync_file_range": "fsync",
+    "ftruncate": "ftruncate", "truncate": "truncate", "fallocate": "fallocate",
+    "copy_file_range": "copy", "sendfile": "copy",
+    "fchmod": "fchmod", "chmod": "chmod", "fchmodat": "chmod", "fchmodat2": "chmod",
+    "chown": "chown", "fchown": "fchown", "lchown": "chown", "fchownat": "chown",
+    "utime": "utime", "utimes": "utime", "utimensat": "utime", "futimesat": "utime",
+    "mkdir": "mkdir", "mkdirat": "mkdir", "rmdir": "rmdir",
+    "unlink": "unlink", "unlinkat": "unlink",
+    "rename": "rename", "renameat": "rename", "renameat2": "rename",
+    "link": "link", "linkat": "link", "symlink": "symlink", "symlinkat": "symlink",
+    "mknod": "mknod", "mknodat": "mknod",
+    "setxattr": "setxattr", "lsetxattr": "setxattr", "fsetxattr": "setxattr",
+}  # fmt: skip
+TARGET_LAST = {"rename", "link", "symlink"}
+WRITING = ("O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC")
+LINE = re.compile(r"(\w+)\((.*)\) += ")
+NAMED = re.compile(r'(?:\w+<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
+DESCRIPTOR = re.compile(r"\d+<([^>]*)>")
+
+
+def strace(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    names = ",".join(f"?{name}" for name in KINDS)
+    return subprocess.run(
+        # -y shows the paths of descriptors, -ff writes one file per process.
+        ["strace", "-ff", "-y", "--seccomp-bpf", "-s", "4096", "-e", f"trace={names}",
+         "-o", str(directory / "trace"), *command],
+        cwd=ROOT, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+
+
+def calls_in(trace: Path, home: str) -> list[tuple[str, str]]:
+    """What a trace has between the two marks, as kind and path relative to the home."""
+    found = []
+    counting = False
+    for line in trace.read_text(errors="replace").splitlines():
+        if "/proc/counting-" in line:
+            counting = "counting-on" in line
+            continue
+        match = LINE.match(line)
+        if not counting or match is None:
+            continue
+        name, arguments = match.groups()
+        kind = KINDS[name]
+        if kind == "open" and not any(flag in arguments for flag in WRITING):
+            continue
+        if name == "unlinkat" and "AT_REMOVEDIR" in arguments:
+            kind = "rmdir"
+        path = path_of(kind, arguments)
+        if path == home or path.startswith(home + "/"):
+            found.append((kind, path[len(home) + 1 :] or "."))
+    return found
+
+
+def path_of(kind: str, arguments: str) -> str:
+    if kind in ("write", "pwrite", "writev", "fsync", "fdatasync", "ftruncate", "fchmod", "fchown",
+                "fallocate", "copy"):  # fmt: skip
+        match = DESCRIPTOR.match(arguments)
+        return match[1] if match else ""
+    named = NAMED.findall(arguments)
+    if not named:
+        match = DESCRIPTOR.match(arguments)
+        return match[1] if match else ""
+    directory, path = named[-1 if kind in TARGET_LAST else 0]
+    return os.path.normpath(os.path.join(directory or "/", path))
+
+
+def test_strace_sees_what_the_harness_sees(tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed (apt-get install strace)")
+    if strace(tmp_path, "true").returncode:
+        pytest.skip("strace may not trace here (needs ptrace)")
+    record = tmp_path / "record.json"
+    done = strace(tmp_path, sys.executable, "-m", "tests.crash", "--record", str(record))
+    assert done.returncode == 0, done.stdout + done.stderr
+    recorded = json.loads(record.read_text())
+    assert len(recorded) > 30
+    for name, run in recorded.items():
+        seen = calls_in(tmp_path / f"trace.{run['pid']}", run["home"])
+        counted = [(kind, path) for kind, path, _ in run["calls"]]
+        assert counted, f"{name}: nothing was counted"
+        assert seen == counted, f"{name}: strace and the harness disagree"

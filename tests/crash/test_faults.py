@@ -1,0 +1,109 @@
+"""The short form of the fault injection: every kill of every operation, and a sample of the
+rest. ``python -m tests.crash --all`` is the long one.
+
+It runs in a process of its own, which forks for every point: the one that runs pytest has
+threads, and what it has open and imported is not what a command has.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.crash.harness import unavailable
+from tests.crash.operations import OPERATIONS
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "available"),
+]
+ROOT = Path(__file__).resolve().parents[2]
+SEED = os.environ.get("CRASH_SEED")
+SAMPLE = 3
+
+
+def crash(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the harness's command line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash", "--jobs", "1", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    print(done.stdout + done.stderr)
+    return done
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_fault_leaves_the_old_or_the_new_state(operation: str) -> None:
+    seed = SEED or str(random.SystemRandom().randrange(1 << 31))
+    done = crash("--operation", operation, "--sample", str(SAMPLE), "--seed", seed)
+    assert done.returncode == 0, f"seed {seed}\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
+
+
+# Each takes away one thing that makes the store safe; the harness has to notice.
+BROKEN = {
+    "no move back": ("delete", "enospc", "tweakio.store.transaction.move_back = lambda *_: None"),
+    "no journal": (
+        "select-switch",
+        "kill",
+        "tweakio.store.journal.Journal.read = classmethod(lambda *_: None)",
+    ),
+    "no moves": (
+        "delete",
+        "kill",
+        "tweakio.store.repository.move_back = lambda *_: None",
+    ),
+    "half a purge": (
+        "trash-purge",
+        "kill",
+        "tweakio.store.attic.Attic.discard = lambda self, name: "
+        "tweakio.durable.remove_tree(self.root / name)",
+    ),
+    "a bare error": (
+        "create",
+        "eio",
+        "tweakio.store.repository._as_storage_error = lambda error, doing: error",
+    ),
+    "a lock that is left": (
+        "update",
+        "kill",
+        "tweakio.store.refs.GitLocks.remove_own_dead = lambda *_: None; "
+        "tweakio.store.refs.GitLocks.is_ours = lambda *_: False; "
+        "tweakio.store.repository._GIT_LOCK_WAIT = 0.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_the_harness_notices_a_library_that_is_broken(what: str) -> None:
+    operation, fault, statement = BROKEN[what]
+    arguments = ["--operation", operation, "--fault", fault, "--jobs", "1", "--seed", "1"]
+    script = (
+        "import sys\n"
+        "from tests.crash.harness import preload\n"
+        "preload()\n"
+        "import tweakio.store.repository, tweakio.store.attic, tweakio.durable\n"
+        f"{statement}\n"
+        f"sys.argv = ['crash', *{arguments!r}, '--sample', '12', '--violations', '2']\n"
+        "from tests.crash.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    print(done.stdout + done.stderr)
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "again: python -m tests.crash" in done.stdout

@@ -1,0 +1,195 @@
+"""The JSON is a promise: members, their order and their types, as docs/command-line.md says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from cli_helpers import ROOT, Cli, Holder
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+def _is_time(value):
+    return isinstance(value, str) and TIME.fullmatch(value) is not None
+
+
+def _is_integer(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _texts(value):
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+TYPES = {
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": _is_integer,
+    "time": _is_time,
+    "array of strings": _texts,
+    "object": lambda value: isinstance(value, dict),
+    "null": lambda value: value is None,
+    "any": lambda value: True,
+}
+PROFILE = {
+    "profile_id": "string",
+    "platform": "string or null",
+    "status": "string",
+    "in_use": "boolean",
+    "lock_pid": "integer or null",
+    "created_at": "time or null",
+    "last_used": "time or null",
+    "tags": "array of strings",
+    "note": "string",
+    "platform_version": "string or null",
+    "platform_config": "object",
+    "path": "string",
+    "problem": "string or null",
+}
+CHANGE = {
+    "revision": "string",
+    "operation": "string",
+    "profiles": "array of strings",
+    "author": "string",
+    "time": "time",
+    "command": "string",
+    "summary": "string",
+}
+FIELD = {"field": "string", "before": "any", "after": "any"}
+DIFFERENCE = {"profile_id": "string", "kind": "string", "fields": [FIELD]}
+TRASH = {
+    "name": "string",
+    "profile_id": "string",
+    "kind": "string",
+    "profile_created_at": "time or null",
+    "time": "time",
+    "size": "integer",
+    "path": "string",
+}
+
+
+FINDING = {
+    "code": "string",
+    "severity": "string",
+    "fixed": "boolean",
+    "message": "string",
+    "hint": "string",
+}
+REPORT = {
+    "healthy": "boolean",
+    "commits": "integer",
+    "profiles": "integer",
+    "findings": [FINDING],
+}
+
+
+def check(value, schema):
+    """Fail unless a value has exactly the members of a schema, in their order."""
+    if isinstance(schema, list):
+        assert isinstance(value, list)
+        assert value, "an empty array shows nothing"
+        for item in value:
+            check(item, schema[0])
+    elif isinstance(schema, dict):
+        assert list(value) == list(schema)
+        for name, kind in schema.items():
+            check(value[name], kind)
+    else:
+        assert any(TYPES[kind](value) for kind in schema.split(" or ")), (value, schema)
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory):
+    cli = Cli(tmp_path_factory.mktemp("json"))
+    cli.ok("profile", "create", "alpha", "beta", "gamma", "--platform", "whatsapp",
+           "--tag", "é", "--note", "two\nlines", "--config", "api_id=env:ID",
+           "--platform-version", "1")  # fmt: skip
+    cli.ok("profile", "set", "alpha", "--note", "n")
+    cli.ok("profile", "delete", "gamma")
+    cli.damage("beta")
+    return cli
+
+
+@pytest.mark.parametrize(
+    ("arguments", "schema"),
+    [
+        (["list"], [PROFILE]),
+        (["list", "--corrupted"], [PROFILE]),
+        (["status", "alpha"], PROFILE),
+        (["status", "beta"], PROFILE),
+        (["history"], [CHANGE]),
+        (["history", "alpha", "-n", "1"], [CHANGE]),
+        (["show", "HEAD"], {**CHANGE, "changes": [DIFFERENCE]}),
+        (["diff", "alpha", "HEAD~2"], DIFFERENCE),
+        (["trash", "list"], [TRASH]),
+    ],
+    ids=map(str, range(9)),
+)
+def test_contract(cli, arguments, schema):
+    result = cli.ok("profile", *arguments, "--json")
+    assert result.err == ""
+    assert result.out.endswith("\n")
+    value = json.loads(result.out)
+    check(value, schema)
+    assert result.out == json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
+def test_a_profile_in_use(cli):
+    with Holder(cli, "alpha") as holder:
+        value = json.loads(cli.ok("profile", "status", "alpha", "--json").out)
+    check(value, PROFILE)
+    assert (value["in_use"], value["lock_pid"], value["status"]) == (True, holder.pid, "active")
+
+
+def test_values(cli):
+    value = json.loads(cli.ok("profile", "status", "beta", "--json").out)
+    assert (value["platform"], value["status"], value["created_at"]) == (None, "corrupted", None)
+    assert value["problem"]
+    value = json.loads(cli.ok("profile", "status", "alpha", "--json").out)
+    assert value["platform_config"] == {"api_id": "env:ID"}
+    assert value["tags"] == ["é"]
+    assert Path(value["path"]) == cli.profiles / "alpha"
+
+
+def test_the_report_of_the_doctor(cli):
+    result = cli.run("repo", "doctor", "--json")
+    value = json.loads(result.out)
+    check(value, REPORT)
+    assert (result.code, result.err) == (14, "")
+    assert (value["healthy"], value["profiles"]) == (False, 2)
+
+
+def test_empty_lists_are_lists(tmp_path):
+    cli = Cli(tmp_path)
+    cli.create("alpha")
+    for arguments in (["list", "--corrupted"], ["trash", "list"]):
+        assert cli.ok("profile", *arguments, "--json").out == "[]\n"
+
+
+def test_an_error_prints_no_json(cli):
+    result = cli.run("profile", "status", "nobody", "--json")
+    assert (result.code, result.out) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("heading", "schema"),
+    [
+        ("Profile", PROFILE),
+        ("Change", CHANGE),
+        ("Difference", DIFFERENCE),
+        ("Trash entry", TRASH),
+        ("Report", REPORT),
+    ],
+)
+def test_the_documented_members_are_these(heading, schema):
+    text = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    section = text.split(f"\n### {heading}\n")[1].split("\n#")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]*)\|", section, re.MULTILINE)
+    assert [name for name, _, _ in rows] == list(schema)
+    for name, kind, _ in rows:
+        expected = schema[name]
+        if isinstance(expected, str):
+            assert kind == expected.replace("time", "string")

@@ -1,0 +1,64 @@
+"""``tweakio profile list`` and ``status``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tweakio.cli.options import Json, Platform, ProfileId
+from tweakio.cli.output import emit, is_terminal
+from tweakio.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from tweakio.cli.context import State
+
+__all__ = ["list_", "status"]
+
+
+def list_(
+    ctx: typer.Context,
+    *,
+    all_: Annotated[
+        bool, typer.Option("--all", help="All of them; so it is without this.")
+    ] = False,
+    active: Annotated[bool, typer.Option("--active", help="Only active ones.")] = False,
+    corrupted: Annotated[bool, typer.Option("--corrupted", help="Only damaged ones.")] = False,
+    platform: Platform = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="Only with this tag; repeatable: with all."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List profiles."""
+    if all_ + active + corrupted > 1:
+        raise InvalidInputError(
+            "--all, --active and --corrupted exclude each other", hint="give one of them"
+        )
+    from tweakio.cli.listing import list_profiles
+
+    state: State = ctx.obj
+    list_profiles(
+        state,
+        active=active,
+        corrupted=corrupted,
+        platform=platform,
+        tags=tags or (),
+        as_json=as_json,
+    )
+
+
+def status(ctx: typer.Context, *, profile_id: ProfileId, as_json: Json = False) -> None:
+    """Show everything about one profile."""
+    from tweakio.cli.render import json_text, plain_rows, profile_json, profile_pairs
+
+    state: State = ctx.obj
+    with state.manager("profile status") as manager:
+        profile = manager.get_profile(profile_id)
+    if as_json:
+        emit(json_text(profile_json(profile)))
+    elif is_terminal():
+        from tweakio.cli.tables import status_table
+
+        emit(status_table(profile))
+    else:
+        emit(plain_rows(profile_pairs(profile)))

@@ -1,0 +1,37 @@
+"""The group ``tweakio profile``."""
+
+import typer
+
+from tweakio.cli.tree import SETTINGS, group
+
+__all__ = ["app"]
+
+_HERE = "tweakio.cli.commands"
+
+app = typer.Typer(
+    cls=group(
+        {
+            "create": f"{_HERE}.create:create",
+            "activate": f"{_HERE}.activate:activate",
+            "deactivate": f"{_HERE}.activate:deactivate",
+            "delete": f"{_HERE}.delete:delete",
+            "list": f"{_HERE}.look:list_",
+            "status": f"{_HERE}.look:status",
+            "recover": f"{_HERE}.recover:recover",
+            "set": f"{_HERE}.change:set_",
+            "history": f"{_HERE}.history:history",
+            "show": f"{_HERE}.history:show",
+            "diff": f"{_HERE}.history:diff",
+            "undo": f"{_HERE}.undo:undo",
+            "redo": f"{_HERE}.undo:redo",
+            "restore": f"{_HERE}.undo:restore",
+            "trash": f"{_HERE}.trash:app",
+        }
+    ),
+    **SETTINGS,
+)
+
+
+@app.callback()
+def profile() -> None:
+    """Create, select, inspect, delete and bring back profiles."""

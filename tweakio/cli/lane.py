@@ -1,0 +1,57 @@
+"""``profile list`` with plain flags, without importing Typer.
+
+Listing is what scripts and prompts run all the time, and importing Typer alone takes more
+than five times as long as starting Python. So the command lines that this module knows are
+answered directly, by the same function that Typer would call. Everything else, every
+mistake included, is left to Typer. A test holds both ways to the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+__all__ = ["Plain", "parse", "run"]
+
+_CHOICES = frozenset({"--all", "--active", "--corrupted"})
+_FLAGS = _CHOICES | {"--json"}
+_COMPLETION = "_TWEAKIO_COMPLETE"
+
+
+class Plain(NamedTuple):
+    """A command line that needs no parser."""
+
+    home: str | None
+    flags: frozenset[str]
+
+
+def parse(arguments: list[str]) -> Plain | None:
+    """Recognise ``[--home DIR] profile list [--all|--active|--corrupted] [--json]``.
+
+    Returns:
+        None for any other command line.
+    """
+    if _COMPLETION in os.environ:
+        return None
+    home = None
+    rest = arguments
+    if rest[:1] == ["--home"] and len(rest) > 1 and not rest[1].startswith("-"):
+        home, rest = rest[1], rest[2:]
+    flags = frozenset(rest[2:])
+    if rest[:2] != ["profile", "list"] or not flags <= _FLAGS or len(flags & _CHOICES) > 1:
+        return None
+    return Plain(home, flags)
+
+
+def run(plain: Plain) -> int:
+    """Answer it."""
+    from tweakio.cli.context import start
+    from tweakio.cli.listing import list_profiles
+
+    list_profiles(
+        start(plain.home),
+        active="--active" in plain.flags,
+        corrupted="--corrupted" in plain.flags,
+        as_json="--json" in plain.flags,
+    )
+    return 0

@@ -1,0 +1,167 @@
+"""Options that several commands share, and the reading of values that Typer does not know."""
+
+import math
+import re
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from tweakio.cli.completion import (
+    complete_platforms,
+    complete_profiles,
+    complete_revisions,
+    complete_trash,
+)
+from tweakio.errors import InvalidInputError
+
+__all__ = [
+    "Configs",
+    "DryRun",
+    "Json",
+    "Platform",
+    "ProfileId",
+    "ProfileIds",
+    "Revision",
+    "SelectPlatform",
+    "SelectTags",
+    "TrashName",
+    "parse_age",
+    "parse_config",
+    "parse_count",
+    "parse_seconds",
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
+ProfileId = Annotated[
+    str, typer.Argument(metavar="ID", show_default=False, autocompletion=complete_profiles)
+]
+ProfileIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", show_default=False, autocompletion=complete_profiles),
+]
+SelectTags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        "--where-tag",
+        metavar="TAG",
+        help="Instead of ids: those with this tag; given again, with all of them.",
+    ),
+]
+SelectPlatform = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        "--where-platform",
+        metavar="NAME",
+        help="Instead of ids: those of this platform.",
+        autocompletion=complete_platforms,
+    ),
+]
+Revision = Annotated[
+    str,
+    typer.Argument(
+        metavar="REV",
+        help="A commit id, its first digits, or HEAD~2.",
+        show_default=False,
+        autocompletion=complete_revisions,
+    ),
+]
+TrashName = Annotated[
+    str,
+    typer.Argument(
+        metavar="ENTRY",
+        help="As 'trash list' names it.",
+        show_default=False,
+        autocompletion=complete_trash,
+    ),
+]
+Platform = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Only this platform's.", autocompletion=complete_platforms),
+]
+Configs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config",
+        metavar="KEY=VALUE",
+        help="A setting of the platform; secrets as env:NAME or keyring:NAME.",
+    ),
+]
+
+_AGE = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)(?P<unit>[smhdw]?)", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks", "": "days"}
+
+
+def parse_age(text: str) -> timedelta:
+    """Read ``30d``, ``12h``, ``2w``, ``90m``, ``45s``; a plain number means days.
+
+    Raises:
+        InvalidInputError: it is something else.
+    """
+    match = _AGE.fullmatch(text)
+    try:
+        if match is not None:
+            return timedelta(**{_UNITS[match["unit"]]: float(match["number"])})
+    except OverflowError:
+        pass
+    raise InvalidInputError(
+        f"{text[:40]!r} is not an age", hint="write it like 30d, 12h or 2w; 30 means 30 days"
+    )
+
+
+def parse_seconds(text: str) -> float:
+    """Read a number of seconds that is not negative.
+
+    Raises:
+        InvalidInputError: it is something else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise InvalidInputError(
+            f"{text[:40]!r} is not a number of seconds", hint="write it like 5 or 0.5"
+        )
+    return value
+
+
+def parse_count(value: int | None) -> int | None:
+    """Check a number of lines.
+
+    Raises:
+        InvalidInputError: it is less than 1.
+    """
+    if value is not None and value < 1:
+        raise InvalidInputError(
+            f"-n needs a number from 1, not {value}", hint="leave it out for all"
+        )
+    return value
+
+
+def parse_config(items: list[str] | None, *, removing: bool) -> dict[str, str | None]:
+    """Read ``KEY=VALUE`` items; values are text.
+
+    Args:
+        items: as they were given.
+        removing: whether ``KEY=`` is allowed and means that the key goes.
+
+    Raises:
+        InvalidInputError: one is not of that form. It is not shown, as it may be a secret.
+    """
+    found: dict[str, str | None] = {}
+    for number, item in enumerate(items or (), 1):
+        key, separator, value = item.partition("=")
+        if not separator or not key.strip():
+            raise InvalidInputError(
+                f"--config number {number} is not KEY=VALUE", hint="write it like api_id=env:API_ID"
+            )
+        if key in found:
+            raise InvalidInputError(f"--config sets {key[:60]!r} twice", hint="set it once")
+        if not value and not removing:
+            raise InvalidInputError(f"--config {key[:60]!r} has no value", hint="leave it out")
+        found[key] = value or None
+    return found

@@ -1,0 +1,45 @@
+"""Progress on standard error, if a person reads that; results never mix with it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["busy", "counted"]
+
+_WORTH_A_BAR = 20
+"""Fewer profiles are made before rich is imported."""
+
+
+def _is_watched() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+@contextmanager
+def counted(what: str, total: int) -> Iterator[Callable[[int], None] | None]:
+    """A bar; gives what takes the number done so far, or None where nobody would see it."""
+    if total < _WORTH_A_BAR or not _is_watched():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def busy(what: str) -> Iterator[Callable[[int], None] | None]:
+    """A turning wheel for what has no known end; gives what takes the number done so far."""
+    if not _is_watched():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what) as status:
+        yield lambda done: status.update(f"{what}: {done}")
