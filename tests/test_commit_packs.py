@@ -371,7 +371,9 @@ class SlowRepack:
         script.write_text(
             f'#!/bin/sh\n"{real}" "$@"; status=$?\n'
             f'if [ "$1" = pack-objects ]; then touch "{self.packed}"\n'
-            f'while [ ! -e "{self.go}" ]; do sleep 0.01; done; fi\nexit $status\n'
+            # Bounded, so that a test run that is killed leaves no program behind.
+            f'n=0; while [ ! -e "{self.go}" ] && [ $n -lt 3000 ]; do sleep 0.01; n=$((n+1)); done'
+            "; fi\nexit $status\n"
         )
         script.chmod(0o755)
         environment = {**os.environ, "GIT_EXEC_PATH": str(programs)}

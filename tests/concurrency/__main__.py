@@ -1,7 +1,7 @@
 """The long form.
 
-    python -m tests.concurrency --seconds 60 --processes 64 --profiles 32
-    python -m tests.concurrency --seconds 60 --kill --seed 7
+python -m tests.concurrency --seconds 60 --processes 64 --profiles 32
+python -m tests.concurrency --seconds 60 --kill --seed 7
 """
 
 from __future__ import annotations
@@ -73,8 +73,10 @@ def report(campaign: Campaign, findings: Findings, limit: int) -> None:
     rate = findings.commits / campaign.elapsed if campaign.elapsed else 0.0
     print(f"\ncommits in history     {findings.commits} ({rate:.1f} a second)")
     print(f"spans of holding       {findings.holds} by name, {findings.locks} by lock file")
-    print(f"git gc                 {findings.gc_runs} runs, {sum(findings.gc_failures.values())}"
-          f" gave up {dict(findings.gc_failures) or ''}")
+    print(
+        f"git gc                 {findings.gc_runs} runs, {sum(findings.gc_failures.values())}"
+        f" gave up {dict(findings.gc_failures) or ''}"
+    )
     print(f"workers killed         {len(campaign.killed)}")
     for lock, title in (("repository.lock", "repository"), (".lock", "a profile")):
         print(f"worst wait, {title:10} {findings.waits.get(lock, 0.0):.2f} s")

@@ -10,13 +10,16 @@ import signal
 import subprocess
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.concurrency.journal import Journal
 from tests.concurrency.worker import Worker
 from tweakio import ProfileManager, identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["Campaign", "preload"]
 

@@ -10,15 +10,14 @@ import random
 import signal
 import time
 import traceback
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from tests.concurrency.journal import Journal
 from tweakio import ProfileManager, identity
 from tweakio.errors import (
+    ConcurrentChangeError,
     LockTimeoutError,
     NothingToUndoError,
     ProfileActiveError,
@@ -26,18 +25,23 @@ from tweakio.errors import (
     ProfileNotFoundError,
     TweakioError,
 )
-from tweakio.layout import Layout
 from tweakio.store.locks import ProfileLockManager, RecordedLock
 from tweakio.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tweakio.layout import Layout
 
 __all__ = ["Worker"]
 
 # What each operation may answer when others are at work. Everything else is a finding.
 _REFUSALS: dict[str, tuple[type[TweakioError], ...]] = {
     "create": (ProfileExistsError, LockTimeoutError),
-    "activate": (ProfileNotFoundError, LockTimeoutError),
-    "select": (ProfileNotFoundError, LockTimeoutError),
-    "deactivate": (ProfileNotFoundError, LockTimeoutError),
+    "activate": (ProfileNotFoundError, ConcurrentChangeError, LockTimeoutError),
+    "select": (ProfileNotFoundError, ConcurrentChangeError, LockTimeoutError),
+    "deactivate": (LockTimeoutError,),
     "delete": (ProfileNotFoundError, ProfileActiveError, LockTimeoutError),
     "undo": (NothingToUndoError, ProfileActiveError, LockTimeoutError),
     "list": (),
@@ -63,7 +67,7 @@ class WatchedLocks(ProfileLockManager):
         self._places = layout
         self._noted: dict[str, str] = {}
 
-    def acquire(self, profile_id: str, timeout: float = 30.0):  # noqa: ANN201
+    def acquire(self, profile_id: str, timeout: float = 30.0):
         held = super().acquire(profile_id, timeout)
         if profile_id not in self._noted:
             # The file, not the name: a profile that was deleted and made anew has another.
@@ -182,7 +186,7 @@ class Worker:
             result = work()
         except _REFUSALS[operation] as error:
             self._refused(marker, error)
-        except Exception as error:  # noqa: BLE001 - every other error is a finding
+        except Exception as error:
             self._refused(marker, error)
             text = "".join(traceback.format_exception(error))[-3000:]
             self.journal.say("violation", text=f"{operation} {profile}: unexpected {text}")
@@ -199,9 +203,7 @@ class Worker:
         self._do(
             "create",
             profile,
-            lambda: self.manager.create_profile(
-                profile, "custom", note=note, tags=[self.name]
-            ),
+            lambda: self.manager.create_profile(profile, "custom", note=note, tags=[self.name]),
             note=note,
         )
 

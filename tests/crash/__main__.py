@@ -100,7 +100,7 @@ def main() -> int:
         return conclude([results[name] for name in names if name in results], broken, given)
 
 
-def _fork():  # noqa: ANN202 - a multiprocessing context
+def _fork():
     import multiprocessing
 
     return multiprocessing.get_context("fork")

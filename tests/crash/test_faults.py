@@ -64,8 +64,10 @@ BROKEN = {
     "half a purge": (
         "trash-purge",
         "kill",
-        "tweakio.store.attic.Attic.discard = lambda self, name: "
-        "tweakio.durable.remove_tree(self.root / name)",
+        (
+            "tweakio.store.attic.Attic.discard = lambda self, name: "
+            "tweakio.durable.remove_tree(self.root / name)"
+        ),
     ),
     "a bare error": (
         "create",
@@ -75,9 +77,11 @@ BROKEN = {
     "a lock that is left": (
         "update",
         "kill",
-        "tweakio.store.refs.GitLocks.remove_own_dead = lambda *_: None; "
-        "tweakio.store.refs.GitLocks.is_ours = lambda *_: False; "
-        "tweakio.store.repository._GIT_LOCK_WAIT = 0.0",
+        (
+            "tweakio.store.refs.GitLocks.remove_own_dead = lambda *_: None; "
+            "tweakio.store.refs.GitLocks.is_ours = lambda *_: False; "
+            "tweakio.store.repository._GIT_LOCK_WAIT = 0.0"
+        ),
     ),
 }
 

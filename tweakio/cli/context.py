@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tweakio.cli.output import say
@@ -16,9 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["State", "current", "resume", "silence", "start"]
 
 
-@dataclass(frozen=True)
 class State:
     """The global options of one run.
+
+    A plain class, because making a dataclass takes a millisecond of every command.
 
     Attributes:
         home: as it was given; None for the default.
@@ -26,9 +26,12 @@ class State:
         verbose: more of the log; 2 for everything of tweakio.
     """
 
-    home: str | None = None
-    debug: bool = False
-    verbose: int = 0
+    __slots__ = ("debug", "home", "verbose")
+
+    def __init__(self, home: str | None = None, *, debug: bool = False, verbose: int = 0) -> None:
+        self.home = home
+        self.debug = debug
+        self.verbose = verbose
 
     def manager(self, command: str) -> ProfileManager:
         """The manager of the chosen home.
@@ -58,7 +61,7 @@ def current() -> State | None:
 
 def start(home: str | None = None, *, debug: bool = False, verbose: int = 0) -> State:
     """Begin a run: set up the log and keep the global options."""
-    state = State(home, debug, verbose)
+    state = State(home, debug=debug, verbose=verbose)
     resume(state)
     if not debug and not sys.warnoptions:
         import warnings

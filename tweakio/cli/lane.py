@@ -9,7 +9,6 @@ mistake included, is left to Typer. A test holds both ways to the same bytes.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 __all__ = ["Plain", "parse", "run"]
 
@@ -18,11 +17,19 @@ _FLAGS = _CHOICES | {"--json"}
 _COMPLETION = "_TWEAKIO_COMPLETE"
 
 
-class Plain(NamedTuple):
-    """A command line that needs no parser."""
+class Plain:
+    """A command line that needs no parser (a plain class: typing's take a millisecond to make).
 
-    home: str | None
-    flags: frozenset[str]
+    Attributes:
+        home: as it was given.
+        flags: those that were given.
+    """
+
+    __slots__ = ("flags", "home")
+
+    def __init__(self, home: str | None, flags: frozenset[str]) -> None:
+        self.home = home
+        self.flags = flags
 
 
 def parse(arguments: list[str]) -> Plain | None:

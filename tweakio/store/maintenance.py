@@ -25,7 +25,7 @@ _EVERY = 16
 def is_due(commit_id: str) -> bool:
     """Whether to look, after a commit, if there is anything to do.
 
-    Counting the loose objects takes 4 ms, so it is done after every sixteenth commit; which
+    Counting what is new takes a millisecond and more, so it is done after every sixteenth commit; which
     one it is, its random id decides, and no counter has to be kept.
     """
     return int(commit_id[:8], 16) % _EVERY == 0
@@ -48,13 +48,16 @@ def maintain(repository: Repository) -> None:
 
 
 def pack(repository: Repository) -> int:
-    """Pack all loose objects; the number of them. The repository's lock is held."""
-    from tweakio.store.packs import merge_packs, pack_recent
+    """Pack what is loose or in commit packs; the number of objects.
 
+    The repository's lock is held.
+    """
+    from tweakio.store.packs import pack_recent
+
+    # Windows does not unlink a file that is open.
+    repository.reader.close()
     objects, temporary = repository.layout.git_dir / "objects", repository.layout.temporary
     report = pack_recent(objects, temporary)
-    merge_packs(objects, temporary)
-    repository.reader.close()
     log.info("packed %d objects", report.packed)
     return report.packed
 

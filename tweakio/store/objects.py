@@ -1,7 +1,8 @@
-"""Git objects: trees and commits as bytes, loose objects written durably, everything read.
+"""Git objects: trees and commits as bytes, new ones written durably, everything read.
 
-We write loose objects ourselves because dulwich syncs neither the file nor its directory.
-Packs are read by dulwich, which is imported only when an object is not loose.
+The new objects of a change become one small pack (``packs.commit``), because dulwich syncs
+neither files nor directories. Packs are read by dulwich, which is imported only when an object
+is neither loose nor known from what was just read or written.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -119,8 +121,18 @@ def serialise_tree(entries: Iterable[TreeEntry]) -> bytes:
     )
 
 
-def find_entry(raw: bytes, name: bytes) -> TreeEntry | None:
-    """One directory's entry in a raw tree, without parsing the tree.
+# Names without a space: then the mode and the name of an entry can only stand where one begins.
+_PLAIN = re.compile(rb"(?:[0-7]{5,6} [^\0 ]+\0[\s\S]{20})*")
+
+
+@lru_cache(maxsize=4)
+def _is_plain(raw: bytes) -> bool:
+    """Whether a tree can be searched for entries; a tree that came from elsewhere may not."""
+    return _PLAIN.fullmatch(raw) is not None
+
+
+def _place(raw: bytes, name: bytes) -> int:
+    """Where the id of one directory's entry stands in a raw tree, or -1.
 
     A byte search is right because what precedes a name is its mode, and for the 8 or more
     bytes of "40000 name NUL" to stand inside an object id somebody would have to find a
@@ -128,10 +140,16 @@ def find_entry(raw: bytes, name: bytes) -> TreeEntry | None:
     """
     needle = b"40000 %b\0" % name
     at = raw.find(needle)
-    if at < 0:
-        return None
-    start = at + len(needle)
-    return TreeEntry(TREE_MODE, name, raw[start : start + 20])
+    return at + len(needle) if at >= 0 else -1
+
+
+def find_entry(raw: bytes, name: bytes) -> TreeEntry | None:
+    """One directory's entry in a raw tree, if possible without parsing the tree."""
+    if not _is_plain(raw):
+        entries = (entry for entry in parse_tree(raw) if entry.name == name and entry.is_tree)
+        return next(entries, None)
+    start = _place(raw, name)
+    return TreeEntry(TREE_MODE, name, raw[start : start + 20]) if start >= 0 else None
 
 
 def edit_tree(raw: bytes, edits: Mapping[bytes, bytes | None]) -> bytes:
@@ -142,13 +160,12 @@ def edit_tree(raw: bytes, edits: Mapping[bytes, bytes | None]) -> bytes:
     """
     rest: dict[bytes, bytes | None] = {}
     pieces = raw
+    plain = _is_plain(raw)
     for name, target in edits.items():
-        needle = b"40000 %b\0" % name
-        at = pieces.find(needle)
-        if at >= 0 and target is not None:
-            start = at + len(needle)
+        start = _place(pieces, name)
+        if plain and start >= 0 and target is not None:
             pieces = pieces[:start] + target + pieces[start + 20 :]
-        elif at >= 0 or target is not None:
+        elif start >= 0 or target is not None:
             rest[name] = target
     if not rest:
         return pieces
