@@ -403,6 +403,27 @@ def test_two_managers_are_two_holders(three):
     }
 
 
+def test_waiting_for_a_profile_that_is_deleted_meanwhile(three):
+    three.activate_profile("alpha")
+    with ProfileManager(three.home) as other:
+        found = []
+
+        def wait():
+            try:
+                other.activate_profile("alpha", timeout=20)
+            except ProfileNotFoundError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.2)
+        three.delete_profile("alpha", force=True)
+        thread.join()
+        assert len(found) == 1
+        assert other.locks.held == set()
+    assert not three.layout.profile("alpha").directory.exists()
+
+
 def test_close_can_be_repeated_and_used_after(three):
     three.activate_profile("alpha")
     three.close()

@@ -11,7 +11,6 @@ from tweakio import durable, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError
 from tweakio.layout import ProfilePaths
 from tweakio.models import parse_time
-from tweakio.platforms import find_platform
 from tweakio.store.worktree import FINGERPRINT, METADATA, UNTRACKED_PARTS
 
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
 
 
 def _empty_session(platform: str) -> bytes:
+    from tweakio.platforms import find_platform
+
     known = find_platform(platform)
     # A profile of a platform whose package is not installed can still be undone.
     return json_bytes(known.session_handler().empty_session() if known else {})
@@ -52,6 +53,8 @@ def _empty_session(platform: str) -> bytes:
 
 def new_fingerprint(platform: str, profile_id: str) -> bytes:
     """The content of fingerprint.json for a new profile."""
+    from tweakio.platforms import find_platform
+
     known = find_platform(platform)
     return json_bytes(known.fingerprint_generator().generate(profile_id) if known else {})
 

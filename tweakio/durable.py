@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import sys
 import time
@@ -221,6 +220,8 @@ def remove_tree(path: Path | str) -> None:
     if os.path.islink(path) or not os.path.isdir(path):
         remove(path)
         return
+    import shutil
+
     shutil.rmtree(path)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import socket
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -51,6 +50,8 @@ def author(config: Path) -> str:
             user = getpass.getuser()
         except (KeyError, OSError):  # a user id without a name, as in some containers
             user = "unknown"
+        import socket
+
         name, address = name or user, address or f"{user}@{socket.gethostname()}"
     return f"{_clean(name) or 'unknown'} <{_clean(address)}>"
 

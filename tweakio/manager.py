@@ -17,8 +17,11 @@ from tweakio.errors import (
     HomeNotFoundError,
     InvalidInputError,
     NewerFormatError,
+    NothingToRedoError,
+    NothingToUndoError,
     ProfileActiveError,
     ProfileExistsError,
+    TrashEntryNotFoundError,
     ProfileNotFoundError,
     TweakioError,
     storage_error,
@@ -92,7 +95,13 @@ class ProfileManager:
     ) -> None:
         self._explicit = home is not None or bool(os.environ.get(HOME_VARIABLE))
         chosen = Path(home) if home is not None else default_home()
-        self.layout = Layout(Path(os.path.abspath(chosen.expanduser())))
+        try:
+            self.layout = Layout(Path(os.path.abspath(chosen.expanduser())))
+        except RuntimeError as error:  # "~name" of a user that does not exist
+            raise InvalidInputError(
+                f"the home directory {os.fspath(chosen)!r} cannot be found: {error}",
+                hint="give the path in full",
+            ) from None
         self.registry = registry if registry is not None else ProfileRegistry()
         self.validator = validator if validator is not None else ProfileValidator()
         self.locks = lock_manager(self.layout)
@@ -578,8 +587,6 @@ class ProfileManager:
                 repository.wait_for_others()
                 continue
             break
-        if not head.surveyed:
-            repository.work_tree.note_survey(head, found)
         return [self._assemble(item) for item in sorted(found, key=lambda item: item.profile_id)]
 
     def get_profile(self, profile_id: str) -> Profile:
@@ -743,6 +750,8 @@ class ProfileManager:
             NothingToUndoError: there is none.
             ProfileActiveError: a live process uses a profile that would go.
         """
+        if self._existing() is None:
+            raise NothingToUndoError("there is nothing to undo", hint="there is no history yet")
         change = self._history().undo(command=self._name("undo"))
         self._release_lost()
         return change
@@ -753,6 +762,8 @@ class ProfileManager:
         Raises:
             NothingToRedoError: nothing was undone since the last change.
         """
+        if self._existing() is None:
+            raise NothingToRedoError("there is nothing to redo", hint="there is no history yet")
         change = self._history().redo(command=self._name("redo"))
         self._release_lost()
         return change
@@ -857,8 +868,13 @@ class ProfileManager:
         """
         from tweakio.trash import restore_entry
 
+        repository = self._existing()
+        if repository is None:
+            raise TrashEntryNotFoundError(
+                f"no trash entry {name[:80]!r}", hint="there is no trash yet"
+            )
         return self.get_profile(
-            restore_entry(self.repository, self.locks, name, self._name("restore_from_trash"))
+            restore_entry(repository, self.locks, name, self._name("restore_from_trash"))
         )
 
     def purge_trash(
@@ -918,8 +934,10 @@ class ProfileManager:
         Raises:
             MigrationError: the account could not be taken over; it is as it was.
         """
-        from tweakio.migration import migrate_sdk
+        from tweakio.migration import migrate_sdk, sdk_places
 
+        if not is_initialised(self.layout) and not sdk_places().exists():
+            return None
         found = migrate_sdk(self.repository, command=self._name("migrate"))
         return self.get_profile(found) if found else None
 

@@ -92,13 +92,19 @@ def _contents(blobs: list[str]) -> dict[str, bytes]:
 
 
 def _unstage(path: str) -> str:
-    return f"git restore --staged -- {_quote(path)}"
-
-
-def _quote(path: str) -> str:
     import shlex
 
-    return shlex.quote(path.encode("utf-8", "backslashreplace").decode())
+    # A name that cannot be shown cannot be pasted either.
+    what = f"-- {shlex.quote(path)}" if path.isprintable() else "."
+    return f"git restore --staged {what}"
+
+
+def _shown(text: str) -> str:
+    """A text without what a terminal would obey."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def refusals() -> list[Refusal]:
@@ -203,9 +209,9 @@ def main() -> int:
         print(f"tweakio: error: the commit cannot be checked: {error}", file=sys.stderr)
         return 1
     for refusal in found[:_MAX_SHOWN]:
-        shown = refusal.path.encode("utf-8", "backslashreplace").decode()
-        print(f"tweakio: error: commit refused: {shown}: {refusal.reason}", file=sys.stderr)
-        print(f"tweakio: hint: {refusal.mend}", file=sys.stderr)
+        what = _shown(f"{refusal.path}: {refusal.reason}")
+        print(f"tweakio: error: commit refused: {what}", file=sys.stderr)
+        print(f"tweakio: hint: {_shown(refusal.mend)}", file=sys.stderr)
     if len(found) > _MAX_SHOWN:
         print(f"tweakio: error: and {len(found) - _MAX_SHOWN} more", file=sys.stderr)
     return 1 if found else 0

@@ -130,7 +130,8 @@ def _find_literal_secret(config: object, path: str, *, secret: bool = False) -> 
             if not isinstance(key, str):
                 raise ValueError(f"{path} has a key that is not text")
             below = secret or _SECRET_KEY.search(key) is not None
-            if found := _find_literal_secret(value, f"{path}.{key}", secret=below):
+            where = f"{path}.{key if key.isprintable() else ascii(key)}"
+            if found := _find_literal_secret(value, where, secret=below):
                 return found
     elif isinstance(config, (list, tuple)):
         for item in config:

@@ -480,8 +480,12 @@ def _check_state(campaign: Campaign, model: dict[str, Metadata], findings: Findi
         }
         findings.say(f"listed and expected differ: {difference}")
     rescued = campaign.home / "profiles" / ".git" / "tweakio" / "rescued"
-    if rescued.is_dir() and (found := sorted(path.name for path in rescued.iterdir())):
-        findings.say(f"rescued although nobody wrote into the home: {found}")
+    for path in sorted(rescued.iterdir()) if rescued.is_dir() else []:
+        found = {
+            file.relative_to(path).as_posix(): file.read_text("utf-8", "replace")[:600]
+            for file in sorted(path.rglob("*.json"))
+        }
+        findings.say(f"rescued although nobody wrote into the home: {path.name} {found}")
     with ProfileManager(campaign.home) as manager:
         # The next change also sweeps what killed processes were building.
         manager.create_profile("After", "custom")

@@ -207,17 +207,6 @@ def migrate_sdk(manager: ProfileManager, _: object) -> None:
     )
 
 
-def lose_git(_: ProfileManager, home: Path) -> None:
-    """The worst: the git directory has lost its branch and its objects."""
-    git_dir = home / "profiles" / ".git"
-    shutil.rmtree(git_dir / "objects")
-    (git_dir / "HEAD").unlink()
-
-
-def lose_branch(_: ProfileManager, home: Path) -> None:
-    (home / "profiles" / ".git" / "refs" / "heads" / "main").write_bytes(b"\0" * 41)
-
-
 def lose_index(_: ProfileManager, home: Path) -> None:
     path = home / "profiles" / ".git" / "index"
     path.write_bytes(path.read_bytes()[:100])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Any, Literal
 
 from tweakio.platforms import register_platform
@@ -29,6 +28,8 @@ class SeededFingerprintGenerator:
 
     def generate(self, profile_id: str) -> Mapping[str, Any]:  # noqa: ARG002 - the protocol has it
         """A new seed; the id plays no part, so that a name used again is a new identity."""
+        import secrets
+
         return {"schema_version": 1, "generator": "seeded", "seed": secrets.token_hex(16)}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 from dataclasses import replace as with_values
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -57,6 +56,8 @@ class Attic:
             directory of the same name in ``root``.
         """
         now = utc_now()
+        import secrets
+
         entry = parent / f"{now.strftime(_NAME_TIME)}-{profile_id}-{secrets.token_hex(3)}"
         durable.make_directory(entry)
         record = {
@@ -80,6 +81,19 @@ class Attic:
         durable.fsync_directory(self.root)
         os.rename(source, entry / "data")
         durable.sync_tree((entry, source.parent))
+        return entry
+
+    def keep_parts(
+        self, sources: list[Path], profile_id: str, kind: Kind, created_at: datetime | None
+    ) -> Path:
+        """The same for some files and directories of one profile."""
+        durable.make_directory(self.root)
+        entry = self.prepare(self.root, profile_id, kind, created_at)
+        durable.make_directory(entry / "data")
+        durable.sync_tree((entry, self.root))
+        for source in sources:
+            os.rename(source, entry / "data" / source.name)
+        durable.sync_tree((entry / "data", *{source.parent for source in sources}))
         return entry
 
     def entries(self, profile_id: str | None = None, *, sizes: bool = False) -> list[TrashEntry]:
@@ -161,7 +175,7 @@ class Attic:
                 path=path,
                 size=0,
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
 

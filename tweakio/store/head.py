@@ -56,14 +56,19 @@ class HeadCache:
 
     def read(self, commit: str) -> Head | None:
         """The head for a commit, if the cache has just that one."""
+        head = self.last()
+        return head if head is not None and head.commit == commit else None
+
+    def last(self) -> Head | None:
+        """The head that a tweakio last made or looked at here, wherever HEAD is now."""
         try:
             data = durable.read_regular(self._path, 1 << 28)
             header, _, root = data.partition(b"\n")
             value = json.loads(header)
-            if value["commit"] != commit or value["tree"] != object_id(b"tree", root).hex():
+            if value["tree"] != object_id(b"tree", root).hex():
                 return None
             return Head(
-                commit,
+                str(value["commit"]),
                 root,
                 surveyed=True,
                 valid=bool(value["valid"]),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -167,6 +165,8 @@ def _create(layout: Layout) -> None:
     if os.path.islink(layout.profiles) or not layout.profiles.is_dir():
         raise ForeignRepositoryError(f"{layout.profiles} is not a directory of its own")
     _remove_dead_buildings(layout)
+    import secrets
+
     building = layout.profiles / f"{_BUILDING}{os.getpid()}-{secrets.token_hex(4)}"
     try:
         make_git_directory(building)
@@ -179,6 +179,8 @@ def _create(layout: Layout) -> None:
         durable.fsync_directory(layout.profiles)
         durable.fsync_directory(layout.home)
     finally:
+        import shutil
+
         shutil.rmtree(building, ignore_errors=True)
 
 
@@ -189,6 +191,8 @@ def _remove_dead_buildings(layout: Layout) -> None:
         if name.startswith(_BUILDING):
             pid = name[len(_BUILDING) :].split("-")[0]
             if pid.isdigit() and process_start(int(pid)) is None:
+                import shutil
+
                 shutil.rmtree(layout.profiles / name, ignore_errors=True)
 
 
@@ -249,6 +253,8 @@ def make_git_directory(git_dir: Path) -> None:
 
 
 def _write_marker(locks: Path) -> None:
+    import secrets
+
     text = f"tweakio {secrets.token_hex(8)}: see .git/tweakio/locks/repository.lock\n"
     durable.create(locks / "marker", text.encode())
 

@@ -141,6 +141,8 @@ class RecordedLock:
         # A negative time would mean for ever to filelock.
         deadline = time.monotonic() + max(timeout, _AT_ONCE)
         while True:
+            # filelock would make a missing directory: that of a profile which is gone.
+            os.stat(self.path.parent)
             lock = FileLock(
                 self.path,
                 mode=durable.FILE_MODE,

@@ -16,7 +16,6 @@ import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -121,33 +120,44 @@ def serialise_tree(entries: Iterable[TreeEntry]) -> bytes:
     )
 
 
-# Names without a space: then the mode and the name of an entry can only stand where one begins.
-_PLAIN = re.compile(rb"(?:[0-7]{5,6} [^\0 ]+\0[\s\S]{20})*")
-
-
-@lru_cache(maxsize=4)
-def _is_plain(raw: bytes) -> bool:
-    """Whether a tree can be searched for entries; a tree that came from elsewhere may not."""
-    return _PLAIN.fullmatch(raw) is not None
+# A mode and the beginning of a name: what stands before a name's rest, and never before an
+# entry, but for two in a billion object ids.
+_IN_NAME = re.compile(rb"[0-7]{5,6} [^\0]*\Z")
 
 
 def _place(raw: bytes, name: bytes) -> int:
     """Where the id of one directory's entry stands in a raw tree, or -1.
 
-    A byte search is right because what precedes a name is its mode, and for the 8 or more
-    bytes of "40000 name NUL" to stand inside an object id somebody would have to find a
-    64-bit partial collision for every single position.
+    A byte search, because parsing takes 30 ms at 10,000 profiles. What was found counts if
+    an id ends before it: a tree that came from elsewhere can have a file named
+    "40000 alpha". For the 8 or more bytes of "40000 name NUL" to stand inside an id somebody
+    would have to find a 64-bit partial collision for every single position.
     """
     needle = b"40000 %b\0" % name
     at = raw.find(needle)
+    while at > 0:
+        before = raw[max(0, at - 21) : at]
+        if len(before) == 21 and not before[0]:
+            if _IN_NAME.search(before, 1):
+                return _walk_to(raw, needle)
+            break
+        at = raw.find(needle, at + 1)
     return at + len(needle) if at >= 0 else -1
 
 
+def _walk_to(raw: bytes, needle: bytes) -> int:
+    """The same without doubt and slowly."""
+    position = 0
+    while position < len(raw):
+        start = raw.find(b"\0", position) + 1
+        if not start or raw[position:start] == needle:
+            return start or -1
+        position = start + 20
+    return -1
+
+
 def find_entry(raw: bytes, name: bytes) -> TreeEntry | None:
-    """One directory's entry in a raw tree, if possible without parsing the tree."""
-    if not _is_plain(raw):
-        entries = (entry for entry in parse_tree(raw) if entry.name == name and entry.is_tree)
-        return next(entries, None)
+    """One directory's entry in a raw tree, without parsing the tree."""
     start = _place(raw, name)
     return TreeEntry(TREE_MODE, name, raw[start : start + 20]) if start >= 0 else None
 
@@ -160,10 +170,9 @@ def edit_tree(raw: bytes, edits: Mapping[bytes, bytes | None]) -> bytes:
     """
     rest: dict[bytes, bytes | None] = {}
     pieces = raw
-    plain = _is_plain(raw)
     for name, target in edits.items():
         start = _place(pieces, name)
-        if plain and start >= 0 and target is not None:
+        if start >= 0 and target is not None:
             pieces = pieces[:start] + target + pieces[start + 20 :]
         elif start >= 0 or target is not None:
             rest[name] = target

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from functools import lru_cache
 
@@ -58,11 +57,15 @@ def own_record() -> LockRecord:
 
 @lru_cache(maxsize=2)
 def _record(pid: int) -> LockRecord:
+    import socket
+
     return LockRecord(pid, process_start(pid) or 0.0, _boot(), socket.gethostname())
 
 
 def is_alive(record: LockRecord) -> bool | None:
     """Whether the process of a record still runs; None if it is of another machine."""
+    import socket
+
     if record.host != socket.gethostname():
         return None
     if record.boot and _boot() and record.boot != _boot():

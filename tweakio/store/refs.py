@@ -188,7 +188,7 @@ def is_abandoned(lock: Path, git_dir: Path, *, after: float = _ABANDONED_AFTER) 
             repositories (editors, desktop clients) hold it for milliseconds.
     """
     try:
-        if time.time() - os.stat(lock).st_mtime < after:
+        if time.time() - os.lstat(lock).st_mtime < after:
             return False
     except OSError:
         return False
@@ -287,8 +287,10 @@ class GitLocks:
                 self._link(path)
             except FileExistsError:
                 if self.is_ours(path):
-                    durable.remove(path)
-                elif time.monotonic() >= look_again:
+                    # Of a process that died; taken over without a moment in which it is free.
+                    self._held.append(path)
+                    return
+                if time.monotonic() >= look_again:
                     if is_abandoned(path, self._git_dir):
                         with contextlib.suppress(FileNotFoundError):
                             set_aside(path, self._marker.parent / "abandoned")

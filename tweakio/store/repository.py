@@ -67,6 +67,7 @@ class Repository:
         self.rescued = Attic(layout.rescued)
         self.work_tree = WorkTree(self)
         self._cache = HeadCache(layout.head_cache, layout.temporary)
+        self._index_lock = layout.git_dir / "index.lock"
         self._head: Head | None = None
         self._thread_lock = threading.RLock()
         self._in_transaction = False
@@ -88,6 +89,11 @@ class Repository:
             head = Head(commit, self.root_of(commit))
         self._head = head
         return head
+
+    def last_known_root(self) -> bytes | None:
+        """The root tree that a tweakio last made or looked at here."""
+        last = self._cache.last()
+        return last.root if last is not None else None
 
     def remember(self, head: Head) -> None:
         """Keep a head whose profiles were surveyed, for this and for other processes."""
@@ -215,15 +221,26 @@ class Repository:
                 raise _as_storage_error(error, "tidy the profile repository") from error
 
     def settle(self) -> None:
-        """Finish what a program that died left; nothing if one is at work right now.
+        """Finish what a program that died left, and follow a person who moved HEAD.
 
-        Readers call this. On a read-only file system nothing can be finished, and HEAD is
-        the truth all the same.
+        Openers call this; nothing is done if another program is at work right now. On a
+        read-only file system nothing can be done, and HEAD is the truth all the same.
         """
-        if not (self.layout.journal.exists() or (self.layout.git_dir / "index.lock").exists()):
+        moved = self._is_unknown_head()
+        if not (moved or self.layout.journal.exists() or self._index_lock.exists()):
             return
-        with contextlib.suppress(LockTimeoutError, OSError), self._locked(0):
-            pass
+        with contextlib.suppress(LockTimeoutError, OSError, RepositoryDamagedError):
+            with self._locked(0):
+                if moved:
+                    self.work_tree.settle_directories()
+                    self.work_tree.survey(self.head())
+
+    def _is_unknown_head(self) -> bool:
+        """Whether HEAD is a commit that no tweakio made or looked at here."""
+        try:
+            return not self.head().surveyed
+        except TweakioError:
+            return False  # the next reading says so better
 
     def wait_for_others(self) -> None:
         """Wait until a transaction that is under way elsewhere has ended."""
@@ -253,9 +270,7 @@ class Repository:
         self.reader.close()
 
     @contextmanager
-    def _locked(
-        self, timeout: float, first: Callable[[], None] | None = None
-    ) -> Iterator[None]:
+    def _locked(self, timeout: float, first: Callable[[], None] | None = None) -> Iterator[None]:
         with self._thread_lock:
             if self._in_transaction:
                 raise RuntimeError("a transaction was begun inside another")
@@ -309,14 +324,14 @@ class Repository:
         # journal, which may still move it, was dealt with.
         _empty(layout.temporary)
         journal = Journal.read(layout)
-        with contextlib.suppress(RepositoryBusyError, RepositoryDamagedError):
-            self.git_locks.remove_own_dead(journal.branch if journal else self.refs.branch())
         if journal is not None:
             log.info("finishing an interrupted change")
             if self._took_place(journal):
+                # Takes over the dead one's locks: did they go before the index is written, a
+                # "git commit" in between would take the change back.
                 self.git_locks.acquire(journal.branch, time.monotonic() + _GIT_LOCK_WAIT)
                 try:
-                    self.finish(journal)
+                    self.finish(journal, insist=False)
                 finally:
                     self.git_locks.release()
             else:
@@ -324,6 +339,8 @@ class Repository:
                 Journal.drop(layout)
             self._directory_time = -1
             self.rescued.discard_incomplete()
+        with contextlib.suppress(RepositoryBusyError, RepositoryDamagedError):
+            self.git_locks.remove_own_dead(journal.branch if journal else self.refs.branch())
         _empty_if_possible(layout.staging)
 
     def _took_place(self, journal: Journal) -> bool:
@@ -338,7 +355,12 @@ class Repository:
         return False
 
     def finish(
-        self, journal: Journal, before: bytes | None = None, after: bytes | None = None
+        self,
+        journal: Journal,
+        before: bytes | None = None,
+        after: bytes | None = None,
+        *,
+        insist: bool = True,
     ) -> None:
         """All that follows the commit point; the three git locks are held.
 
@@ -349,6 +371,7 @@ class Repository:
             journal: of the transaction.
             before: the root tree of the old commit, if it is at hand.
             after: the root tree of the branch, if it is at hand.
+            insist: keep the journal if a trash entry cannot be removed, to try once more.
         """
         line = journal.reflog.encode("utf-8", "replace")
         for name in ("HEAD", journal.branch):
@@ -370,8 +393,19 @@ class Repository:
             index = self._index_of(after)
         self.index_file.write(index.edit(entries))
         for name in journal.purge:
-            durable.remove_tree(self.layout.home / name)
+            self._purge(self.layout.home / name, insist=insist)
         Journal.drop(self.layout)
+
+    def _purge(self, entry: Path, *, insist: bool) -> None:
+        """Remove a trash entry that a change used up, or was told not to keep."""
+        try:
+            Attic(entry.parent).discard(entry.name)
+        except OSError as error:
+            # One file that cannot be removed must not stop every change from now on. What
+            # is left of the entry is tried again whenever the work tree is looked through.
+            if insist:
+                raise
+            log.warning("%s could not be removed: %s", entry, error)
 
     def _root_or_empty(self, commit: str) -> bytes:
         # The state before a rebuilt history may be unreadable; then no file is as it was.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +137,8 @@ class Transaction:
     def stage(self, name: str) -> Path:
         """A new directory to build in, which becomes something else's place by a move."""
         if self._staging is None:
+            import secrets
+
             self._staging = self._repository.layout.staging / secrets.token_hex(8)
             durable.make_directory(self._staging)
         path = self._staging / name

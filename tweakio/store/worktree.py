@@ -47,6 +47,8 @@ FINGERPRINT = "fingerprint.json"
 UNTRACKED_PARTS = ("browser_profile", "session.json")
 """What git does not keep and a person would miss."""
 _PROFILE_NAMES = frozenset({METADATA, FINGERPRINT, *UNTRACKED_PARTS, "cache", ".lock"})
+_REMADE = frozenset({METADATA, FINGERPRINT, "cache", ".lock"})
+"""What is worth nothing in the trash once the profile has its own again."""
 _ids = ProfileValidator()
 
 
@@ -182,31 +184,73 @@ class WorkTree:
         began = time.monotonic()
         for attic in (repository.trash, repository.rescued):
             attic.discard_incomplete()
-        self._rescue_unknown()
-        self._bring_back()
+        self.settle_directories()
         head = repository.head()
         if head.surveyed:
             changed = self._suspects(head)
             self._adopt([found for found in map(self._edited, changed) if found])
         else:
-            self._adopt(self._survey(head))
+            self._adopt(self.survey(head))
         repository.scanned(time.monotonic() - began)
+
+    def settle_directories(self) -> None:
+        """Put the directories of the work tree where HEAD wants them; edits stay edits."""
+        self._separate_identities()
+        self._rescue_unknown()
+        self._bring_back()
+
+    def _separate_identities(self) -> None:
+        """Put browser data aside that is of another profile than the one HEAD has now.
+
+        That is the case after ``git reset --hard`` to before an id was given to another
+        profile: git changed the tracked files, and the data of the later one is still there.
+        """
+        repository = self._repository
+        last, root = repository.last_known_root(), repository.head().root
+        if last is None or last == root:
+            return
+        before = {entry.name: entry.id for entry in parse_tree(last) if entry.is_tree}
+        for entry in parse_tree(root):
+            if before.get(entry.name, entry.id) == entry.id:
+                continue
+            name = entry.name.decode("utf-8", "replace")
+            old, new = self._created_at(last, name), self._created_at(root, name)
+            if old is None or new is None or old == new:
+                continue
+            paths = self._layout.profile(name)
+            parts = [part for part in UNTRACKED_PARTS if os.path.lexists(paths.directory / part)]
+            if not parts or os.path.islink(paths.directory):
+                continue
+            if is_held(paths.lock):
+                log.warning("%s is in use, but history has another profile of this name", name)
+                continue
+            kept = repository.rescued.keep_parts(
+                [paths.directory / part for part in parts], name, "unknown", old
+            )
+            log.warning("%s is another profile by now; moved the data of the old to %s", name, kept)
+
+    def _created_at(self, root: bytes, profile_id: str) -> datetime | None:
+        with contextlib.suppress(TweakioError, KeyError, ValueError):
+            content = self._repository.file_at(root, profile_id, METADATA)
+            if content is not None:
+                return parse_time(schema.load(content, profile_id)["created_at"])
+        return None
 
     def _edited(self, profile_id: str) -> Found | None:
         found = self.examine(self._repository.head(), profile_id)
         return found if found is not None and found.state == "edited" else None
 
-    def _survey(self, head: Head) -> list[Found]:
+    def survey(self, head: Head) -> list[Found]:
         """Look at every profile's content; record what HEAD holds; the edited ones."""
         profiles = [
             found
             for profile_id in self.ids(head)
             if (found := self.examine(head, profile_id)) is not None
         ]
-        self.note_survey(head, profiles)
+        self._note_survey(head, profiles)
         return [found for found in profiles if found.state == "edited"]
 
-    def note_survey(self, head: Head, profiles: list[Found]) -> None:
+    def _note_survey(self, head: Head, profiles: list[Found]) -> None:
         """Keep what a look at every profile of a head found out about it."""
         valid = True
         active: dict[str, int | None] = {}
@@ -295,10 +339,10 @@ class WorkTree:
         """When the profile was created that HEAD had under this id not long ago."""
         repository = self._repository
         for old, _ in list(repository.refs.reflog())[:20]:
-            with contextlib.suppress(TweakioError, KeyError, ValueError):
-                content = repository.file_at(repository.root_of(old), profile_id, METADATA)
-                if content is not None:
-                    return parse_time(schema.load(content, profile_id)["created_at"])
+            with contextlib.suppress(TweakioError):
+                created = self._created_at(repository.root_of(old), profile_id)
+                if created is not None:
+                    return created
         return None
 
     def _bring_back(self) -> None:

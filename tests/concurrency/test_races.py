@@ -1,0 +1,173 @@
+"""Moments between two steps of one process, at which another one acts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tweakio import ProfileManager, directories
+from tweakio.errors import ConcurrentChangeError, ProfileNotFoundError
+from tweakio.store.repository import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def two(home: Path) -> Iterator[tuple[ProfileManager, ProfileManager]]:
+    """Two holders: one object is one, as one process is."""
+    with ProfileManager(home) as first, ProfileManager(home) as second:
+        first.create_profile("kept", "custom")
+        second.list_profiles()
+        yield first, second
+
+
+def test_lock_of_a_profile_that_was_deleted_and_made_anew_is_worth_nothing(
+    two: tuple[ProfileManager, ProfileManager], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = two
+    quick.create_profile("x", "custom")
+    slow.list_profiles()
+    raised: list[BaseException] = []
+    gate = threading.Event()
+
+    def activate() -> None:
+        try:
+            slow.activate_profile("x", 10)
+        except ConcurrentChangeError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=activate)
+    take_away, locked = directories.take_away, Repository._locked
+
+    def take_the_lock_first(*arguments: Any, **options: Any) -> None:
+        # After the look whether it is in use and before its directory is renamed.
+        thread.start()
+        while "x" not in slow.locks.held:
+            time.sleep(0.001)
+        take_away(*arguments, **options)
+
+    def hold_back(repository: Repository, *arguments: Any) -> Any:
+        if threading.current_thread() is thread:
+            gate.wait(30)
+        return locked(repository, *arguments)
+
+    monkeypatch.setattr(Repository, "_locked", hold_back)
+    with monkeypatch.context() as patch:
+        patch.setattr(directories, "take_away", take_the_lock_first)
+        quick.delete_profile("x")
+    quick.create_profile("x", "custom")
+    gate.set()
+    thread.join(30)
+    assert raised
+    assert not slow.locks.held
+    with ProfileManager(home) as third:
+        assert third.activate_profile("x", 0).lock_pid == os.getpid()
+
+
+def test_deactivate_leaves_what_another_holds_by_now(
+    two: tuple[ProfileManager, ProfileManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, other = two
+    other.select_profile("kept")
+    deactivate = other._deactivate
+
+    def late(*arguments: Any) -> Any:
+        holder.activate_profile("kept")
+        return deactivate(*arguments)
+
+    monkeypatch.setattr(other, "_deactivate", late)
+    assert other.deactivate_profile() is None
+    found = holder.get_profile("kept")
+    assert (found.status, found.in_use) == ("active", True)
+
+
+@pytest.mark.parametrize("operation", ["create", "select", "deactivate", "set"])
+def test_what_was_done_is_not_an_error_because_the_profile_is_gone_after(
+    two: tuple[ProfileManager, ProfileManager], operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two
+    name = "x" if operation == "create" else "kept"
+    if operation == "deactivate":
+        first.select_profile(name)
+    work: dict[str, Callable[[], Any]] = {
+        "create": lambda: first.create_profile(name, "custom"),
+        "select": lambda: first.select_profile(name),
+        "deactivate": first.deactivate_profile,
+        "set": lambda: first.update_profiles([name], note="n")[0],
+    }
+    get_profile = first.get_profile
+
+    def late(profile_id: str) -> Any:
+        second.delete_profile(profile_id, force=True)
+        return get_profile(profile_id)
+
+    monkeypatch.setattr(first, "get_profile", late)
+    found = work[operation]()
+    assert found.id == name
+    assert found.status == ("active" if operation == "select" else "inactive")
+    assert next(change.operation for change in second.history(limit=2)) == "delete"
+
+
+def test_a_profile_that_is_just_deleted_is_not_called_corrupted(
+    two: tuple[ProfileManager, ProfileManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two
+    look = first.repository.directory_id
+
+    def late(root: bytes, profile_id: str) -> bytes | None:
+        found = look(root, profile_id)
+        second.delete_profile(profile_id)
+        return found
+
+    monkeypatch.setattr(first.repository, "directory_id", late)
+    with pytest.raises(ProfileNotFoundError):
+        first.select_profile("kept")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a kill -9")
+@pytest.mark.parametrize("operation", ["select", "create", "delete"])
+def test_git_cannot_commit_the_old_index_after_a_kill(
+    two: tuple[ProfileManager, ProfileManager],
+    operation: str,
+    git: Callable[..., str],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed after the commit point; a ``git commit`` runs while the next program heals."""
+    script = f"""
+import os, signal, sys
+from tweakio import ProfileManager
+from tweakio.store.repository import Repository
+Repository.finish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+manager = ProfileManager({os.fspath(home)!r})
+{{"select": lambda: manager.select_profile("kept"),
+  "create": lambda: manager.create_profile("x", "custom"),
+  "delete": lambda: manager.delete_profile("kept")}}[{operation!r}]()
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    tree = git("rev-parse", "HEAD^{tree}")
+    took_place = Repository._took_place
+    said: list[str] = []
+
+    def commit_now(*arguments: Any) -> Any:
+        found = took_place(*arguments)
+        said.append(git("commit", "--allow-empty", "--no-verify", "-m", "x", check=False))
+        return found
+
+    monkeypatch.setattr(Repository, "_took_place", commit_now)
+    with ProfileManager(home) as healer:
+        names = [profile.id for profile in healer.list_profiles()]
+    assert "index.lock" in said[0]
+    assert git("rev-parse", "HEAD^{tree}") == tree
+    assert git("status", "--porcelain") == ""
+    assert names == {"select": ["kept"], "create": ["kept", "x"], "delete": []}[operation]

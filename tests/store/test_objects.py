@@ -1,0 +1,481 @@
+"""Objects are, byte for byte, what git makes and reads."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tweakio.errors import RepositoryDamagedError
+from tweakio.store.objects import (
+    BLOB_MODE,
+    EMPTY_TREE,
+    TREE_MODE,
+    ObjectReader,
+    ObjectWriter,
+    TreeEntry,
+    edit_tree,
+    find_entry,
+    object_id,
+    parse_commit,
+    parse_tree,
+    serialise_tree,
+)
+
+from . import git
+
+ID = bytes(range(20))
+# Prefixes of each other, around the "/" that git sorts directories with.
+NAMES = st.sampled_from(
+    [b"a", b"a-", b"a-b", b"a0", b"a00", b"a.b", b"aa", b"A", b"b", b"b-a", b"b0", b"ab", b"a_b"]
+)
+IDS = st.binary(min_size=20, max_size=20)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository to ask git in."""
+    path = tmp_path_factory.mktemp("git")
+    subprocess.run(["git", "init", "-q", str(path)], check=True)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    subprocess.run(["git", "init", "-q", str(tmp_path / "r")], check=True)
+    return tmp_path / "r"
+
+
+@pytest.fixture
+def reader(path: Path) -> Iterator[ObjectReader]:
+    found = ObjectReader(path / ".git" / "objects")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def writer(path: Path) -> ObjectWriter:
+    (path / "tmp").mkdir()
+    return ObjectWriter(path / ".git" / "objects", path / "tmp")
+
+
+def loose(path: Path, name: str) -> Path:
+    return path / ".git" / "objects" / name[:2] / name[2:]
+
+
+def add_loose(path: Path, data: bytes) -> str:
+    return git(path, "hash-object", "-w", "--stdin", data=data).strip()
+
+
+# Names
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"\0" * 1000, bytes(range(256)) * 300])
+def test_object_id_of_a_blob(empty: Path, body: bytes) -> None:
+    assert object_id(b"blob", body).hex() == git(empty, "hash-object", "--stdin", data=body).strip()
+
+
+def test_empty_tree(empty: Path) -> None:
+    assert EMPTY_TREE.hex() == git(empty, "mktree", data=b"").strip()
+
+
+# Trees
+
+
+def mktree(path: Path, entries: dict[bytes, tuple[bytes, bytes]]) -> str:
+    lines = [
+        b"%b %b %b\t%b\0"
+        % (mode.rjust(6, b"0"), b"tree" if mode == TREE_MODE else b"blob", name.hex().encode(), key)
+        for key, (mode, name) in entries.items()
+    ]
+    return git(path, "mktree", "--missing", "-z", data=b"".join(lines)).strip()
+
+
+SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+ENTRIES = st.dictionaries(NAMES, st.tuples(st.sampled_from([TREE_MODE, BLOB_MODE]), IDS))
+
+
+@settings(max_examples=40, **SLOW)
+@given(entries=ENTRIES)
+def test_serialise_and_parse_like_git(empty: Path, entries: dict[bytes, tuple[bytes, bytes]]) -> None:
+    raw = serialise_tree(TreeEntry(mode, key, name) for key, (mode, name) in entries.items())
+    assert object_id(b"tree", raw).hex() == mktree(empty, entries)
+    found = parse_tree(raw)
+    assert {entry.name: (entry.mode, entry.id) for entry in found} == entries
+    assert serialise_tree(reversed(found)) == raw
+
+
+EDITS = st.dictionaries(NAMES, st.none() | IDS)
+
+
+@settings(max_examples=60, **SLOW)
+@given(entries=ENTRIES, edits=EDITS)
+@example(
+    entries={b"a": (TREE_MODE, ID), b"a-b": (TREE_MODE, ID), b"a0": (TREE_MODE, ID)},
+    edits={b"a": bytes(20), b"a-b": None, b"aa": ID},
+)
+@example(entries={b"a": (BLOB_MODE, ID), b"a-b": (TREE_MODE, ID)}, edits={b"a": ID})
+@example(entries={}, edits={b"a": None})
+def test_edit_tree_like_git(
+    empty: Path, entries: dict[bytes, tuple[bytes, bytes]], edits: dict[bytes, bytes | None]
+) -> None:
+    raw = serialise_tree(TreeEntry(mode, key, name) for key, (mode, name) in entries.items())
+    expected = dict(entries)
+    for key, name in edits.items():
+        if name is not None:
+            expected[key] = (TREE_MODE, name)
+        elif entries.get(key, (TREE_MODE,))[0] == TREE_MODE:
+            expected.pop(key, None)
+    edited = edit_tree(raw, edits)
+    assert object_id(b"tree", edited).hex() == mktree(empty, expected)
+    for key in [*entries, *edits, b"nowhere"]:
+        entry = expected.get(key)
+        found = find_entry(edited, key)
+        assert found == (TreeEntry(TREE_MODE, key, entry[1]) if entry and entry[0] == TREE_MODE else None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    names=st.lists(
+        st.builds(
+            b"".join,
+            st.lists(
+                st.sampled_from([b"a", b"40000 ", b"100644 ", b" ", b"x", b"7" * 14]), max_size=4
+            ),
+        ).filter(bool),
+        unique=True,
+    ),
+    modes=st.lists(st.sampled_from([TREE_MODE, BLOB_MODE, b"120000"]), min_size=9, max_size=9),
+    names_ids=st.lists(
+        st.sampled_from([ID, bytes(20), b"40000 a\0" + bytes(12)[:12], b"1" * 20]),
+        min_size=9,
+        max_size=9,
+    ),
+)
+def test_find_entry_in_trees_of_strangers(
+    names: list[bytes], modes: list[bytes], names_ids: list[bytes]
+) -> None:
+    """Names that look like entries are not taken for them, whatever ids stand before."""
+    ids = [item for item in names_ids if not item.startswith(b"40000 ")] or [ID]
+    entries = [
+        TreeEntry(mode, name, ids[index % len(ids)])
+        for index, (name, mode) in enumerate(zip(names, modes, strict=False))
+    ]
+    raw = serialise_tree(entries)
+    for name in (b"a", b"x", b"aa", b" a"):
+        expected = next((e for e in entries if e.name == name and e.mode == TREE_MODE), None)
+        assert find_entry(raw, name) == expected
+        edited = parse_tree(edit_tree(raw, {name: b"2" * 20}))
+        changed = [entry for entry in edited if entry not in entries]
+        assert changed == [TreeEntry(TREE_MODE, name, b"2" * 20)]
+
+
+def test_find_entry_false_positives() -> None:
+    fake = bytes(range(1, 21))
+    for mode in (BLOB_MODE, TREE_MODE, b"120000"):
+        for name in (b"40000 alpha", b"x40000 alpha", b"x 40000 alpha"):
+            raw = serialise_tree([TreeEntry(mode, name, fake)])
+            assert find_entry(raw, b"alpha") is None
+            both = serialise_tree([TreeEntry(mode, name, fake), TreeEntry(TREE_MODE, b"alpha", ID)])
+            assert find_entry(both, b"alpha") == TreeEntry(TREE_MODE, b"alpha", ID)
+    raw = serialise_tree([TreeEntry(BLOB_MODE, b"alpha", ID)])
+    assert find_entry(raw, b"alpha") is None
+    assert find_entry(b"", b"alpha") is None
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20, 21, 22, 26])
+def test_damaged_trees(cut: int) -> None:
+    raw = serialise_tree([TreeEntry(TREE_MODE, b"a", ID), TreeEntry(TREE_MODE, b"b", ID)])
+    with pytest.raises(RepositoryDamagedError):
+        parse_tree(raw[:-cut])
+    with pytest.raises(RepositoryDamagedError):
+        parse_tree(b"no tree")
+
+
+def test_kinds_of_entries() -> None:
+    assert TreeEntry(b"040000", b"a", ID).is_tree
+    assert not TreeEntry(b"160000", b"a", ID).is_tree
+    assert TreeEntry(b"100755", b"a", ID).is_blob
+    assert not TreeEntry(b"120000", b"a", ID).is_blob
+
+
+# Commits
+
+
+def test_commit_as_git_says(path: Path, reader: ObjectReader) -> None:
+    message = "first line\n\nbody: no\n\nTweakio-Op: create\nTweakio-Profile: a\nTweakio-Profile: b\n"
+    git(path, "commit", "-q", "--allow-empty", "-m", "root")
+    git(path, "commit", "-q", "--allow-empty", "-m", message)
+    head = git(path, "rev-parse", "HEAD").strip()
+    commit = reader.commit(head)
+    shown = git(path, "log", "-1", "--format=%H %T %P%n%an <%ae>%n%at").splitlines()
+    assert [f"{head} {commit.tree.hex()} {commit.parents[0]}", commit.author] == shown[:2]
+    assert int(commit.time.timestamp()) == int(shown[2])
+    assert commit.summary == "first line"
+    assert commit.trailer("Tweakio-Op") == "create"
+    assert commit.trailers["Tweakio-Profile"] == ("a", "b")
+    assert commit.trailer("Tweakio-None") is None
+    assert [item.id for item in reader.first_parents(head)] == git(path, "rev-list", "HEAD").split()
+
+
+def body(author: bytes = b"A <a@b> 1 +0000", more: bytes = b"", message: bytes = b"m\n") -> bytes:
+    tree = EMPTY_TREE.hex().encode()
+    return b"tree %b\nauthor %b\ncommitter %b\n%b\n%b" % (tree, author, author, more, message)
+
+
+@pytest.mark.parametrize(
+    ("author", "name", "offset"),
+    [
+        (b"A <a@b> 1700000000 -0330", "A <a@b>", -12600),
+        (b"A <a@b> 1700000000 +1400", "A <a@b>", 50400),
+        (b"\xff\xfe <x> 5 +9999", "\ufffd\ufffd <x>", 1439 * 60),
+        (b"A <a> -99999999999999999999 +0000", "A <a>", 0),
+        (b"no date", "", 0),
+    ],
+)
+def test_authors(author: bytes, name: str, offset: int) -> None:
+    commit = parse_commit("0" * 40, body(author))
+    assert commit.author == name
+    assert commit.time.utcoffset().total_seconds() == offset  # type: ignore[union-attr]
+
+
+def test_strange_commits() -> None:
+    commit = parse_commit("0" * 40, body(more=b"encoding latin1\ngpgsig x\n y\n", message=b"\xe4\n"))
+    assert commit.message == "\ufffd\n"
+    assert parse_commit("0" * 40, body(message=b"")).summary == ""
+    # A trailer above the last paragraph is text.
+    assert parse_commit("0" * 40, body(message=b"x\n\nTweakio-Op: a\n\nend\n")).trailers == {}
+    for raw in (b"", b"tree nonsense\n\nm", b"author A <a> 1 +0000\n\nm"):
+        with pytest.raises(RepositoryDamagedError):
+            parse_commit("0" * 40, raw)
+
+
+# Reading
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_read(path: Path, reader: ObjectReader, packed: bool) -> None:
+    bodies = [b"", b"x", bytes(range(256)) * 100, random.Random(1).randbytes(100_000)]
+    names = [add_loose(path, item) for item in bodies]
+    (path / "file").write_bytes(b"content")
+    git(path, "add", "file")
+    git(path, "commit", "-q", "-m", "x")
+    if packed:
+        for name in names:
+            git(path, "update-index", "--add", "--cacheinfo", f"100644,{name},{name}")
+        git(path, "commit", "-q", "-m", "y")
+        git(path, "gc", "-q")
+        assert not loose(path, names[0]).exists()
+    for name, expected in zip(names, bodies, strict=True):
+        assert reader.read(bytes.fromhex(name), b"blob") == expected
+        assert reader.read_any(bytes.fromhex(name)) == (b"blob", expected)
+    head = git(path, "rev-parse", "HEAD").strip()
+    tree = git(path, "rev-parse", "HEAD^{tree}").strip()
+    for kind, name in (("commit", head), ("tree", tree)):
+        expected = subprocess.run(
+            ["git", "-C", str(path), "cat-file", kind, name], capture_output=True, check=True
+        ).stdout
+        assert reader.read(bytes.fromhex(name), kind.encode()) == expected
+    with pytest.raises(RepositoryDamagedError, match="is a commit"):
+        reader.read(bytes.fromhex(head), b"tree")
+    with pytest.raises(RepositoryDamagedError, match="missing"):
+        reader.read(b"1" * 20, b"blob")
+    assert reader.read_any(b"1" * 20) == (b"", b"")
+    assert head in set(reader.all_commits())
+    assert head in reader.resolve_prefix(head[:8])
+    assert reader.resolve_prefix("ffffffff") == []
+
+
+def zeroed(data: bytes) -> bytes:
+    return bytes(len(data))
+
+
+def emptied(data: bytes) -> bytes:
+    return b""
+
+
+def halved(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flipped(data: bytes) -> bytes:
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 4
+    return bytes(changed)
+
+
+def of_another(data: bytes) -> bytes:
+    return zlib.compress(b"blob 5\0other")
+
+
+def of_no_kind(data: bytes) -> bytes:
+    return zlib.compress(b"nothing")
+
+
+WAYS = [zeroed, emptied, halved, flipped, of_another, of_no_kind]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_damaged_loose_objects(path: Path, reader: ObjectReader, way: Callable[[bytes], bytes]) -> None:
+    name = add_loose(path, os.urandom(300))
+    file = loose(path, name)
+    file.chmod(0o600)
+    file.write_bytes(way(file.read_bytes()))
+    with pytest.raises(RepositoryDamagedError) as caught:
+        reader.read(bytes.fromhex(name), b"blob")
+    assert caught.value.details["object"] == name
+    assert "doctor" in caught.value.hint
+    assert list(reader.all_commits()) == []
+
+
+def test_directory_instead_of_an_object(path: Path, reader: ObjectReader) -> None:
+    name = add_loose(path, b"data")
+    loose(path, name).unlink()
+    loose(path, name).mkdir()
+    with pytest.raises(RepositoryDamagedError):
+        reader.read(bytes.fromhex(name), b"blob")
+
+
+@pytest.mark.parametrize("suffix", [".pack", ".idx"])
+@pytest.mark.parametrize("way", WAYS[:4], ids=lambda way: way.__name__)
+def test_damaged_packs(
+    path: Path, reader: ObjectReader, writer: ObjectWriter, suffix: str, way: Callable[[bytes], bytes]
+) -> None:
+    name = writer.add(b"blob", os.urandom(3000))
+    writer.flush()
+    (file,) = (path / ".git" / "objects" / "pack").glob(f"*{suffix}")
+    file.chmod(0o600)
+    file.write_bytes(way(file.read_bytes()))
+    try:
+        found = reader.read(name, b"blob")
+    except RepositoryDamagedError:
+        return
+    # Git's index has parts that a reader does not need; but nothing wrong is ever returned.
+    assert object_id(b"blob", found) == name
+    assert (suffix, way) == (".idx", flipped)
+
+
+def test_a_loose_copy_is_read_beside_a_damaged_pack(
+    path: Path, reader: ObjectReader, writer: ObjectWriter
+) -> None:
+    content = os.urandom(3000)
+    name = writer.add(b"blob", content)
+    writer.flush()
+    (pack,) = (path / ".git" / "objects" / "pack").glob("*.pack")
+    pack.chmod(0o600)
+    pack.write_bytes(flipped(pack.read_bytes()))
+    file = loose(path, name.hex())
+    file.parent.mkdir()
+    file.write_bytes(zlib.compress(b"blob 3000\0" + content))
+    assert reader.read(name, b"blob") == content
+
+
+def test_history_with_a_missing_parent_or_a_circle(path: Path, reader: ObjectReader) -> None:
+    git(path, "commit", "-q", "--allow-empty", "-m", "1")
+    git(path, "commit", "-q", "--allow-empty", "-m", "2")
+    head, parent = git(path, "rev-list", "HEAD").split()
+    loose(path, parent).unlink()
+    walk = reader.first_parents(head)
+    assert next(walk).id == head
+    with pytest.raises(RepositoryDamagedError):
+        next(walk)
+
+
+def test_reading_while_git_moves_everything(path: Path, reader: ObjectReader) -> None:
+    """Loose to packed, packed to packed, fan-out directories coming and going."""
+    names = []
+    for number in range(30):
+        (path / "file").write_bytes(b"%d" % number * 400)
+        git(path, "add", "file")
+        git(path, "commit", "-q", "-m", str(number))
+        names.append(git(path, "rev-parse", "HEAD:file").strip())
+    commits = git(path, "rev-list", "HEAD").split()
+    stop = threading.Event()
+    failed: list[str] = []
+
+    def churn() -> None:
+        commands = [["gc", "-q"], ["repack", "-qad"], ["repack", "-qadf"], ["prune-packed"]]
+        number = 0
+        while not stop.is_set():
+            git(path, *commands[number % 4], check=False)
+            packs = list((path / ".git" / "objects" / "pack").glob("*.pack"))
+            if number % 4 == 2 and packs:
+                git(path, "unpack-objects", "-q", data=packs[0].read_bytes(), check=False)
+            number += 1
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    reads = 0
+    ends = time.monotonic() + 2.5
+    while time.monotonic() < ends and not failed:
+        fresh = ObjectReader(path / ".git" / "objects")
+        for one in (reader, fresh):
+            one._recent.clear()
+            for name in random.sample(names, 10):
+                if not one.read_any(bytes.fromhex(name))[0]:
+                    failed.append(name)
+            failed += [] if one.commit(random.choice(commits)) else ["commit"]
+            reads += 1
+        fresh.close()
+    stop.set()
+    thread.join()
+    assert failed == []
+    assert reads > 5
+
+
+# Writing
+
+
+def test_writer(path: Path, reader: ObjectReader, writer: ObjectWriter) -> None:
+    blob = writer.add(b"blob", b"content")
+    assert writer.add(b"blob", b"content") == blob
+    tree = writer.add(b"tree", serialise_tree([TreeEntry(BLOB_MODE, b"file", blob)]))
+    raw = b"tree %b\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nm\n" % tree.hex().encode()
+    commit = writer.add(b"commit", raw)
+    assert writer.get(blob) == b"content"
+    assert writer.get(b"1" * 20) is None
+    assert git(path, "cat-file", "-t", commit.hex(), check=False).startswith("fatal")
+    writer.flush()
+    git(path, "update-ref", "HEAD", commit.hex())
+    assert git(path, "fsck", "--strict") == ""
+    assert git(path, "show", "HEAD:file") == "content"
+    assert reader.commit(commit.hex()).tree == tree
+    assert os.listdir(path / "tmp") == []
+    before = sorted(os.listdir(path / ".git" / "objects" / "pack"))
+    writer.flush()
+    assert sorted(os.listdir(path / ".git" / "objects" / "pack")) == before
+
+
+def test_failed_flush_keeps_what_is_queued(
+    path: Path, reader: ObjectReader, writer: ObjectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = writer.add(b"blob", b"content")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="full"):
+            writer.flush()
+    assert os.listdir(path / "tmp") == []
+    assert os.listdir(path / ".git" / "objects" / "pack") == []
+    writer.flush()
+    assert reader.read(name, b"blob") == b"content"
+
+
+def test_cache_of_recent_objects_is_bounded(reader: ObjectReader) -> None:
+    reader.remember("1" * 40, b"blob", bytes(5000))
+    assert reader.read_any(b"\x11" * 20) == (b"", b"")
+    for number in range(5000):
+        reader.remember(f"{number:040x}", b"blob", b"x")
+    assert len(reader._recent) <= 4096
