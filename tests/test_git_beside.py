@@ -224,8 +224,6 @@ def test_nothing_is_left_of_a_profile_that_came_back_by_its_own_activation(two, 
     git("reset", "-q", "--hard", "HEAD@{2}")
     two.select_profile("beta")
     assert cookies(two, "beta") == b"beta"
-    # BUG: an entry with nothing but an empty .lock stays among the rescued, since the
-    # activation made a new .lock before (store/worktree.py, WorkTree._bring_back_parts).
     assert two.trash() == []
 
 
@@ -247,8 +245,6 @@ def test_reset_to_before_a_delete_whose_id_was_used_again(two, git):
     git("reset", "-q", "--hard", "HEAD~2")
     two.select_profile("alpha")
     assert two.get_profile("beta").platform == "whatsapp"
-    # BUG: the directory keeps the browser data of the other identity (store/worktree.py,
-    # WorkTree._bring_back looks only for parts that are missing).
     assert cookies(two, "beta") == b"beta"
 
 

@@ -78,8 +78,9 @@ def test_a_home_that_is_missing(home, tmp_path):
             with pytest.raises(HomeNotFoundError):
                 action()
     assert not home.exists()
-    with ProfileManager(tmp_path / "no" / "such" / "home") as manager, pytest.raises(
-        HomeNotFoundError
+    with (
+        ProfileManager(tmp_path / "no" / "such" / "home") as manager,
+        pytest.raises(HomeNotFoundError),
     ):
         manager.create_profile("alpha", "custom")
     assert not (tmp_path / "no").exists()

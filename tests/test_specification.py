@@ -28,7 +28,7 @@ from tweakio import (
     platforms,
 )
 
-SECTION_7_2 = '''
+SECTION_7_2 = """
 from tweakio import ProfileManager
 
 pm = ProfileManager()
@@ -48,7 +48,7 @@ except ProfileActiveError:
 profiles = pm.list_profiles()
 for p in profiles:
     print(f"{p.id} ({p.platform}): {p.status} | last used: {p.last_used}")
-'''
+"""
 
 
 def test_7_2_runs_as_printed(home, monkeypatch, capsys):
@@ -74,9 +74,7 @@ def test_7_2_runs_as_printed(home, monkeypatch, capsys):
 
 def test_7_2_in_a_program_of_its_own(tmp_path):
     cli = Cli(tmp_path)
-    code = SECTION_7_2.replace(
-        "import ProfileManager", "import ProfileActiveError, ProfileManager"
-    )
+    code = SECTION_7_2.replace("import ProfileManager", "import ProfileActiveError, ProfileManager")
     done = cli.python(code)
     assert (done.code, done.out, done.err) == (0, "", "")
 
@@ -162,8 +160,6 @@ def test_4_2_the_lock_manager(manager):
 
 def test_4_2_there_is_no_lock_of_a_profile_that_is_not_there(manager):
     manager.create_profile("alpha", "custom")
-    # BUG: filelock makes the missing directory, so a lock is taken and a stray directory
-    # left (store/locks.py, RecordedLock.acquire).
     with pytest.raises(ProfileNotFoundError):
         manager.locks.acquire("nobody", timeout=0)
     assert not (manager.layout.profiles / "nobody").exists()

@@ -160,6 +160,8 @@ def append(path: Path | str, data: bytes, *, create_missing: bool) -> None:
         flags |= os.O_CREAT
     descriptor = os.open(path, flags, FILE_MODE)
     try:
+        if create_missing and hasattr(os, "fchmod") and not os.fstat(descriptor).st_size:
+            os.fchmod(descriptor, FILE_MODE)
         _write_all(descriptor, data)
         sync_descriptor(descriptor)
     finally:

@@ -326,8 +326,9 @@ def test_python_with_a_quote_in_its_path(home: Path, monkeypatch: pytest.MonkeyP
     install_hooks(home / "profiles" / ".git")
     text = (home / "profiles/.git/hooks/pre-commit").read_text()
     line = next(line for line in text.splitlines() if "it'" in line)
-    done = subprocess.run(["sh", "-c", f"{line}\nset | grep \"it'\""], capture_output=True, text=True)
-    assert "/it" in done.stdout
+    script = f'{line}\nprintf "%s\\n" "$python"\ndone'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    assert "/it's/python" in done.stdout.splitlines()
 
 
 def test_without_hook_sources(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

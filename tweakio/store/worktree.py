@@ -384,15 +384,15 @@ class WorkTree:
             if not any(os.path.lexists(data / name) for name in missing):
                 continue
             durable.make_directory(directory)
-            # What makes a profile look complete comes last, so that a crash is noticed. The
-            # tracked files, which git has made again, go before it, so that an entry of
-            # which all is taken is empty.
+            # What makes a profile look complete comes last, so that a crash is noticed. What
+            # the profile has again goes before it, so that an entry of which all is taken
+            # is empty.
             names = sorted(os.listdir(data), key=UNTRACKED_PARTS.__contains__)
             for name in names:
                 if not os.path.lexists(directory / name):
                     os.rename(data / name, directory / name)
-                elif name in (METADATA, FINGERPRINT):
-                    durable.remove(data / name)
+                elif name in _REMADE:
+                    durable.remove_tree(data / name)
             durable.sync_tree((directory, data))
             log.warning("profile %s is in history again; its data came back", profile_id)
             if not os.listdir(data):
