@@ -257,11 +257,13 @@ def test_an_ambiguous_prefix_is_refused(two, git):
 # Undo and redo
 
 
-def test_nothing_to_undo_or_redo_on_a_fresh_home(manager):
+def test_nothing_to_undo_or_redo_on_a_fresh_home(home, manager):
+    home.mkdir()
     for action, error in ((manager.undo, NothingToUndoError), (manager.redo, NothingToRedoError)):
         with pytest.raises(error) as caught:
             action()
         assert caught.value.hint
+    assert os.listdir(home) == []
     manager.create_profile("alpha", "custom")
     manager.undo()
     with pytest.raises(NothingToUndoError):

@@ -21,8 +21,8 @@ from tweakio.errors import (
     NothingToUndoError,
     ProfileActiveError,
     ProfileExistsError,
-    TrashEntryNotFoundError,
     ProfileNotFoundError,
+    TrashEntryNotFoundError,
     TweakioError,
     storage_error,
 )

@@ -134,7 +134,7 @@ class SdkPlaces:
     def exists(self) -> bool:
         """Whether there is an account to take over."""
         return self.storage_state.is_file() or (
-            self.browser.is_dir() and any(os.scandir(self.browser))
+            self.browser.is_dir() and bool(os.listdir(self.browser))
         )
 
 

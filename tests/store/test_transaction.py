@@ -66,7 +66,7 @@ def assert_settled(profiles: Path) -> None:
     assert os.listdir(local / "staging") == []
     assert os.listdir(local / "tmp") == []
     assert list((profiles / ".git").rglob("*.lock")) in ([], [local / "locks" / "repository.lock"])
-    reflog = git(profiles, "reflog", "--format=%H").split()
+    reflog = git(profiles, "reflog", "main", "--format=%H").split()
     assert reflog == git(profiles, "rev-list", "HEAD").split()
 
 
@@ -239,13 +239,33 @@ def test_commit_of_the_same_profile_meanwhile(store: Repository, profiles: Path,
 
 
 def test_another_branch_meanwhile(store: Repository, profiles: Path) -> None:
-    with pytest.raises(ConcurrentChangeError, match="branch"), store.transaction("x", ["a"]) as tx:
+    """The change belongs to what is checked out when it is committed."""
+    before = head(profiles)
+    with store.transaction("x", ["a"]) as tx:
         tx.put_metadata("a", {**tx.metadata("a"), "note": "ours"})
         git(profiles, "switch", "-q", "-c", "other")
+    assert git(profiles, "rev-parse", "main").strip() == before
+    assert git(profiles, "rev-parse", "other").strip() == head(profiles) != before
+    assert git(profiles, "status", "--porcelain") == ""
+
+
+def test_another_branch_at_the_last_moment(
+    store: Repository, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = head(profiles)
+    real = store.git_locks.acquire
+
+    def acquire(branch: str, deadline: float) -> None:
+        git(profiles, "switch", "-q", "-c", "other")
+        real(branch, deadline)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.git_locks, "acquire", acquire)
+        with pytest.raises(ConcurrentChangeError, match="branch"):
+            set_note(store, "lost")
+    assert head(profiles) == before
     assert note(profiles) == ""
     assert set_note(store, "on other") is not None
-    assert git(profiles, "rev-parse", "other").strip() == head(profiles)
-    assert git(profiles, "rev-parse", "main") != git(profiles, "rev-parse", "other")
 
 
 def test_detached(store: Repository, profiles: Path) -> None:

@@ -1,25 +1,17 @@
-"""``tweakio repo doctor``: says what is wrong with a repository, and mends what can be.
-
-It trusts nothing: every object that history needs is read, and what can be derived again is
-derived again. Nothing is thrown away: a git directory that cannot be mended is put aside
-whole, and its trash is taken over into the new one.
-"""
+"""The examination itself, from the git directory to the profiles."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import re
 import shutil
 import time
-import zlib
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from tweakio import directories, durable, identity, schema
 from tweakio.errors import (
@@ -29,31 +21,19 @@ from tweakio.errors import (
     NewerFormatError,
     RepositoryBusyError,
     RepositoryDamagedError,
-    TweakioError,
-    storage_error,
 )
 from tweakio.layout import Layout
 from tweakio.recovery import rebuild_metadata
 from tweakio.store import initialise
 from tweakio.store.journal import Journal
 from tweakio.store.objects import (
-    BLOB_MODE,
     TREE_MODE,
     ObjectWriter,
-    TreeEntry,
-    object_id,
     parse_tree,
-    serialise_tree,
 )
 from tweakio.store.packs.format import (
-    HEADER,
-    KIND_NAMES,
-    OFS_DELTA,
-    PACK_LIMIT,
     index_bytes,
-    read_head,
 )
-from tweakio.store.packs.index import Index as PackIndex
 from tweakio.store.refs import (
     NO_COMMIT,
     Refs,
@@ -72,95 +52,30 @@ if TYPE_CHECKING:
     from tweakio.store.head import Head
     from tweakio.store.transaction import Transaction
 
-__all__ = ["Finding", "Report", "examine"]
+
+from tweakio.doctor.regenerate import Known
+from tweakio.doctor.report import Finding, Report, Severity
+from tweakio.doctor.salvage import (
+    BrokenPack,
+    is_sound_loose,
+    is_sound_pack,
+    loose_files,
+    pack_files,
+)
+from tweakio.doctor.wholeness import Walk, Wholeness, is_whole_commit, unreadable
+
+__all__ = ["Examination"]
 
 log = logging.getLogger(__name__)
 
 _ASIDE = "damaged-git-"
 # What git derives from its objects, and would believe although they are gone.
 _DERIVED = ("info/commit-graph", "info/commit-graphs", "pack/multi-pack-index")
-_LOOSE_NAME = re.compile(r"[0-9a-f]{38}")
 _REFLOG_LINE = re.compile(r"([0-9a-f]{40}) ([0-9a-f]{40}) (.*\n)", re.DOTALL)
 _MANY_BYTES = 64 << 20
-_PIECE = 1 << 16
-_REF_DELTA = 7
-_TAG = re.compile(rb"object [0-9a-f]{40}\n")
-_UNREADABLE = (
-    ValueError, IndexError, KeyError, StopIteration, zlib.error, RepositoryDamagedError,
-)  # fmt: skip
-
-Severity = Literal["note", "problem", "damage"]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is not as it should be.
-
-    Attributes:
-        code: a stable word for programs, such as ``ref-damaged``.
-        severity: ``note`` (harmless), ``problem`` (a profile or a lock), ``damage`` (the
-            repository itself).
-        message: one line.
-        fixed: whether it was mended in this run.
-        hint: what to do about it, if it was not.
-    """
-
-    code: str
-    severity: Severity
-    message: str
-    fixed: bool = False
-    hint: str = ""
-
-
-@dataclass
-class Report:
-    """What the doctor found.
-
-    Attributes:
-        findings: in the order in which they were found.
-        commits: how many commits of history could be read.
-        profiles: how many profiles there are.
-    """
-
-    findings: list[Finding] = field(default_factory=list)
-    commits: int = 0
-    profiles: int = 0
-
-    @property
-    def healthy(self) -> bool:
-        """Nothing but notes and mended things."""
-        return all(item.severity == "note" or item.fixed for item in self.findings)
-
-
-def examine(
-    layout: Layout,
-    *,
-    fix: bool = False,
-    command: str = "repo doctor",
-    progress: Callable[[int], None] | None = None,
-) -> Report:
-    """Look at everything, and mend it if asked.
-
-    Args:
-        layout: the home.
-        fix: mend what can be mended; else nothing is changed.
-        command: for the history.
-        progress: called with the number of commits read so far.
-
-    Raises:
-        HomeNotFoundError: there is no such home.
-        ForeignRepositoryError: the repository is somebody else's.
-        NewerFormatError: made by a newer tweakio.
-    """
-    try:
-        return _Doctor(layout, fix, command, progress or (lambda _: None)).run()
-    except OSError as error:
-        if isinstance(error, TweakioError):
-            raise
-        raise storage_error(error, "examine the repository") from error
-
-
-class _Doctor:
+class Examination:
     def __init__(
         self,
         layout: Layout,
@@ -315,8 +230,8 @@ class _Doctor:
         What can still be read of a damaged pack is written again first.
         """
         objects = self.layout.git_dir / "objects"
-        loose = [path for path in _loose_files(objects) if not _is_sound_loose(path)]
-        packs = [path for path in _pack_files(objects) if not _is_sound_pack(path)]
+        loose = [path for path in loose_files(objects) if not is_sound_loose(path)]
+        packs = [path for path in pack_files(objects) if not is_sound_pack(path)]
         saved = 0
         if self.fix:
             saved = sum(self._mend_pack(repository, path) for path in packs)
@@ -338,7 +253,7 @@ class _Doctor:
 
     def _mend_pack(self, repository: Repository, path: str) -> int:
         """Replace a pack by what can be read of it; the number of objects."""
-        broken = _BrokenPack(path, repository)
+        broken = BrokenPack(path, repository)
         writer = ObjectWriter(self.layout.git_dir / "objects", self.layout.temporary)
         entries: list[tuple[bytes, int, int]] = []
         size = 0
@@ -374,7 +289,7 @@ class _Doctor:
             Whether there is anything more to look at.
         """
         head, problem = self._head_of(repository)
-        walk = self._walk(repository, head) if head is not None else _Walk()
+        walk = self._walk(repository, head) if head is not None else Walk()
         if self.fix and (head is None or walk.missing):
             walk = self._regenerate(repository, head, walk)
         self.report.commits = walk.commits
@@ -422,9 +337,9 @@ class _Doctor:
             hint="" if same else f"run 'git -C {self.layout.profiles} switch main'",
         )
 
-    def _walk(self, repository: Repository, head: str) -> _Walk:
+    def _walk(self, repository: Repository, head: str) -> Walk:
         """Read the whole history of a commit."""
-        walk = _Walk()
+        walk = Walk()
         parents: tuple[str, ...]
         seen: set[bytes] = set()
         todo, known = [head], {head}
@@ -436,7 +351,7 @@ class _Doctor:
                 missing, message, parents = {commit_id}, error.message, ()
             else:
                 missing, message, parents = (
-                    *_unreadable(repository, commit.tree, seen),
+                    *unreadable(repository, commit.tree, seen),
                     commit.parents,
                 )
                 walk.commits += not missing
@@ -451,13 +366,13 @@ class _Doctor:
             known.update(parents)
         return walk
 
-    def _regenerate(self, repository: Repository, head: str | None, walk: _Walk) -> _Walk:
+    def _regenerate(self, repository: Repository, head: str | None, walk: Walk) -> Walk:
         """Write missing objects again whose content is somewhere else.
 
         That may be a pack that lost its index, the work tree, the index or the trash.
         """
         with repository.exclusive_unhealed():
-            for path in _pack_files(self.layout.git_dir / "objects", orphans=True):
+            for path in pack_files(self.layout.git_dir / "objects", orphans=True):
                 self._mend_pack(repository, path)
             repository.reader.close()
             if head is None:
@@ -465,7 +380,7 @@ class _Doctor:
             lost = walk.missing
             walk = self._walk(repository, head)
             again = len(lost - walk.missing)
-            known = _Known(repository).objects
+            known = Known(repository).objects
             # With a tree its children become known to be missing.
             while useful := walk.missing & known.keys():
                 writer = ObjectWriter(self.layout.git_dir / "objects", self.layout.temporary)
@@ -512,12 +427,12 @@ class _Doctor:
         candidates += refs.names().values()
         known = dict.fromkeys(candidates)
         for commit_id in known:
-            if commit_id != NO_COMMIT and _is_whole(repository, commit_id):
+            if commit_id != NO_COMMIT and is_whole_commit(repository, commit_id):
                 yield commit_id
         commits = [
             repository.reader.commit(commit_id)
             for commit_id in repository.reader.all_commits()
-            if commit_id not in known and _is_whole(repository, commit_id)
+            if commit_id not in known and is_whole_commit(repository, commit_id)
         ]
         # Many have the same second; the newest of them is nobody's parent.
         parents = {parent for commit in commits for parent in commit.parents}
@@ -561,7 +476,7 @@ class _Doctor:
         if walk.missing:
             self._gap(walk)
 
-    def _gap(self, walk: _Walk) -> None:
+    def _gap(self, walk: Walk) -> None:
         self.add(
             "old-history-damaged",
             "damage",
@@ -590,7 +505,7 @@ class _Doctor:
         The old files are kept aside.
         """
         git_dir = self.layout.git_dir
-        whole = _Wholeness(repository, found)
+        whole = Wholeness(repository, found)
         for directory, _, files in os.walk(git_dir / "logs"):
             for file in files:
                 self._rewrite_reflog(os.path.join(directory, file), whole)
@@ -608,7 +523,7 @@ class _Doctor:
                 self.add("ref-damaged", "damage", f"{name} named a damaged commit", fixed=True)
         self._rewrite_packed_refs(whole)
 
-    def _rewrite_reflog(self, path: str, whole: _Wholeness) -> None:
+    def _rewrite_reflog(self, path: str, whole: Wholeness) -> None:
         data = durable.read_regular(path, 1 << 30)
         lines = []
         last = NO_COMMIT
@@ -621,7 +536,7 @@ class _Doctor:
             last = match[2]
         self._replace(path, "".join(lines).encode("utf-8", "surrogateescape"), data)
 
-    def _rewrite_packed_refs(self, whole: _Wholeness) -> None:
+    def _rewrite_packed_refs(self, whole: Wholeness) -> None:
         path = self.layout.git_dir / "packed-refs"
         try:
             data = durable.read_regular(path, 1 << 28)
@@ -871,399 +786,6 @@ class _Doctor:
 
 def _names(root: bytes) -> list[bytes]:
     return [entry.name for entry in parse_tree(root) if entry.mode == TREE_MODE]
-
-
-@dataclass
-class _Walk:
-    """What reading a whole history found.
-
-    Attributes:
-        commits: how many could be read whole.
-        missing: the hexadecimal ids of the objects that could not be read.
-        own: whether one of them is of the newest commit's own state.
-        problem: the first of them in words.
-    """
-
-    commits: int = 0
-    missing: set[str] = field(default_factory=set)
-    own: bool = False
-    problem: str = ""
-
-
-def _unreadable(repository: Repository, tree: bytes, seen: set[bytes]) -> tuple[set[str], str]:
-    """Read everything below a tree: the objects that cannot be read, and the last error."""
-    if tree in seen:
-        return set(), ""
-    missing: set[str] = set()
-    message = ""
-    try:
-        entries = repository.reader.tree(tree)
-    except RepositoryDamagedError as error:
-        return {tree.hex()}, error.message
-    for entry in entries:
-        if entry.is_tree:
-            below, reason = _unreadable(repository, entry.id, seen)
-            missing |= below
-            message = message or reason
-        elif entry.mode != b"160000" and entry.id not in seen:
-            try:
-                repository.reader.read(entry.id, b"blob")
-                seen.add(entry.id)
-            except RepositoryDamagedError as error:
-                missing.add(entry.id.hex())
-                message = message or error.message
-    if not missing:
-        seen.add(tree)
-    return missing, message
-
-
-def _is_whole(repository: Repository, commit_id: str, seen: set[bytes] | None = None) -> bool:
-    """Whether a commit's own state can be read."""
-    try:
-        commit = repository.reader.commit(commit_id)
-    except RepositoryDamagedError:
-        return False
-    return not _unreadable(repository, commit.tree, set() if seen is None else seen)[0]
-
-
-class _Wholeness:
-    """Which commits may be named by reflogs and refs: those with a history that can be read.
-
-    Args:
-        repository: where.
-        found: the commit that history goes on from. If its own history cannot be read
-            whole, then no more is asked of the others than their own state.
-    """
-
-    def __init__(self, repository: Repository, found: str) -> None:
-        self._repository = repository
-        self._seen: set[bytes] = set()
-        self._known = {NO_COMMIT: True}
-        self._with_history = True
-        if not self.is_whole(found):
-            self._known = {NO_COMMIT: True}
-            self._with_history = False
-
-    def is_whole(self, commit_id: str) -> bool:
-        """Whether it may be named; an annotated tag stands for its commit."""
-        for _ in range(9):
-            kind, body = self._repository.reader.read_any(bytes.fromhex(commit_id))
-            if kind != b"tag" or not _TAG.match(body):
-                break
-            commit_id = body[7:47].decode()
-        todo = [commit_id]
-        while todo:
-            current = todo[-1]
-            if current in self._known:
-                todo.pop()
-                continue
-            if not _is_whole(self._repository, current, self._seen):
-                self._known[current] = False
-                continue
-            parents = self._repository.reader.commit(current).parents
-            unknown = [parent for parent in parents if parent not in self._known]
-            if self._with_history and unknown:
-                todo += unknown
-                continue
-            self._known[current] = not self._with_history or all(
-                self._known[parent] for parent in parents
-            )
-        return self._known[commit_id]
-
-
-class _Known:
-    """The objects that can be made again from what is not in git's objects.
-
-    Attributes:
-        objects: hexadecimal id to kind and body.
-    """
-
-    def __init__(self, repository: Repository) -> None:
-        self._repository = repository
-        self._layout = repository.layout
-        self.objects: dict[str, tuple[bytes, bytes]] = {}
-        for content in (initialise.IGNORE, initialise.ATTRIBUTES):
-            self._add(b"blob", content.encode())
-        for name in (".gitignore", ".gitattributes"):
-            self._file(self._layout.profiles / name)
-        for name in initialise.profile_like_directories(self._layout):
-            self._directory(self._layout.profiles / name)
-        for attic in (repository.trash, repository.rescued):
-            for entry in attic.entries():
-                self._directory(entry.path / "data")
-        self._cached_root()
-        self._index()
-
-    def _add(self, kind: bytes, body: bytes) -> bytes:
-        name = object_id(kind, body)
-        self.objects[name.hex()] = (kind, body)
-        return name
-
-    def _file(self, path: Path) -> bytes | None:
-        try:
-            return self._add(b"blob", durable.read_regular(path, schema.MAX_BYTES))
-        except OSError:
-            return None
-
-    def _directory(self, path: Path) -> None:
-        if path.is_symlink():
-            return
-        found = {name: self._file(path / name) for name in (METADATA, FINGERPRINT)}
-        entries = [TreeEntry(BLOB_MODE, n.encode(), blob) for n, blob in found.items() if blob]
-        self._add(b"tree", serialise_tree(entries))
-        self._add(b"tree", serialise_tree(entry for entry in entries[:1]))
-
-    def _cached_root(self) -> None:
-        with contextlib.suppress(OSError):
-            data = durable.read_regular(self._layout.head_cache, 1 << 28)
-            self._add(b"tree", data.partition(b"\n")[2])
-
-    def _index(self) -> None:
-        """The trees that the index would be committed as."""
-        index = self._repository.index_file.read()
-        if index is None or index.conflicts:
-            return
-        nested: dict[bytes, Any] = {}
-        for path, header in index.entries().items():
-            *parents, name = path.split(b"/")
-            place = nested
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            mode = b"%o" % int.from_bytes(header[24:28], "big")
-            place[name] = TreeEntry(mode, name, header[40:60])
-        self._tree(nested)
-
-    def _tree(self, nested: dict[bytes, Any]) -> bytes:
-        return self._add(
-            b"tree",
-            serialise_tree(
-                TreeEntry(TREE_MODE, name, self._tree(item)) if isinstance(item, dict) else item
-                for name, item in nested.items()
-            ),
-        )
-
-
-# The files below objects/
-
-
-def _loose_files(objects: Path) -> Iterator[Path]:
-    for directory in sorted(objects.glob("[0-9a-f][0-9a-f]")):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            for name in sorted(os.listdir(directory)):
-                if _LOOSE_NAME.fullmatch(name):
-                    yield directory / name
-
-
-def _is_sound_loose(path: Path) -> bool:
-    try:
-        stream = zlib.decompressobj()
-        raw = stream.decompress(durable.read_regular(path, 1 << 30))
-    except FileNotFoundError:
-        return True  # a gc packed it just now
-    except (OSError, zlib.error):
-        return False
-    # Git refuses what stands behind the compressed content, too.
-    if not stream.eof or stream.unused_data:
-        return False
-    name = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
-    return name == path.parent.name + path.name
-
-
-def _pack_files(objects: Path, *, orphans: bool = False) -> list[str]:
-    """The packs, without their suffix.
-
-    Args:
-        objects: the directory.
-        orphans: those that lack their index instead, as a crash leaves new ones.
-    """
-    try:
-        names = set(os.listdir(objects / "pack"))
-    except OSError:
-        return []
-    return sorted(
-        os.path.join(objects, "pack", name[: -len(".pack")])
-        for name in names
-        if name.startswith("pack-") and name.endswith(".pack")
-        if orphans != (f"{name[: -len('.pack')]}.idx" in names)
-    )
-
-
-def _sealed(path: str) -> bytes:
-    """A file that ends with the hash of what stands before; nothing if it does not."""
-    try:
-        data = durable.read_regular(path, PACK_LIMIT * 4)
-    except OSError:
-        return b""
-    digest = hashlib.sha1(memoryview(data)[:-20], usedforsecurity=False).digest()
-    return data if data[-20:] == digest else b""
-
-
-def _is_sound_pack(path: str) -> bool:
-    index = _sealed(path + ".idx")
-    if not os.path.lexists(path + ".pack"):
-        return True  # a gc removed it just now
-    return len(index) > 40 and _sealed(path + ".pack")[-20:] == index[-40:-20]
-
-
-class _BrokenPack:
-    """Reads what can be read of a pack, whatever is wrong with it or its index.
-
-    Attributes:
-        whole: whether the pack itself is as it was written.
-        count: how many objects it says it has.
-        digest: the hash at its end.
-    """
-
-    def __init__(self, path: str, repository: Repository) -> None:
-        self._repository = repository
-        self.whole = bool(_sealed(path + ".pack"))
-        try:
-            self._data = durable.read_regular(path + ".pack", PACK_LIMIT * 4)
-        except OSError:
-            self._data = b""
-        self.count = int.from_bytes(self._data[8:HEADER], "big")
-        self.digest = self._data[-20:]
-        # The index of a pack that is whole is what may be wrong.
-        self._index = None if self.whole else PackIndex.read(path + ".idx")
-        self._cache: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
-        self._cached = 0
-        self._places: dict[bytes, int] = {}
-
-    def objects(self) -> Iterator[tuple[bytes, bytes, bytes, int, int]]:
-        """Name, kind, body, CRC and offset of each object that can be read."""
-        places = self._sequence()
-        if self._index is not None:
-            self._places = {name: offset for name, _, offset in self._index.entries()}
-            places = ((offset, 0) for offset in sorted(self._places.values()))
-        for offset, end in places:
-            try:
-                number, body = self._object(offset)
-                kind = KIND_NAMES[number]
-            except _UNREADABLE:
-                continue
-            name = object_id(kind, body)
-            if self._index is None:
-                self._places[name] = offset
-            elif self._places.get(name) != offset:
-                continue  # not what the index says is there
-            yield name, kind, body, zlib.crc32(memoryview(self._data)[offset:end]), offset
-
-    def _sequence(self) -> Iterator[tuple[int, int]]:
-        """The offsets one after the other, as far as they can be followed."""
-        at = HEADER
-        for _ in range(self.count):
-            try:
-                *_, end = self._entry(at)
-            except _UNREADABLE:
-                return
-            yield at, end
-            at = end
-
-    def _entry(self, at: int) -> tuple[int, int | bytes, bytes, int]:
-        """Kind, base (an offset or a name), content and end of an entry."""
-        kind, size, distance, start = read_head(self._data, at)
-        base: int | bytes = at - distance
-        if kind == _REF_DELTA:
-            base = self._data[start : start + 20]
-            start += 20
-        elif kind == OFS_DELTA and not HEADER <= at - distance < at:
-            raise ValueError("a delta without a base")
-        stream = zlib.decompressobj()
-        parts: list[bytes] = []
-        length = 0
-        while not stream.eof:
-            piece = self._data[start : start + _PIECE]
-            if not piece or length > size:
-                raise ValueError("cut short or too long")
-            parts.append(stream.decompress(piece, size + 1 - length))
-            length += len(parts[-1])
-            start += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)
-        if length != size:
-            raise ValueError("of another size")
-        return kind, base, b"".join(parts), start
-
-    def _object(self, offset: int) -> tuple[int, bytes]:
-        deltas: list[tuple[int, bytes]] = []
-        at = offset
-        while True:
-            if at in self._cache:
-                kind, body = self._cache[at]
-                break
-            kind, base, body, _ = self._entry(at)
-            if kind not in (OFS_DELTA, _REF_DELTA):
-                break
-            deltas.append((at, body))
-            if len(deltas) > self.count:
-                raise ValueError("deltas in a circle")
-            if isinstance(base, bytes):
-                place = self._places.get(base)
-                if place is None:
-                    name, body = self._repository.reader.read_any(base)
-                    kind = next(number for number, kind in KIND_NAMES.items() if kind == name)
-                    break
-                at = place
-            else:
-                at = base
-        for at, delta in reversed(deltas):
-            body = _apply_delta(body, delta)
-            self._remember(at, kind, body)
-        return kind, body
-
-    def _remember(self, at: int, kind: int, body: bytes) -> None:
-        """Keep what the next objects of a chain build on."""
-        self._cache[at] = (kind, body)
-        self._cached += len(body)
-        while self._cached > _MANY_BYTES:
-            self._cached -= len(self._cache.popitem(last=False)[1][1])
-
-
-def _apply_delta(base: bytes, delta: bytes) -> bytes:
-    """What a delta of a pack makes of its base.
-
-    Raises:
-        ValueError, IndexError: it does not fit.
-    """
-    size, at = _varint(delta, 0)
-    result_size, at = _varint(delta, at)
-    if size != len(base):
-        raise ValueError("another base")
-    out = bytearray()
-    while at < len(delta):
-        code = delta[at]
-        at += 1
-        if not code & 0x80:
-            if not code:
-                raise ValueError("reserved")
-            out += delta[at : at + code]
-            at += code
-            continue
-        values = []
-        for bits in ((1, 2, 4, 8), (16, 32, 64)):
-            value = 0
-            for shift, bit in enumerate(bits):
-                if code & bit:
-                    value |= delta[at] << 8 * shift
-                    at += 1
-            values.append(value)
-        start, length = values[0], values[1] or 0x10000
-        out += base[start : start + length]
-    if len(out) != result_size:
-        raise ValueError("of another size")
-    return bytes(out)
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if not byte & 0x80:
-            return value, at
-
-
-# Small things
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""Lost objects made again from what the work tree, the index and the cache still have."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from tweakio import durable, schema
+from tweakio.store import initialise
+from tweakio.store.objects import (
+    BLOB_MODE,
+    TREE_MODE,
+    TreeEntry,
+    object_id,
+    serialise_tree,
+)
+from tweakio.store.worktree import FINGERPRINT, METADATA
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tweakio.store.repository import Repository
+
+
+__all__ = ["Known"]
+
+
+class Known:
+    """The objects that can be made again from what is not in git's objects.
+
+    Attributes:
+        objects: hexadecimal id to kind and body.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._layout = repository.layout
+        self.objects: dict[str, tuple[bytes, bytes]] = {}
+        for content in (initialise.IGNORE, initialise.ATTRIBUTES):
+            self._add(b"blob", content.encode())
+        for name in (".gitignore", ".gitattributes"):
+            self._file(self._layout.profiles / name)
+        for name in initialise.profile_like_directories(self._layout):
+            self._directory(self._layout.profiles / name)
+        for attic in (repository.trash, repository.rescued):
+            for entry in attic.entries():
+                self._directory(entry.path / "data")
+        self._cached_root()
+        self._index()
+
+    def _add(self, kind: bytes, body: bytes) -> bytes:
+        name = object_id(kind, body)
+        self.objects[name.hex()] = (kind, body)
+        return name
+
+    def _file(self, path: Path) -> bytes | None:
+        try:
+            return self._add(b"blob", durable.read_regular(path, schema.MAX_BYTES))
+        except OSError:
+            return None
+
+    def _directory(self, path: Path) -> None:
+        if path.is_symlink():
+            return
+        found = {name: self._file(path / name) for name in (METADATA, FINGERPRINT)}
+        entries = [TreeEntry(BLOB_MODE, n.encode(), blob) for n, blob in found.items() if blob]
+        self._add(b"tree", serialise_tree(entries))
+        self._add(b"tree", serialise_tree(entry for entry in entries[:1]))
+
+    def _cached_root(self) -> None:
+        with contextlib.suppress(OSError):
+            data = durable.read_regular(self._layout.head_cache, 1 << 28)
+            self._add(b"tree", data.partition(b"\n")[2])
+
+    def _index(self) -> None:
+        """The trees that the index would be committed as."""
+        index = self._repository.index_file.read()
+        if index is None or index.conflicts:
+            return
+        nested: dict[bytes, Any] = {}
+        for path, header in index.entries().items():
+            *parents, name = path.split(b"/")
+            place = nested
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            mode = b"%o" % int.from_bytes(header[24:28], "big")
+            place[name] = TreeEntry(mode, name, header[40:60])
+        self._tree(nested)
+
+    def _tree(self, nested: dict[bytes, Any]) -> bytes:
+        return self._add(
+            b"tree",
+            serialise_tree(
+                TreeEntry(TREE_MODE, name, self._tree(item)) if isinstance(item, dict) else item
+                for name, item in nested.items()
+            ),
+        )
+
+
+# The files below objects/

@@ -1,0 +1,264 @@
+"""Sound objects found in damaged files of the object store."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import zlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from tweakio import durable
+from tweakio.errors import (
+    RepositoryDamagedError,
+)
+from tweakio.store.objects import (
+    object_id,
+)
+from tweakio.store.packs.format import (
+    HEADER,
+    KIND_NAMES,
+    OFS_DELTA,
+    PACK_LIMIT,
+    read_head,
+)
+from tweakio.store.packs.index import Index as PackIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tweakio.store.repository import Repository
+
+
+__all__ = ["BrokenPack", "is_sound_loose", "is_sound_pack", "loose_files", "pack_files", "sealed"]
+
+_LOOSE_NAME = re.compile(r"[0-9a-f]{38}")
+_MANY_BYTES = 64 << 20
+_PIECE = 1 << 16
+_REF_DELTA = 7
+_UNREADABLE = (
+    ValueError, IndexError, KeyError, StopIteration, zlib.error, RepositoryDamagedError,
+)  # fmt: skip
+
+
+def loose_files(objects: Path) -> Iterator[Path]:
+    for directory in sorted(objects.glob("[0-9a-f][0-9a-f]")):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for name in sorted(os.listdir(directory)):
+                if _LOOSE_NAME.fullmatch(name):
+                    yield directory / name
+
+
+def is_sound_loose(path: Path) -> bool:
+    try:
+        stream = zlib.decompressobj()
+        raw = stream.decompress(durable.read_regular(path, 1 << 30))
+    except FileNotFoundError:
+        return True  # a gc packed it just now
+    except (OSError, zlib.error):
+        return False
+    # Git refuses what stands behind the compressed content, too.
+    if not stream.eof or stream.unused_data:
+        return False
+    name = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
+    return name == path.parent.name + path.name
+
+
+def pack_files(objects: Path, *, orphans: bool = False) -> list[str]:
+    """The packs, without their suffix.
+
+    Args:
+        objects: the directory.
+        orphans: those that lack their index instead, as a crash leaves new ones.
+    """
+    try:
+        names = set(os.listdir(objects / "pack"))
+    except OSError:
+        return []
+    return sorted(
+        os.path.join(objects, "pack", name[: -len(".pack")])
+        for name in names
+        if name.startswith("pack-") and name.endswith(".pack")
+        if orphans != (f"{name[: -len('.pack')]}.idx" in names)
+    )
+
+
+def sealed(path: str) -> bytes:
+    """A file that ends with the hash of what stands before; nothing if it does not."""
+    try:
+        data = durable.read_regular(path, PACK_LIMIT * 4)
+    except OSError:
+        return b""
+    digest = hashlib.sha1(memoryview(data)[:-20], usedforsecurity=False).digest()
+    return data if data[-20:] == digest else b""
+
+
+def is_sound_pack(path: str) -> bool:
+    index = sealed(path + ".idx")
+    if not os.path.lexists(path + ".pack"):
+        return True  # a gc removed it just now
+    return len(index) > 40 and sealed(path + ".pack")[-20:] == index[-40:-20]
+
+
+class BrokenPack:
+    """Reads what can be read of a pack, whatever is wrong with it or its index.
+
+    Attributes:
+        whole: whether the pack itself is as it was written.
+        count: how many objects it says it has.
+        digest: the hash at its end.
+    """
+
+    def __init__(self, path: str, repository: Repository) -> None:
+        self._repository = repository
+        self.whole = bool(sealed(path + ".pack"))
+        try:
+            self._data = durable.read_regular(path + ".pack", PACK_LIMIT * 4)
+        except OSError:
+            self._data = b""
+        self.count = int.from_bytes(self._data[8:HEADER], "big")
+        self.digest = self._data[-20:]
+        # The index of a pack that is whole is what may be wrong.
+        self._index = None if self.whole else PackIndex.read(path + ".idx")
+        self._cache: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+        self._cached = 0
+        self._places: dict[bytes, int] = {}
+
+    def objects(self) -> Iterator[tuple[bytes, bytes, bytes, int, int]]:
+        """Name, kind, body, CRC and offset of each object that can be read."""
+        places = self._sequence()
+        if self._index is not None:
+            self._places = {name: offset for name, _, offset in self._index.entries()}
+            places = ((offset, 0) for offset in sorted(self._places.values()))
+        for offset, end in places:
+            try:
+                number, body = self._object(offset)
+                kind = KIND_NAMES[number]
+            except _UNREADABLE:
+                continue
+            name = object_id(kind, body)
+            if self._index is None:
+                self._places[name] = offset
+            elif self._places.get(name) != offset:
+                continue  # not what the index says is there
+            yield name, kind, body, zlib.crc32(memoryview(self._data)[offset:end]), offset
+
+    def _sequence(self) -> Iterator[tuple[int, int]]:
+        """The offsets one after the other, as far as they can be followed."""
+        at = HEADER
+        for _ in range(self.count):
+            try:
+                *_, end = self._entry(at)
+            except _UNREADABLE:
+                return
+            yield at, end
+            at = end
+
+    def _entry(self, at: int) -> tuple[int, int | bytes, bytes, int]:
+        """Kind, base (an offset or a name), content and end of an entry."""
+        kind, size, distance, start = read_head(self._data, at)
+        base: int | bytes = at - distance
+        if kind == _REF_DELTA:
+            base = self._data[start : start + 20]
+            start += 20
+        elif kind == OFS_DELTA and not HEADER <= at - distance < at:
+            raise ValueError("a delta without a base")
+        stream = zlib.decompressobj()
+        parts: list[bytes] = []
+        length = 0
+        while not stream.eof:
+            piece = self._data[start : start + _PIECE]
+            if not piece or length > size:
+                raise ValueError("cut short or too long")
+            parts.append(stream.decompress(piece, size + 1 - length))
+            length += len(parts[-1])
+            start += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)
+        if length != size:
+            raise ValueError("of another size")
+        return kind, base, b"".join(parts), start
+
+    def _object(self, offset: int) -> tuple[int, bytes]:
+        deltas: list[tuple[int, bytes]] = []
+        at = offset
+        while True:
+            if at in self._cache:
+                kind, body = self._cache[at]
+                break
+            kind, base, body, _ = self._entry(at)
+            if kind not in (OFS_DELTA, _REF_DELTA):
+                break
+            deltas.append((at, body))
+            if len(deltas) > self.count:
+                raise ValueError("deltas in a circle")
+            if isinstance(base, bytes):
+                place = self._places.get(base)
+                if place is None:
+                    name, body = self._repository.reader.read_any(base)
+                    kind = next(number for number, kind in KIND_NAMES.items() if kind == name)
+                    break
+                at = place
+            else:
+                at = base
+        for at, delta in reversed(deltas):
+            body = _apply_delta(body, delta)
+            self._remember(at, kind, body)
+        return kind, body
+
+    def _remember(self, at: int, kind: int, body: bytes) -> None:
+        """Keep what the next objects of a chain build on."""
+        self._cache[at] = (kind, body)
+        self._cached += len(body)
+        while self._cached > _MANY_BYTES:
+            self._cached -= len(self._cache.popitem(last=False)[1][1])
+
+
+def _apply_delta(base: bytes, delta: bytes) -> bytes:
+    """What a delta of a pack makes of its base.
+
+    Raises:
+        ValueError, IndexError: it does not fit.
+    """
+    size, at = _varint(delta, 0)
+    result_size, at = _varint(delta, at)
+    if size != len(base):
+        raise ValueError("another base")
+    out = bytearray()
+    while at < len(delta):
+        code = delta[at]
+        at += 1
+        if not code & 0x80:
+            if not code:
+                raise ValueError("reserved")
+            out += delta[at : at + code]
+            at += code
+            continue
+        values = []
+        for bits in ((1, 2, 4, 8), (16, 32, 64)):
+            value = 0
+            for shift, bit in enumerate(bits):
+                if code & bit:
+                    value |= delta[at] << 8 * shift
+                    at += 1
+            values.append(value)
+        start, length = values[0], values[1] or 0x10000
+        out += base[start : start + length]
+    if len(out) != result_size:
+        raise ValueError("of another size")
+    return bytes(out)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            return value, at
+
+
+# Small things
