@@ -307,7 +307,9 @@ def test_foreign_repository(home: Path) -> None:
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("which", OBJECTS, ids=lambda which: which.__name__)
-def test_loose_object(make: Callable[[str], Path], which: Callable[[Path], str], way: Damage) -> None:
+def test_loose_object(
+    make: Callable[[str], Path], which: Callable[[Path], str], way: Damage
+) -> None:
     home = make("loose")
     path = loose_path(home, which(home))
     mend(home, lambda _: way(path))
@@ -698,7 +700,10 @@ def test_git_directory_gone(make: Callable[[str], Path]) -> None:
     home = make("commits")
     before = untracked(home)
     gone()(home)
-    with pytest.raises(RepositoryDamagedError, match="doctor|gone"), ProfileManager(home) as manager:
+    with (
+        pytest.raises(RepositoryDamagedError, match="doctor|gone"),
+        ProfileManager(home) as manager,
+    ):
         manager.list_profiles()
     state = whole_tree(home)
     assert codes(examined(home)) == ["repository-lost"]
@@ -751,7 +756,9 @@ def test_rebuilding_from_damaged_profiles(make: Callable[[str], Path]) -> None:
         found = {profile.id: profile.status for profile in manager.list_profiles()}
         assert found == {"alpha": "inactive", "beta": "inactive", "gamma": "corrupted"}
         damaged = [entry for entry in manager.trash() if entry.kind == "damaged"]
-    kept = sorted(path.read_bytes() for entry in damaged for path in (entry.path / "data").iterdir())
+    kept = sorted(
+        path.read_bytes() for entry in damaged for path in (entry.path / "data").iterdir()
+    )
     assert kept == [b"", b"[]"]
     assert untracked(home) == before
     assert git(home, "fsck", "--strict") == ""
@@ -899,7 +906,9 @@ def test_a_clone_is_no_damage(make: Callable[[str], Path], tmp_path: Path) -> No
     home = make("commits")
     copy = tmp_path / "copy"
     copy.mkdir()
-    subprocess.run(["git", "clone", "-q", str(home / "profiles"), str(copy / "profiles")], check=True)
+    subprocess.run(
+        ["git", "clone", "-q", str(home / "profiles"), str(copy / "profiles")], check=True
+    )
     state = whole_tree(copy)
     examined(copy)
     assert whole_tree(copy) == state

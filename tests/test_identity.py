@@ -19,7 +19,7 @@ from tweakio import ProfileManager, identity
 @pytest.fixture
 def anonymous(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith("GIT_AUTHOR") or name.startswith("GIT_COMMITTER"):
+        if name.startswith(("GIT_AUTHOR", "GIT_COMMITTER")):
             monkeypatch.delenv(name)
     identity.author.cache_clear()
 
@@ -72,7 +72,7 @@ def test_user_id_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("anonymous")
-@pytest.mark.parametrize("text", ["[user", "\0\xff", "[user]\nname\n", "[user]\n\tname = \"x\n"])
+@pytest.mark.parametrize("text", ["[user", "\0\xff", "[user]\nname\n", '[user]\n\tname = "x\n'])
 def test_damaged_configuration(tmp_path: Path, text: str) -> None:
     config = tmp_path / "config"
     config.write_text(text, encoding="latin-1")

@@ -27,7 +27,10 @@ SESSION = b'{"cookies": [{"name": "precious"}]}'
 
 def git(home: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", "-C", str(home / "profiles"), *arguments], capture_output=True, text=True, check=True
+        ["git", "-C", str(home / "profiles"), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.strip()
 
@@ -209,7 +212,8 @@ import os, sys
 from tweakio import ProfileManager
 from tweakio.migration import SdkPlaces, migrate_sdk
 from pathlib import Path
-home, call, point, number, kind = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+home, call, point = sys.argv[1:4]
+number, kind = int(sys.argv[4]), sys.argv[5]
 real = getattr(os, call)
 left = [number]
 def dies(*arguments, **named):

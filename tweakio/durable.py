@@ -52,8 +52,11 @@ def _full_fsync() -> Callable[[int], object] | None:
     return lambda descriptor: fcntl.fcntl(descriptor, request)
 
 
+_FULL_FSYNC = _full_fsync()
+
+
 def sync_descriptor(
-    descriptor: int, full_fsync: Callable[[int], object] | None = _full_fsync()
+    descriptor: int, full_fsync: Callable[[int], object] | None = _FULL_FSYNC
 ) -> None:
     """Bring an open file's bytes to the disk itself.
 

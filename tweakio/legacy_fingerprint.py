@@ -289,8 +289,8 @@ _ACTIONS: dict[str, Callable[[_Machine, object], None]] = {
     "PROTO": _Machine.protocol,
     "FRAME": _Machine.ignore,
     "NONE": lambda machine, _: machine.constant(None),
-    "NEWTRUE": lambda machine, _: machine.constant(True),
-    "NEWFALSE": lambda machine, _: machine.constant(False),
+    "NEWTRUE": lambda machine, _: machine.constant(True),  # noqa: FBT003 - the value itself
+    "NEWFALSE": lambda machine, _: machine.constant(False),  # noqa: FBT003 - the value itself
     "MARK": _Machine.mark,
     "PUT": _Machine.put,
     "BINPUT": _Machine.put,

@@ -136,7 +136,9 @@ def test_discard(attic: Attic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (outside / "deep" / "file").exists()
 
 
-def test_discard_that_is_cut_off(attic: Attic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_discard_that_is_cut_off(
+    attic: Attic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Half of the data must never be taken for the whole."""
     attic.keep(directory(tmp_path), "a", "deleted", None)
     (entry,) = attic.entries()

@@ -232,7 +232,7 @@ def test_read_regular_refuses(tmp_path: Path, kind: str) -> None:
     else:
         path.write_bytes(b"123456")
     expected = {"link": errno.ELOOP, "dangling": errno.ELOOP, "large": errno.EFBIG}
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - judged by its number
+    with pytest.raises(OSError) as caught:
         durable.read_regular(path, 5)
     assert caught.value.errno == expected.get(kind, errno.EINVAL)
 
@@ -248,7 +248,9 @@ def test_fifo_with_a_writer_does_not_block(tmp_path: Path) -> None:
     writer.join(5)
 
 
-def test_a_file_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_grows_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"12345")
     real = os.fstat

@@ -12,7 +12,9 @@ from tweakio.store.head import Head, HeadCache
 from tweakio.store.objects import TREE_MODE, TreeEntry, serialise_tree
 from tweakio.store.refs import NO_COMMIT
 
-ROOT = serialise_tree([TreeEntry(TREE_MODE, b"a\n", b"\n" * 20), TreeEntry(TREE_MODE, b"b", bytes(20))])
+ROOT = serialise_tree(
+    [TreeEntry(TREE_MODE, b"a\n", b"\n" * 20), TreeEntry(TREE_MODE, b"b", bytes(20))]
+)
 HEAD = Head("1" * 40, ROOT, surveyed=True, valid=True, active={"b": 12, "c": None})
 
 
@@ -56,7 +58,9 @@ def test_wrong_tree_or_garbage(cache: HeadCache, tmp_path: Path) -> None:
     assert cache.read(HEAD.commit) is None
 
 
-def test_failure_to_write_is_only_slower(cache: HeadCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_write_is_only_slower(
+    cache: HeadCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*arguments: object) -> None:
         raise OSError(28, "full")
 

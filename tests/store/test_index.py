@@ -149,9 +149,13 @@ PATHS = st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_edits_like_git_makes_them(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_edits_like_git_makes_them(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     path = tmp_path_factory.mktemp("edit")
     subprocess.run(["git", "init", "-q", str(path)], check=True)
     fill(path, sorted(data.draw(st.sets(PATHS, min_size=1))))

@@ -107,15 +107,18 @@ def test_clone_is_completed(home: Path, tmp_path: Path) -> None:
     repository.close()
     other = tmp_path / "other"
     other.mkdir()
-    subprocess.run(["git", "clone", "-q", str(home / "profiles"), str(other / "profiles")], check=True)
+    subprocess.run(
+        ["git", "clone", "-q", str(home / "profiles"), str(other / "profiles")], check=True
+    )
     copy = open_store(other)
     assert (other / "profiles/.git/hooks/pre-commit").exists()
     assert git(other / "profiles", "config", "tweakio.format").strip() == "1"
     assert create(copy, "b") is not None
     assert git(other / "profiles", "status", "--porcelain") == ""
-    assert copy.layout.locks.joinpath("marker").read_text() != (
-        repository.layout.locks / "marker"
-    ).read_text()
+    assert (
+        copy.layout.locks.joinpath("marker").read_text()
+        != (repository.layout.locks / "marker").read_text()
+    )
     copy.close()
 
 
@@ -165,7 +168,9 @@ def test_killed_while_it_was_made(home: Path) -> None:
     """What a dead process was building goes; what a living one builds stays."""
     profiles = home / "profiles"
     profiles.mkdir(parents=True)
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
+    )
     dead = profiles / f".git.new-{int(done.stdout)}-abcd"
     live = profiles / f".git.new-{os.getpid()}-abcd"
     strange = profiles / ".git.new-x"
@@ -180,7 +185,9 @@ def test_killed_while_it_was_made(home: Path) -> None:
 
 def test_failure_while_it_is_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(initialise, "install_hooks", lambda path: (_ for _ in ()).throw(OSError(28, "full")))
+        patch.setattr(
+            initialise, "install_hooks", lambda path: (_ for _ in ()).throw(OSError(28, "full"))
+        )
         with pytest.raises(OSError, match="full"):
             open_store(home)
     assert os.listdir(home / "profiles") == []

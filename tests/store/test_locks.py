@@ -373,7 +373,9 @@ def test_two_managers(layout: Layout) -> None:
     one.acquire("a")
     assert two.is_locked("a")
     assert two.owner("a") == own_record()
-    with pytest.raises(LockTimeoutError, match=f"profile 'a' is in use by .*{os.getpid()}") as caught:
+    with pytest.raises(
+        LockTimeoutError, match=f"profile 'a' is in use by .*{os.getpid()}"
+    ) as caught:
         two.acquire("a", timeout=0)
     assert caught.value.details["profile_id"] == "a"
     two.acquire("b")

@@ -106,7 +106,9 @@ ENTRIES = st.dictionaries(NAMES, st.tuples(st.sampled_from([TREE_MODE, BLOB_MODE
 
 @settings(max_examples=40, **SLOW)
 @given(entries=ENTRIES)
-def test_serialise_and_parse_like_git(empty: Path, entries: dict[bytes, tuple[bytes, bytes]]) -> None:
+def test_serialise_and_parse_like_git(
+    empty: Path, entries: dict[bytes, tuple[bytes, bytes]]
+) -> None:
     raw = serialise_tree(TreeEntry(mode, key, name) for key, (mode, name) in entries.items())
     assert object_id(b"tree", raw).hex() == mktree(empty, entries)
     found = parse_tree(raw)
@@ -140,7 +142,9 @@ def test_edit_tree_like_git(
     for key in [*entries, *edits, b"nowhere"]:
         entry = expected.get(key)
         found = find_entry(edited, key)
-        assert found == (TreeEntry(TREE_MODE, key, entry[1]) if entry and entry[0] == TREE_MODE else None)
+        assert found == (
+            TreeEntry(TREE_MODE, key, entry[1]) if entry and entry[0] == TREE_MODE else None
+        )
 
 
 @settings(max_examples=300, deadline=None)
@@ -212,7 +216,9 @@ def test_kinds_of_entries() -> None:
 
 
 def test_commit_as_git_says(path: Path, reader: ObjectReader) -> None:
-    message = "first line\n\nbody: no\n\nTweakio-Op: create\nTweakio-Profile: a\nTweakio-Profile: b\n"
+    message = (
+        "first line\n\nbody: no\n\nTweakio-Op: create\nTweakio-Profile: a\nTweakio-Profile: b\n"
+    )
     git(path, "commit", "-q", "--allow-empty", "-m", "root")
     git(path, "commit", "-q", "--allow-empty", "-m", message)
     head = git(path, "rev-parse", "HEAD").strip()
@@ -249,7 +255,9 @@ def test_authors(author: bytes, name: str, offset: int) -> None:
 
 
 def test_strange_commits() -> None:
-    commit = parse_commit("0" * 40, body(more=b"encoding latin1\ngpgsig x\n y\n", message=b"\xe4\n"))
+    commit = parse_commit(
+        "0" * 40, body(more=b"encoding latin1\ngpgsig x\n y\n", message=b"\xe4\n")
+    )
     assert commit.message == "\ufffd\n"
     assert parse_commit("0" * 40, body(message=b"")).summary == ""
     # A trailer above the last paragraph is text.
@@ -325,7 +333,9 @@ WAYS = [zeroed, emptied, halved, flipped, of_another, of_no_kind]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_damaged_loose_objects(path: Path, reader: ObjectReader, way: Callable[[bytes], bytes]) -> None:
+def test_damaged_loose_objects(
+    path: Path, reader: ObjectReader, way: Callable[[bytes], bytes]
+) -> None:
     name = add_loose(path, os.urandom(300))
     file = loose(path, name)
     file.chmod(0o600)
@@ -348,7 +358,11 @@ def test_directory_instead_of_an_object(path: Path, reader: ObjectReader) -> Non
 @pytest.mark.parametrize("suffix", [".pack", ".idx"])
 @pytest.mark.parametrize("way", WAYS[:4], ids=lambda way: way.__name__)
 def test_damaged_packs(
-    path: Path, reader: ObjectReader, writer: ObjectWriter, suffix: str, way: Callable[[bytes], bytes]
+    path: Path,
+    reader: ObjectReader,
+    writer: ObjectWriter,
+    suffix: str,
+    way: Callable[[bytes], bytes],
 ) -> None:
     name = writer.add(b"blob", os.urandom(3000))
     writer.flush()

@@ -81,9 +81,7 @@ def test_loose_and_packed(path: Path, refs: Refs, packed: bool) -> None:
         git(path, "pack-refs", "--all", "--prune")
         assert not (path / ".git" / MAIN).exists()
     assert refs.head() == refs.resolve(MAIN) == head
-    expected = dict(
-        reversed(line.split(" ")) for line in git(path, "show-ref").splitlines()
-    )
+    expected = dict(reversed(line.split(" ")) for line in git(path, "show-ref").splitlines())
     assert refs.names() == expected
 
 
@@ -116,7 +114,8 @@ def test_symbolic_refs(path: Path, refs: Refs) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"garbage", b"\xff\xfe", bytes(41), b"ref: \n", b"ref: /etc/passwd\n", b"1" * 39]
+    "content",
+    [b"", b"garbage", b"\xff\xfe", bytes(41), b"ref: \n", b"ref: /etc/passwd\n", b"1" * 39],
 )
 def test_garbage(path: Path, refs: Refs, content: bytes) -> None:
     commit(path)

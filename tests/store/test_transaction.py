@@ -191,7 +191,9 @@ def test_keep_and_purge(store: Repository, profiles: Path) -> None:
     assert [entry.name for entry in store.trash.entries()] == [whole]
     assert not (profiles / "a").exists()
     assert not (profiles / "b" / "session.json").exists()
-    trailers = git(profiles, "log", "-1", "--format=%(trailers:key=Tweakio-Trash,valueonly)").split()
+    trailers = git(
+        profiles, "log", "-1", "--format=%(trailers:key=Tweakio-Trash,valueonly)"
+    ).split()
     assert trailers == [whole, some]
     assert_settled(profiles)
 
@@ -377,7 +379,9 @@ def test_failure_before_the_commit_point(
     assert_settled(profiles)
 
 
-def test_failure_to_go_back(store: Repository, profiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_go_back(
+    store: Repository, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Then the journal stays, and the next opener does it."""
     before = head(profiles)
     with monkeypatch.context() as patch, pytest.raises(StorageError):  # noqa: PT012
@@ -490,10 +494,14 @@ def test_killed(store: Repository, profiles: Path, call: str, point: str, expect
     assert_settled(profiles)
 
 
-def test_commit_by_hand_between_the_crash_and_the_next_opener(store: Repository, profiles: Path) -> None:
+def test_commit_by_hand_between_the_crash_and_the_next_opener(
+    store: Repository, profiles: Path
+) -> None:
     """A person's commit stands on top of ours; what was left to do is done for it."""
     assert end(child(KILL, profiles.parent, "a/metadata.json", "replace")) == -9
-    for lock in list((profiles / ".git").glob("*.lock")) + list((profiles / ".git/refs").rglob("*.lock")):
+    for lock in list((profiles / ".git").glob("*.lock")) + list(
+        (profiles / ".git/refs").rglob("*.lock")
+    ):
         lock.unlink()
     ours = head(profiles)
     tree = git(profiles, "rev-parse", "HEAD^{tree}").strip()
@@ -515,7 +523,7 @@ def test_two_threads(store: Repository, profiles: Path) -> None:
         try:
             for number in range(15):
                 assert set_note(store, str(number), profile_id) is not None
-        except BaseException as error:  # noqa: BLE001 - shown below
+        except BaseException as error:
             failed.append(error)
 
     before = head(profiles)
@@ -640,7 +648,17 @@ def test_plain_git_commits_in_a_loop_beside_us(store: Repository, profiles: Path
     theirs = [0]
 
     def loop() -> None:
-        command = ["git", "-C", str(profiles), "commit", "-q", "--no-verify", "--allow-empty", "-m", "t"]
+        command = [
+            "git",
+            "-C",
+            str(profiles),
+            "commit",
+            "-q",
+            "--no-verify",
+            "--allow-empty",
+            "-m",
+            "t",
+        ]
         while not stop.is_set():
             theirs[0] += not subprocess.run(command, capture_output=True).returncode
 

@@ -151,7 +151,9 @@ def test_newer(store: Repository, profiles: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "link"])
-def test_directory_is_something_else(store: Repository, profiles: Path, kind: str, tmp_path: Path) -> None:
+def test_directory_is_something_else(
+    store: Repository, profiles: Path, kind: str, tmp_path: Path
+) -> None:
     (profiles / "a").rename(tmp_path / "outside")
     (tmp_path / "outside" / "metadata.json").write_bytes(metadata("a", note="outside"))
     if kind == "file":
@@ -169,7 +171,9 @@ def test_tree_of_a_stranger(store: Repository, profiles: Path) -> None:
     blob = git(profiles, "hash-object", "-w", "--stdin", data=b"/etc/passwd").strip()
     tree = git(profiles, "mktree", data=f"120000 blob {blob}\tmetadata.json\n".encode()).strip()
     lines = git(profiles, "ls-tree", "HEAD")
-    lines += "".join(f"040000 tree {tree}\t{name}\n" for name in ("CON", "x y", ".hidden", "linked"))
+    lines += "".join(
+        f"040000 tree {tree}\t{name}\n" for name in ("CON", "x y", ".hidden", "linked")
+    )
     lines += f"160000 commit {'1' * 40}\tsub\n120000 blob {blob}\tlink\n"
     root = git(profiles, "mktree", "--missing", data=lines.encode()).strip()
     commit = git(profiles, "commit-tree", root, "-p", "HEAD", "-m", "strange").strip()
@@ -192,7 +196,9 @@ def test_edits_are_adopted_before_the_next_change(store: Repository, profiles: P
     assert subjects(profiles)[:2] == ["touch", "adopt edits by hand: a"]
     assert note(profiles) == "by hand"
     assert git(profiles, "status", "--porcelain") == ""
-    assert "Tweakio-Op: adopt\nTweakio-Profile: a" in git(profiles, "log", "-1", "--format=%B", "HEAD~1")
+    assert "Tweakio-Op: adopt\nTweakio-Profile: a" in git(
+        profiles, "log", "-1", "--format=%B", "HEAD~1"
+    )
 
 
 def test_edits_of_many_are_one_commit(store: Repository, profiles: Path) -> None:
@@ -246,7 +252,9 @@ def test_same_size_in_the_same_tick(store: Repository, profiles: Path) -> None:
     assert note(profiles) == "2222"
 
 
-def test_removed_fingerprint_of_a_profile_that_never_had_one(store: Repository, profiles: Path) -> None:
+def test_removed_fingerprint_of_a_profile_that_never_had_one(
+    store: Repository, profiles: Path
+) -> None:
     with store.transaction("x", ["a"]) as tx:
         tx.put("a", "fingerprint.json", None)
     assert not (profiles / "a" / "fingerprint.json").exists()
@@ -350,7 +358,9 @@ def test_only_what_is_missing_comes_back(store: Repository, profiles: Path) -> N
     assert (entry.path / "data" / "session.json").read_text() == "a"
 
 
-def test_link_instead_of_the_directory_receives_nothing(store: Repository, profiles: Path, tmp_path: Path) -> None:
+def test_link_instead_of_the_directory_receives_nothing(
+    store: Repository, profiles: Path, tmp_path: Path
+) -> None:
     delete(store, "a")
     git(profiles, "reset", "-q", "--hard", "HEAD~1")
     (profiles / "a").rename(tmp_path / "outside")
@@ -404,7 +414,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Repository], int]:
     return count
 
 
-def test_looking_at_everything_is_rare(store: Repository, counted: Callable[[Repository], int]) -> None:
+def test_looking_at_everything_is_rare(
+    store: Repository, counted: Callable[[Repository], int]
+) -> None:
     change(store)
     store._scan_cost = 0.5
     assert counted(store) <= 1

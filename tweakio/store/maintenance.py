@@ -25,8 +25,8 @@ _EVERY = 16
 def is_due(commit_id: str) -> bool:
     """Whether to look, after a commit, if there is anything to do.
 
-    Counting what is new takes a millisecond and more, so it is done after every sixteenth commit; which
-    one it is, its random id decides, and no counter has to be kept.
+    Counting what is new takes a millisecond and more, so it is done after every sixteenth
+    commit; which one it is, its random id decides, and no counter has to be kept.
     """
     return int(commit_id[:8], 16) % _EVERY == 0
 

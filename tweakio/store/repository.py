@@ -229,11 +229,11 @@ class Repository:
         moved = self._is_unknown_head()
         if not (moved or self.layout.journal.exists() or self._index_lock.exists()):
             return
-        with contextlib.suppress(LockTimeoutError, OSError, RepositoryDamagedError):
-            with self._locked(0):
-                if moved:
-                    self.work_tree.settle_directories()
-                    self.work_tree.survey(self.head())
+        quiet = contextlib.suppress(LockTimeoutError, OSError, RepositoryDamagedError)
+        with quiet, self._locked(0):
+            if moved:
+                self.work_tree.settle_directories()
+                self.work_tree.survey(self.head())
 
     def _is_unknown_head(self) -> bool:
         """Whether HEAD is a commit that no tweakio made or looked at here."""
