@@ -94,9 +94,11 @@ def test_files_and_links_are_kept_too(attic: Attic, tmp_path: Path) -> None:
 
 BAD = [
     b"", b"[]", b"{", b"{}", b"\xff", b'{"kind": "deleted"}',
-    b'{"profile_id": "a", "kind": "other", "profile_created_at": null, "time": "2026-01-01T00:00:00Z"}',
+    b'{"profile_id": "a", "kind": "other", "profile_created_at": null,'
+    b' "time": "2026-01-01T00:00:00Z"}',
     b'{"profile_id": "a", "kind": "deleted", "profile_created_at": null, "time": "yesterday"}',
-    b'{"profile_id": "a", "kind": "deleted", "profile_created_at": 5, "time": "2026-01-01T00:00:00Z"}',
+    b'{"profile_id": "a", "kind": "deleted", "profile_created_at": 5,'
+    b' "time": "2026-01-01T00:00:00Z"}',
 ]  # fmt: skip
 
 

@@ -229,7 +229,7 @@ def test_commit_of_another_profile_meanwhile(store: Repository, profiles: Path) 
 @pytest.mark.parametrize("what", ["a/metadata.json", "a/fingerprint.json"])
 def test_commit_of_the_same_profile_meanwhile(store: Repository, profiles: Path, what: str) -> None:
     content = metadata("a", note="theirs") if "meta" in what else b'{"x": 1}\n'
-    with pytest.raises(ConcurrentChangeError, match="'a'") as caught:  # noqa: PT012
+    with pytest.raises(ConcurrentChangeError, match="'a'") as caught:
         with store.transaction("x", ["a"]) as tx:
             tx.put_metadata("a", {**tx.metadata("a"), "note": "ours"})
             theirs = by_hand(profiles, what, content)
@@ -363,7 +363,7 @@ def test_failure_before_the_commit_point(
     call: str, pattern: str, code: int, error: type[StorageError],
 ) -> None:  # fmt: skip
     before = head(profiles)
-    with monkeypatch.context() as patch, pytest.raises(error):  # noqa: PT012
+    with monkeypatch.context() as patch, pytest.raises(error):
         with store.transaction("x", ["a"]) as tx:
             tx.put_metadata("a", {**tx.metadata("a"), "note": "lost"})
             staged = tx.stage("c")
@@ -384,7 +384,7 @@ def test_failure_to_go_back(
 ) -> None:
     """Then the journal stays, and the next opener does it."""
     before = head(profiles)
-    with monkeypatch.context() as patch, pytest.raises(StorageError):  # noqa: PT012
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
         with store.transaction("x", ["a"]) as tx:
             tx.put_metadata("a", {**tx.metadata("a"), "note": "lost"})
             tx.move(profiles / "b", profiles / "c")
