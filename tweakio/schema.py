@@ -51,7 +51,7 @@ _ORDER = (
 )
 _REFERENCE = re.compile(r"(?:keyring|env):[^\s].*|\*+|")
 _SECRET_KEY = re.compile(
-    r"secret|passw|passphrase|token|api_?hash|api_?key|private_?key|credential|cookie|^auth$",
+    r"secret|passw|passphrase|token|api_?hash|api_?key|private_?key|credential|cookie|^auth$|auth_?key|session_?string|^pwd$|bearer",
     re.IGNORECASE,
 )
 

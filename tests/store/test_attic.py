@@ -92,14 +92,22 @@ def test_files_and_links_are_kept_too(attic: Attic, tmp_path: Path) -> None:
     assert {entry.profile_id for entry in attic.entries()} == {"a", "b"}
 
 
+RECORD = {
+    "profile_id": "a",
+    "kind": "deleted",
+    "profile_created_at": None,
+    "time": "2026-01-01T00:00:00Z",
+}
+JUST_WRONG = (
+    b'{"profile_id": "a", "kind": %b, "profile_created_at": %b, "time": "2026-01-01T00:00:00Z"}'
+)
 BAD = [
-    b"", b"[]", b"{", b"{}", b"\xff", b'{"kind": "deleted"}',
-    b'{"profile_id": "a", "kind": "other", "profile_created_at": null,'
-    b' "time": "2026-01-01T00:00:00Z"}',
-    b'{"profile_id": "a", "kind": "deleted", "profile_created_at": null, "time": "yesterday"}',
-    b'{"profile_id": "a", "kind": "deleted", "profile_created_at": 5,'
-    b' "time": "2026-01-01T00:00:00Z"}',
-]  # fmt: skip
+    *(b"", b"[]", b"{", b"{}", b"\xff"),
+    json.dumps({"kind": "deleted"}).encode(),
+    json.dumps(RECORD | {"kind": "other"}).encode(),
+    json.dumps(RECORD | {"time": "yesterday"}).encode(),
+    json.dumps(RECORD | {"profile_created_at": 5}).encode(),
+]
 
 
 @pytest.mark.parametrize("content", BAD, ids=range(len(BAD)))

@@ -112,7 +112,9 @@ def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
     if os.path.lexists(home) and not os.path.isdir(home):
         raise HomeNotFoundError(f"{home} is not a directory", hint="give another --home")
     if not is_initialised(layout):
-        _refuse_foreign_home(home)
+        _refuse_foreign_place(home, git_dir=True)
+        # Its git directory is looked for above; another process may just have made it.
+        _refuse_foreign_place(layout.profiles, git_dir=False)
         _refuse_orphaned_profiles(layout)
         if not create:
             return None
@@ -124,11 +126,11 @@ def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
     return repository
 
 
-def _refuse_foreign_home(home: Path) -> None:
-    is_bare = all((home / name).exists() for name in ("HEAD", "objects", "refs"))
-    if os.path.lexists(home / ".git") or is_bare:
+def _refuse_foreign_place(place: Path, *, git_dir: bool) -> None:
+    is_bare = all((place / name).exists() for name in ("HEAD", "objects", "refs"))
+    if is_bare or (git_dir and os.path.lexists(place / ".git")):
         raise ForeignRepositoryError(
-            f"{home} is a git repository of something else",
+            f"{place} is a git repository of something else",
             hint="give another --home; tweakio makes its own repository",
         )
 
@@ -163,7 +165,9 @@ def _create(layout: Layout) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise HomeNotFoundError(f"{layout.home} cannot be made: {error.strerror}") from error
     if os.path.islink(layout.profiles) or not layout.profiles.is_dir():
-        raise ForeignRepositoryError(f"{layout.profiles} is not a directory of its own")
+        raise ForeignRepositoryError(
+            f"{layout.profiles} is not a directory of its own", hint="give another --home"
+        )
     _remove_dead_buildings(layout)
     import secrets
 

@@ -8,6 +8,7 @@ one died (a clean release empties it).
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -216,6 +217,25 @@ class RecordedLock:
         return previous
 
 
+def _refuse_stray(lock: RecordedLock, before: int) -> None:
+    """Remove an empty directory that filelock made because the profile's went just then.
+
+    Args:
+        lock: held.
+        before: the inode of its directory before it was taken.
+
+    Raises:
+        FileNotFoundError: that is what the lock was in; it is released.
+    """
+    directory = lock.path.parent
+    if os.stat(directory).st_ino != before and os.listdir(directory) == [lock.path.name]:
+        lock.release()
+        with contextlib.suppress(OSError):
+            os.unlink(lock.path)
+            os.rmdir(directory)
+        raise FileNotFoundError(errno.ENOENT, "the profile is gone", str(directory))
+
+
 class HeldLock:
     """A profile's lock that this process holds; leaving its ``with`` block releases it."""
 
@@ -264,7 +284,9 @@ class ProfileLockManager:
         if profile_id not in self._held:
             lock = RecordedLock(self._layout.profile(profile_id).lock)
             try:
+                before = os.stat(lock.path.parent).st_ino
                 dead = lock.acquire(timeout)
+                _refuse_stray(lock, before)
             except LockTimeoutError as error:
                 owner = error.details.get("owner")
                 raise LockTimeoutError(
