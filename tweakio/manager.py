@@ -771,9 +771,13 @@ class ProfileManager:
     def _release_lost(self) -> None:
         """Let go of profiles that an undo or a redo deactivated or removed."""
         with self._switching:
-            profiles = {profile.id: profile for profile in self.list_profiles()}
             for profile_id in self.locks.held:
-                if profile_id not in profiles or profiles[profile_id].status != "active":
+                try:
+                    lost = self.get_profile(profile_id).status != "active"
+                except ProfileNotFoundError:
+                    self.registry.unregister(profile_id)
+                    lost = True
+                if lost:
                     self.locks.release(profile_id)
                     self.registry.set_active(None)
 

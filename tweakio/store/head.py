@@ -77,6 +77,10 @@ class HeadCache:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def forget(self) -> None:
+        """Know nothing any more."""
+        durable.remove(self._path)
+
     def write(self, head: Head) -> None:
         """Keep a surveyed head; a failure only costs time later."""
         if not head.surveyed or head.commit == NO_COMMIT:

@@ -394,6 +394,10 @@ class Repository:
         self.index_file.write(index.edit(entries))
         for name in journal.purge:
             self._purge(self.layout.home / name, insist=insist)
+        if journal.moves:
+            # Directories are now as the new commit wants them. If a crash comes before the
+            # cache is written again, the old one would tell the next opener otherwise.
+            self._cache.forget()
         Journal.drop(self.layout)
 
     def _purge(self, entry: Path, *, insist: bool) -> None:
