@@ -379,9 +379,12 @@ def test_only_pack(make: Callable[[str], Path], way: Damage, with_index: bool) -
     assert git(home, "status", "--porcelain") == ""
 
 
-def test_one_entry_of_a_pack(make: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("deltas", ["by offset", "by name"])
+def test_one_entry_of_a_pack(make: Callable[[str], Path], deltas: str) -> None:
     """A flipped bit costs one object; the others of the pack are written again."""
     home = make("packed")
+    if deltas == "by name":
+        git(home, "-c", "repack.useDeltaBaseOffset=false", "repack", "-q", "-a", "-d", "-f")
     pack = last_pack(home)
     lines = [line.split() for line in git(home, "verify-pack", "-v", str(pack)).split("\n")]
     offsets = {line[0]: int(line[4]) for line in lines if len(line) >= 5 and len(line[0]) == 40}
@@ -460,6 +463,39 @@ def test_reflogs_name_readable_commits_only(make: Callable[[str], Path]) -> None
         assert not any(commit in text for commit in lost)
     kept = [path.read_text() for path in (home / "profiles/.git/tweakio/damaged").glob("main-*")]
     assert any(lost[0] in text for text in kept)
+
+
+def test_reflogs_stay_continuous(make: Callable[[str], Path]) -> None:
+    """A lost commit that a person had reset away leaves a gap, which is closed as git does."""
+    home = make("loose")
+    git(home, "commit", "-q", "--allow-empty", "-m", "away", "--no-verify")
+    away = head_commit(home)
+    git(home, "reset", "-q", "--hard", "HEAD~1")
+    git(home, "commit", "-q", "--allow-empty", "-m", "kept", "--no-verify")
+    kept = head_commit(home)
+    git(home, "commit", "-q", "--allow-empty", "-m", "lost", "--no-verify")
+
+    def damage(home: Path) -> None:
+        loose_path(home, head_commit(home)).unlink()
+        loose_path(home, away).unlink()
+
+    mend(home, damage, "history-damaged")
+    log = (home / "profiles/.git/logs/HEAD").read_text()
+    assert away not in log
+    assert kept in log
+
+
+def test_root_tree_from_the_index(make: Callable[[str], Path]) -> None:
+    """No older commit is needed, although nothing but the index has the root tree."""
+    home = make("loose")
+    head = head_commit(home)
+
+    def damage(home: Path) -> None:
+        loose_path(home, head_tree(home)).unlink()
+        in_git("tweakio", "cache", "head")(home).unlink()
+
+    mend(home, damage, "objects-lost")
+    assert git(home, "rev-parse", "HEAD~2") == head
 
 
 def test_other_refs_to_lost_commits(make: Callable[[str], Path]) -> None:
@@ -855,8 +891,10 @@ def test_detached_head_elsewhere(make: Callable[[str], Path]) -> None:
     """Where a person went is not undone; but it is said."""
     home = make("commits")
     git(home, "checkout", "-q", "HEAD~1")
+    content = in_git("HEAD")(home).read_bytes()
     for fix in (False, True):
         report = examined(home, fix=fix)
+        assert in_git("HEAD")(home).read_bytes() == content
         assert not report.healthy
         assert "head-detached" in codes(report)
     git(home, "switch", "-q", "main")
