@@ -127,7 +127,7 @@ def main() -> int:
 
 
 def header(given: argparse.Namespace) -> None:
-    print(f"{'':55} {'ours':>9} {'other':>9} {'ratio':>7} {'(of one round)':>16} {'target':>7}")
+    print(f"{'':60} {'ours':>9} {'other':>9} {'ratio':>7} {'(of one round)':>16} {'target':>7}")
 
 
 def number(value: float, row: Comparison) -> str:
@@ -138,10 +138,10 @@ def line(row: Comparison) -> str:
     target = "" if row.target is None else number(row.target, row)
     mark = "" if row.target is None else "  missed" if row.missed else "  met"
     if row.other is None:
-        return f"{row.name:55} {row.ours:9.0f} {row.unit:>9} {'':24} {target:>7}{mark}"
+        return f"{row.name:60} {row.ours:9.0f} {row.unit:>9} {'':24} {target:>7}{mark}"
     spread = f"({row.low:.2f} to {row.high:.2f})"
     return (
-        f"{row.name:55} {row.ours:9.1f} {row.other:9.1f} {row.ratio:7.2f} {spread:>16} "
+        f"{row.name:60} {row.ours:9.1f} {row.other:9.1f} {row.ratio:7.2f} {spread:>16} "
         f"{target:>7}{mark}"
     )
 

@@ -43,13 +43,13 @@ def against_git(directory: Path, profiles: int, rounds: int) -> list[Comparison]
     plain = clone(directory / "home", directory / "clone")
     turn = _pairs(profiles)
 
-    def commit(changed: list[tuple[str, bool]]) -> Callable[[], object]:
+    def commit(changed: list[tuple[str, bool]], *options: str) -> Callable[[], object]:
         paths = [f"{profile}/metadata.json" for profile, _ in changed]
         for (profile, active), path in zip(changed, paths, strict=True):
             (plain / path).write_bytes(metadata_bytes(plain, profile, active=active))
 
         def work() -> None:
-            base = ["git", "-C", os.fspath(plain)]
+            base = ["git", "-C", os.fspath(plain), *options]
             subprocess.run([*base, "add", "--", *paths], check=True, capture_output=True)
             subprocess.run([*base, "commit", "-qm", "x"], check=True, capture_output=True)
 
@@ -63,6 +63,10 @@ def against_git(directory: Path, profiles: int, rounds: int) -> list[Comparison]
         profile = name(turn[number % len(turn)])
         return commit([(profile, True)]), _nothing
 
+    def synced_select(number: int) -> Work:
+        profile = name(turn[number % len(turn)])
+        return commit([(profile, True)], "-c", "core.fsync=all"), _nothing
+
     def switch(number: int) -> Work:
         profile = name(turn[number % len(turn)])
         return lambda: manager.select_profile(profile), _nothing
@@ -74,6 +78,12 @@ def against_git(directory: Path, profiles: int, rounds: int) -> list[Comparison]
     target = ACTIVATE_TARGETS.get(profiles)
     found = [
         in_turns(f"activate, {profiles:,} profiles, to git", rounds, select, git_select, target),
+        in_turns(
+            f"activate, {profiles:,} profiles, to git that syncs as well",
+            rounds,
+            select,
+            synced_select,
+        ),
         in_turns(f"switch, {profiles:,} profiles, to git", rounds, switch, git_switch),
     ]
     manager.close()
