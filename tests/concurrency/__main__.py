@@ -28,6 +28,11 @@ def arguments() -> argparse.Namespace:
         action="store_true",
         help="git gc --prune=now, which git's manual calls a risk of corruption beside writers",
     )
+    parser.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="most git commits without our hook: ten times as many, each in a tenth of the time",
+    )
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--violations", type=int, default=20, help="show at most so many")
     parser.add_argument("--keep", action="store_true", help="leave the home, and say where it is")
@@ -40,7 +45,14 @@ def main() -> int:
     print(f"seed {seed}", flush=True)
     root = Path(tempfile.mkdtemp(prefix="tweakio-campaign-"))
     campaign = Campaign(
-        root, given.seconds, given.processes, given.profiles, seed, given.kill, given.prune_now
+        root,
+        given.seconds,
+        given.processes,
+        given.profiles,
+        seed,
+        given.kill,
+        given.prune_now,
+        given.no_verify,
     )
     try:
         campaign.work()
