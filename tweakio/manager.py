@@ -576,11 +576,7 @@ class ProfileManager:
     def _read_all(self, repository: Repository) -> _Profiles:
         for attempt in range(3):
             head = repository.head()
-            found = [
-                item
-                for profile_id in repository.work_tree.ids(head)
-                if (item := repository.work_tree.examine(head, profile_id)) is not None
-            ]
+            found = repository.work_tree.examine_all(head)
             odd = any(item.state in ("damaged", "edited") for item in found)
             # What looks odd while another program is at work is looked at again after.
             if odd and attempt < 2 and repository.is_busy(head):

@@ -761,10 +761,8 @@ class Examination:
 
     def _profiles(self, repository: Repository) -> None:
         head = repository.head()
-        for profile_id in repository.work_tree.ids(head):
-            found = repository.work_tree.examine(head, profile_id)
-            if found is None:
-                continue
+        for found in repository.work_tree.examine_all(head):
+            profile_id = found.profile_id
             self.report.profiles += 1
             marked = (found.metadata or {}).get("status") == "corrupted"
             if found.state in ("damaged", "newer") or marked:

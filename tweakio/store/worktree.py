@@ -62,7 +62,6 @@ class Found:
         metadata: the content of metadata.json; None if it is damaged.
         problem: what is wrong, in one line.
         contents: the bytes of the tracked files that could be read.
-        removed: tracked files that are gone and need not be there.
     """
 
     profile_id: str
@@ -85,15 +84,21 @@ class WorkTree:
 
     # Reading
 
+    def directories(self, head: Head) -> dict[str, bytes]:
+        """The directories of HEAD whose names can be profile ids, with their trees' ids.
+
+        In git's order. For all profiles at once this is what to use: looking each one up in
+        the raw tree takes a search from its beginning.
+        """
+        return {
+            name: entry.id
+            for entry in parse_tree(head.root)
+            if entry.is_tree and _ids.is_id(name := entry.name.decode("utf-8", "replace"))
+        }
+
     def ids(self, head: Head) -> list[str]:
-        """The directories of HEAD whose names can be profile ids, in git's order."""
-        found = []
-        for entry in parse_tree(head.root):
-            if entry.is_tree:
-                name = entry.name.decode("utf-8", "replace")
-                if _ids.is_id(name):
-                    found.append(name)
-        return found
+        """The names of these directories."""
+        return list(self.directories(head))
 
     def examine(self, head: Head, profile_id: str) -> Found | None:
         """Compare one profile's tracked files with HEAD.
@@ -102,10 +107,19 @@ class WorkTree:
         links are not followed.
         """
         entry = find_entry(head.root, profile_id.encode())
-        if entry is None:
-            return None
+        return None if entry is None else self._examine(head, profile_id, entry.id)
+
+    def examine_all(self, head: Head) -> list[Found]:
+        """The same for every profile of HEAD, in git's order."""
+        return [
+            found
+            for profile_id, tree in self.directories(head).items()
+            if (found := self._examine(head, profile_id, tree)) is not None
+        ]
+
+    def _examine(self, head: Head, profile_id: str, tree: bytes) -> Found | None:
         contents, problem = self._read(profile_id)
-        if len(contents) == 2 and self._is_tree(contents, entry.id):
+        if len(contents) == 2 and self._is_tree(contents, tree):
             same = True
         else:
             tracked = self._repository.files_at(head.root, profile_id) or {}
@@ -242,11 +256,7 @@ class WorkTree:
 
     def survey(self, head: Head) -> list[Found]:
         """Look at every profile's content; record what HEAD holds; the edited ones."""
-        profiles = [
-            found
-            for profile_id in self.ids(head)
-            if (found := self.examine(head, profile_id)) is not None
-        ]
+        profiles = self.examine_all(head)
         self._note_survey(head, profiles)
         return [found for found in profiles if found.state == "edited"]
 
@@ -275,12 +285,11 @@ class WorkTree:
         """The profiles whose files do not look, by their stat, as the index has them."""
         index = self._repository.index_file.read()
         if index is None:
-            return self.ids(head)
+            return list(self.directories(head))
         entries, written = index.entries(), self._repository.index_file.written()
         suspects = []
         base = os.fspath(self._layout.profiles)
-        for profile_id in self.ids(head):
-            entry = find_entry(head.root, profile_id.encode())
+        for profile_id, tree in self.directories(head).items():
             blobs = {}
             for name in (METADATA, FINGERPRINT):
                 header = entries.get(f"{profile_id}/{name}".encode())
@@ -293,11 +302,7 @@ class WorkTree:
                 if not is_unchanged(header, status, written):
                     break
                 blobs[name] = header[40:60]
-            if (
-                len(blobs) < 2
-                or entry is None
-                or object_id(b"tree", _tree_bytes(blobs)) != entry.id
-            ):
+            if len(blobs) < 2 or object_id(b"tree", _tree_bytes(blobs)) != tree:
                 suspects.append(profile_id)
         return suspects
 
