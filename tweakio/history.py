@@ -11,7 +11,6 @@ from tweakio.errors import (
     NewerFormatError,
     NothingToRedoError,
     NothingToUndoError,
-    ProfileActiveError,
     RevisionNotFoundError,
 )
 from tweakio.metadata import not_found_error
@@ -312,19 +311,19 @@ class History:
             exists = change.exists(profile_id)
             if old is None:
                 if exists:
-                    self._refuse_in_use(profile_id)
+                    self._locks.refuse_in_use(profile_id)
                     directories.take_away(change, repository, profile_id)
             elif new is None or not exists:
                 if not exists:
                     self._bring_back(change, profile_id, old, kept)
             elif self._is_another(before, after, profile_id, kept):
-                self._refuse_in_use(profile_id)
+                self._locks.refuse_in_use(profile_id)
                 directories.take_away(change, repository, profile_id)
                 self._bring_back(change, profile_id, old, kept)
             else:
                 self._invert_files(change, profile_id, old, new)
             if profile_id in resets and exists:
-                self._refuse_in_use(profile_id, own=True)
+                self._locks.refuse_in_use(profile_id, own=True)
                 directories.reset(change, repository, profile_id, "custom", back=resets[profile_id])
                 if not change.touches(profile_id):
                     change.put_metadata(profile_id, change.metadata(profile_id))
@@ -386,28 +385,11 @@ class History:
         for key in {*was, *became} - _RUNTIME:
             if was.get(key) != became.get(key):
                 if key == "status":
-                    self._refuse_in_use(profile_id, own=True)
+                    self._locks.refuse_in_use(profile_id, own=True)
                 now[key] = was.get(key)
         if not self._locks.is_locked(profile_id) or now.get("status") != "active":
             now["lock_pid"] = None
         change.put_metadata(profile_id, {key: now[key] for key in now if now[key] is not None})
-
-    def _refuse_in_use(self, profile_id: str, *, own: bool = False) -> None:
-        """Refuse what would pull a profile from under a live process.
-
-        Args:
-            profile_id: which.
-            own: whether this program's own use of it is no obstacle.
-        """
-        if own and profile_id in self._locks.held:
-            return
-        owner = self._locks.owner(profile_id)
-        if owner is not None or self._locks.is_locked(profile_id):
-            raise ProfileActiveError(
-                f"profile '{profile_id}' is in use by process {owner.pid if owner else '?'}",
-                hint="close it there first",
-                profile_id=profile_id,
-            )
 
     # Restore
 
@@ -485,7 +467,7 @@ class History:
             return True
         if now["created_at"] == wanted["created_at"]:
             return True
-        self._refuse_in_use(profile_id)
+        self._locks.refuse_in_use(profile_id)
         directories.take_away(change, self._repository, profile_id)
         self._bring_back(change, profile_id, blobs, (), status="inactive")
         return False

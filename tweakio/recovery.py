@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from tweakio import directories, durable, schema
-from tweakio.errors import InvalidMetadataError, NewerFormatError, ProfileActiveError
+from tweakio.errors import InvalidMetadataError, NewerFormatError
 from tweakio.metadata import not_found_error
 from tweakio.models import RecoveryMode, format_time, utc_now
 from tweakio.platforms import find_platform
@@ -93,14 +93,8 @@ class Recovery:
         incomplete = not (paths.session.exists() and paths.browser_profile.is_dir())
         if mode == "soft" and not (damaged or marked or incomplete):
             return False
-        if mode == "hard" and profile_id not in self._locks.held:
-            owner = self._locks.owner(profile_id)
-            if owner is not None or self._locks.is_locked(profile_id):
-                raise ProfileActiveError(
-                    f"profile '{profile_id}' is in use by process {owner.pid if owner else '?'}",
-                    hint="close it there first",
-                    profile_id=profile_id,
-                )
+        if mode == "hard":
+            self._locks.refuse_in_use(profile_id, own=True)
         staged = self._mend_directory(change, profile_id)
         metadata, fingerprint = self._tracked_files(change, profile_id, rewrite=damaged or marked)
         if staged is not None:

@@ -9,7 +9,6 @@ from tweakio import directories, durable, schema
 from tweakio.errors import (
     InvalidMetadataError,
     NewerFormatError,
-    ProfileActiveError,
     ProfileCorruptedError,
     ProfileExistsError,
     TrashEntryNotFoundError,
@@ -81,8 +80,7 @@ def _restore_reset(
             f"'{profile_id}' is another profile by now than the one that {entry.name} is of",
             hint=f"delete it first, then restore the old one: tweakio profile history {profile_id}",
         )
-    if profile_id not in locks.held and locks.is_locked(profile_id):
-        raise ProfileActiveError(f"profile '{profile_id}' is in use", hint="close it there first")
+    locks.refuse_in_use(profile_id, own=True)
     metadata = change.metadata(profile_id)
     directories.reset(change, repository, profile_id, metadata["platform"], back=entry.name)
     change.put_metadata(profile_id, metadata)

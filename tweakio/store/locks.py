@@ -18,7 +18,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tweakio import durable
-from tweakio.errors import LockTimeoutError, ProfileNotFoundError, storage_error
+from tweakio.errors import (
+    LockTimeoutError,
+    ProfileActiveError,
+    ProfileNotFoundError,
+    storage_error,
+)
 from tweakio.models import LockRecord
 from tweakio.store.processes import is_alive, own_record
 
@@ -359,6 +364,25 @@ class ProfileLockManager:
         if not self.is_locked(profile_id):
             return None
         return read_record(self._layout.profile(profile_id).lock)
+
+    def refuse_in_use(self, profile_id: str, *, own: bool = False) -> None:
+        """Return unless a change would pull a profile from under a live process.
+
+        Args:
+            profile_id: which.
+            own: whether it is no obstacle that this object holds it.
+
+        Raises:
+            ProfileActiveError: somebody uses it.
+        """
+        if (own and profile_id in self.held) or not self.is_locked(profile_id):
+            return
+        owner = self.owner(profile_id)
+        raise ProfileActiveError(
+            f"profile '{profile_id}' is in use by process {owner.pid if owner else '?'}",
+            hint="close it there first",
+            profile_id=profile_id,
+        )
 
     def cleanup_stale(self, profile_id: str) -> bool:
         """Clear the record of a holder that died; True if there was one."""
