@@ -6,7 +6,9 @@ names in ``GIT_INDEX_FILE``; therefore everything is asked of git.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -27,6 +29,7 @@ _SECRET_CONTENT = re.compile(rb"AGE-SECRET-KEY-1|-----BEGIN [A-Z0-9 ]*PRIVATE KE
 _BROWSER = frozenset({"browser_profile", "cache", ".lock"})
 _TRACKED = frozenset({"metadata.json", "fingerprint.json"})
 _MAX_SHOWN = 20
+_NOTHING = "0" * 40
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Refusal:
 @dataclass(frozen=True)
 class _Staged:
     mode: str
+    old: str
     blob: str
     path: str
 
@@ -58,7 +62,7 @@ def _git(*arguments: str, data: bytes | None = None) -> bytes:
 
 
 def _staged() -> list[_Staged]:
-    """What the commit would add or change."""
+    """What the commit would add, change or remove; of what it removes the blob is zeros."""
     has_head = (
         subprocess.run(
             ["git", "rev-parse", "-q", "--verify", "HEAD"], check=False, stdout=subprocess.DEVNULL
@@ -71,8 +75,8 @@ def _staged() -> list[_Staged]:
     parts = raw.split(b"\0")
     for header, path in zip(parts[::2], parts[1::2], strict=False):
         fields = header.decode().split()
-        if fields[4] != "D":
-            found.append(_Staged(fields[1], fields[3], path.decode("utf-8", "surrogateescape")))
+        name = path.decode("utf-8", "surrogateescape")
+        found.append(_Staged(fields[1], fields[2], fields[3], name))
     return found
 
 
@@ -110,9 +114,12 @@ def _shown(text: str) -> str:
 def refusals() -> list[Refusal]:
     """Why the commit that is being made is refused; empty if it is not."""
     staged = _staged()
-    found = []
+    outdated = [entry.path for entry in staged if _is_outdated(entry)]
+    found = [_refuse_outdated(outdated)] if outdated else []
     candidates = []
     for entry in staged:
+        if entry.blob == _NOTHING:
+            continue
         refusal = _judge_name(entry)
         if refusal is not None:
             found.append(refusal)
@@ -124,6 +131,37 @@ def refusals() -> list[Refusal]:
         if refusal is not None:
             found.append(refusal)
     return found + _judge_whole()
+
+
+def _is_outdated(entry: _Staged) -> bool:
+    """Whether the work tree has what HEAD has, so that only the index differs.
+
+    A ``git commit`` that read the index just before tweakio changed it, and locked it just
+    after, writes the old one back. To commit that would take the change back.
+    """
+    directory, _, name = entry.path.partition("/")
+    if name not in _TRACKED or not ProfileValidator().is_id(directory):
+        return False
+    try:
+        with open(entry.path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return entry.old == _NOTHING
+    except OSError:
+        return False
+    header = f"blob {len(content)}\0".encode()
+    return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == entry.old
+
+
+def _refuse_outdated(paths: list[str]) -> Refusal:
+    reason = "the index is older than history, and the file is as in history"
+    if os.path.lexists(os.path.join(_git_dir(), "tweakio", "journal.json")):
+        return Refusal(paths[0], reason, "tweakio is changing it at this moment; run git again")
+    return Refusal(paths[0], reason, _unstage(paths[0]) if len(paths) == 1 else "git reset")
+
+
+def _git_dir() -> str:
+    return os.fsdecode(_git("rev-parse", "--absolute-git-dir").rstrip(b"\n"))
 
 
 def _judge_name(entry: _Staged) -> Refusal | None:

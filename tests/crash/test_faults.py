@@ -56,7 +56,17 @@ def test_every_fault_leaves_the_old_or_the_new_state(operation: str) -> None:
 
 # Each takes away one thing that makes the store safe; the harness has to notice.
 BROKEN = {
-    "no move back": ("delete", "enospc", "tweakio.store.transaction.move_back = lambda *_: None"),
+    "no move back": ("delete", "enospc", "tweakio.store.checkout.move_back = lambda *_: None"),
+    "an index that is not taken back": (
+        "update",
+        "kill",
+        """\
+from tweakio.store.checkout import Checkout, Journal, move_back
+def take_back(self, journal):
+    move_back(self._layout, journal.moves)
+    Journal.drop(self._layout)
+Checkout.take_back = take_back""",
+    ),
     "no journal": (
         "select-switch",
         "kill",
@@ -69,7 +79,7 @@ tweakio.store.journal.Journal.read = classmethod(lambda *a: init(read(*a)))""",
     "no moves": (
         "delete",
         "kill",
-        "tweakio.store.repository.move_back = lambda *_: None",
+        "tweakio.store.checkout.move_back = lambda *_: None",
     ),
     "half a purge": (
         "trash-purge",
@@ -90,7 +100,7 @@ tweakio.store.journal.Journal.read = classmethod(lambda *a: init(read(*a)))""",
         (
             "tweakio.store.refs.GitLocks.remove_own_dead = lambda *_: None; "
             "tweakio.store.refs.GitLocks.is_ours = lambda *_: False; "
-            "tweakio.store.repository._GIT_LOCK_WAIT = 0.0"
+            "tweakio.store.checkout._GIT_LOCK_WAIT = 0.0"
         ),
     ),
 }
@@ -104,7 +114,7 @@ def test_the_harness_notices_a_library_that_is_broken(what: str) -> None:
         "import sys\n"
         "from tests.crash.harness import preload\n"
         "preload()\n"
-        "import tweakio.store.repository, tweakio.store.attic, tweakio.durable\n"
+        "import tweakio.store.repository, tweakio.store.checkout, tweakio.store.attic\n"
         f"{statement}\n"
         f"sys.argv = ['crash', *{arguments!r}, '--sample', '12', '--violations', '2']\n"
         "from tests.crash.__main__ import main\n"

@@ -70,6 +70,13 @@ def assert_settled(profiles: Path) -> None:
     assert reflog == git(profiles, "rev-list", "HEAD").split()
 
 
+def by_git(profiles: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A git command that may be refused."""
+    return subprocess.run(
+        ["git", "-C", str(profiles), *arguments], capture_output=True, text=True, check=False
+    )
+
+
 def by_hand(profiles: Path, name: str, content: bytes) -> str:
     """A commit of plain git."""
     (profiles / name).parent.mkdir(exist_ok=True)
@@ -404,15 +411,122 @@ def test_failure_after_the_commit_point(
     caplog: pytest.LogCaptureFixture, pattern: str,
 ) -> None:  # fmt: skip
     """It took place; the next opener ends it."""
+    before = head(profiles)
     with monkeypatch.context() as patch:
-        failing(patch, "replace", errno.ENOSPC, lambda target: target.endswith(pattern))
+        failing(
+            patch, "replace", errno.ENOSPC,
+            lambda target: target.endswith(pattern) and head(profiles) != before,
+        )  # fmt: skip
         commit = set_note(store, "done")
     assert commit == head(profiles)
     assert "committed" in caplog.text
     assert (profiles / ".git/tweakio/journal.json").exists()
+    # Until the index and the files are as HEAD is, plain git is kept away from them.
+    assert by_git(profiles, "commit", "--no-verify", "--allow-empty", "-m", "x").returncode
+    assert head(profiles) == commit
     open_store(profiles.parent).close()
     assert note(profiles) == "done"
     assert_settled(profiles)
+
+
+def test_index_that_cannot_be_written_before_the_commit_point(
+    store: Repository, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = head(profiles)
+    with monkeypatch.context() as patch, pytest.raises(DiskFullError):
+        failing(patch, "replace", errno.ENOSPC, lambda target: target.endswith("/.git/index"))
+        set_note(store, "lost")
+    assert head(profiles) == before
+    assert note(profiles) == ""
+    assert_settled(profiles)
+
+
+def test_index_that_cannot_be_taken_back(
+    store: Repository, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then git is kept from committing it, until the next opener has done so."""
+    before = head(profiles)
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        written = []
+
+        def fails(target: str) -> bool:
+            if target.endswith("/.git/index"):
+                written.append(target)
+            return target.endswith("heads/main") or len(written) > 1
+
+        failing(patch, "replace", errno.EIO, fails)
+        set_note(store, "lost")
+    assert by_git(profiles, "commit", "--no-verify", "--allow-empty", "-m", "x").returncode
+    open_store(profiles.parent).close()
+    assert head(profiles) == before
+    assert note(profiles) == ""
+    assert_settled(profiles)
+
+
+def test_index_is_never_older_than_head(
+    store: Repository, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a git commit that reads both between two of our steps takes the change back."""
+    seen = []
+    real = os.replace
+
+    def replace(source: str, target: str) -> None:
+        real(source, target)
+        if str(target).endswith("refs/heads/main"):
+            seen.append(git(profiles, "diff-index", "--cached", "HEAD"))
+
+    monkeypatch.setattr(os, "replace", replace)
+    create(store, "c")
+    set_note(store, "new")
+    with store.transaction("delete", ["b"]) as tx:
+        tx.keep(store.trash, "b", "deleted", None, store.layout.profile("b").directory)
+        tx.remove("b")
+    assert seen == ["", "", ""]
+    assert_settled(profiles)
+
+
+def change_behind_git(store: Repository, profiles: Path) -> None:
+    """What is left when a git commit reads the index before a change and locks it after."""
+    index = profiles / ".git" / "index"
+    old = index.read_bytes()
+    set_note(store, "ours")
+    create(store, "c")
+    with store.transaction("delete", ["b"]) as tx:
+        tx.keep(store.trash, "b", "deleted", None, store.layout.profile("b").directory)
+        tx.remove("b")
+    index.write_bytes(old)
+
+
+def test_outdated_index_is_not_committed(store: Repository, profiles: Path) -> None:
+    change_behind_git(store, profiles)
+    before = head(profiles)
+    refused = by_git(profiles, "commit", "--allow-empty", "-m", "x")
+    assert refused.returncode == 1
+    assert "the index is older than history" in refused.stderr
+    assert "hint: git reset" in refused.stderr
+    assert head(profiles) == before
+    git(profiles, "reset", "-q")
+    assert_settled(profiles)
+
+
+def test_outdated_index_is_brought_up_to_date(store: Repository, profiles: Path) -> None:
+    change_behind_git(store, profiles)
+    create(store, "d")
+    assert_settled(profiles)
+    assert note(profiles) == "ours"
+    assert not (profiles / "b").exists()
+
+
+def test_what_a_person_has_staged_stays(store: Repository, profiles: Path) -> None:
+    (profiles / "notes.txt").write_text("x")
+    git(profiles, "add", "-f", "notes.txt")
+    path = profiles / "b" / "metadata.json"
+    path.write_bytes(path.read_bytes().replace(b'"inactive"', b'"broken"'))
+    git(profiles, "add", "b")
+    staged = git(profiles, "diff-index", "--cached", "HEAD")
+    assert staged.count("\n") == 2
+    set_note(store, "new")
+    assert git(profiles, "diff-index", "--cached", "HEAD") == staged
 
 
 def test_sync_of_the_commit_point_fails(
@@ -438,7 +552,7 @@ def test_sync_of_the_commit_point_fails(
 def test_interrupt_after_the_commit_point(
     store: Repository, profiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = store.finish
+    real = store.checkout.finish
     calls = []
 
     def finish(*arguments: object, **named: object) -> None:
@@ -447,7 +561,7 @@ def test_interrupt_after_the_commit_point(
             raise KeyboardInterrupt
         real(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(store, "finish", finish)
+    monkeypatch.setattr(store.checkout, "finish", finish)
     with pytest.raises(KeyboardInterrupt):
         set_note(store, "done")
     assert note(profiles) == "done"
@@ -456,11 +570,14 @@ def test_interrupt_after_the_commit_point(
 
 KILL = """
 repository = open_store(Path(sys.argv[1]))
-point, call = sys.argv[2], sys.argv[3]
+point, call, left = sys.argv[2], sys.argv[3], int(sys.argv[4])
 real = getattr(os, call)
 def dies(*arguments, **named):
+    global left
     if str(arguments[-1]).endswith(point):
-        os.kill(os.getpid(), 9)
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), 9)
     return real(*arguments, **named)
 with repository.transaction("x", ["a", "b"]) as tx:
     tx.put_metadata("a", {**tx.metadata("a"), "note": "new"})
@@ -470,17 +587,20 @@ with repository.transaction("x", ["a", "b"]) as tx:
 """
 
 POINTS = [
-    ("replace", ".idx", "old"), ("replace", "journal.json", "old"), ("rename", "/data", "old"),
-    ("replace", "heads/main", "old"), ("replace", "a/metadata.json", "new"),
-    ("replace", ".git/index", "new"), ("unlink", "journal.json", "new"),
+    ("replace", ".idx", 1, "old"), ("replace", "journal.json", 1, "old"),
+    ("rename", "/data", 1, "old"), ("replace", ".git/index", 1, "old"),
+    ("replace", "heads/main", 1, "old"), ("replace", "a/metadata.json", 1, "new"),
+    ("replace", ".git/index", 2, "new"), ("unlink", "journal.json", 1, "new"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "point", "expected"), POINTS)
-def test_killed(store: Repository, profiles: Path, call: str, point: str, expected: str) -> None:
+@pytest.mark.parametrize(("call", "point", "time", "expected"), POINTS)
+def test_killed(
+    store: Repository, profiles: Path, call: str, point: str, time: int, expected: str
+) -> None:
     data = (profiles / "b" / "browser_profile" / "data").read_bytes()
     before = head(profiles)
-    assert end(child(KILL, profiles.parent, point, call)) == -9
+    assert end(child(KILL, profiles.parent, point, call, str(time))) == -9
     open_store(profiles.parent).close()
     if expected == "old":
         assert (head(profiles), note(profiles)) == (before, "")
@@ -498,7 +618,7 @@ def test_commit_by_hand_between_the_crash_and_the_next_opener(
     store: Repository, profiles: Path
 ) -> None:
     """A person's commit stands on top of ours; what was left to do is done for it."""
-    assert end(child(KILL, profiles.parent, "a/metadata.json", "replace")) == -9
+    assert end(child(KILL, profiles.parent, "a/metadata.json", "replace", "1")) == -9
     for lock in list((profiles / ".git").glob("*.lock")) + list(
         (profiles / ".git/refs").rglob("*.lock")
     ):

@@ -463,7 +463,7 @@ class Examination:
             names = self._track_directories(repository, change)
             change.summary = f"go on from {found[:12]} with the state of the work tree"
         with repository.exclusive():
-            repository.rebuild_index()
+            repository.checkout.rebuild_index()
         taken = f"; {len(names)} profiles were taken from the work tree" if names else ""
         self.add(
             "history-damaged",
@@ -741,7 +741,7 @@ class Examination:
             path = self.layout.git_dir / "index"
             if os.path.lexists(path):
                 self._keep(path)
-            repository.rebuild_index()
+            repository.checkout.rebuild_index()
 
     def _hooks(self) -> None:
         hook = self.layout.git_dir / "hooks" / "pre-commit"

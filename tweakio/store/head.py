@@ -33,6 +33,7 @@ class Head:
         surveyed: whether every profile in it was looked at, so that the next two are known.
         valid: whether every metadata.json in it fits the schema.
         active: the profiles with status ``active``, each with its ``lock_pid``.
+        index: the checksum of the index that was written with it; empty if unknown.
     """
 
     commit: str
@@ -40,6 +41,7 @@ class Head:
     surveyed: bool = False
     valid: bool = False
     active: Mapping[str, int | None] = field(default_factory=dict)
+    index: str = ""
 
 
 class HeadCache:
@@ -73,6 +75,7 @@ class HeadCache:
                 surveyed=True,
                 valid=bool(value["valid"]),
                 active=dict(value["active"]),
+                index=str(value.get("index", "")),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -90,6 +93,7 @@ class HeadCache:
             "tree": object_id(b"tree", head.root).hex(),
             "valid": head.valid,
             "active": dict(head.active),
+            "index": head.index,
         }
         data = json.dumps(header).encode() + b"\n" + head.root
         temporary = self._temporary / f"head-{os.getpid()}"

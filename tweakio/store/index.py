@@ -208,6 +208,7 @@ class IndexFile:
         self._temporary = temporary
         self._index: Index | None = None
         self._signature: tuple[int, ...] = ()
+        self._checksum = b""
 
     def read(self) -> Index | None:
         """The index, or None if there is none that can be read."""
@@ -222,14 +223,19 @@ class IndexFile:
             index = Index.parse(data)
         except ValueError:
             return None
-        self._index, self._signature = index, signature
+        self._index, self._signature, self._checksum = index, signature, data[-20:]
         return index
 
-    def write(self, index: Index) -> None:
+    def write(self, index: Index, *, sync: bool = True) -> None:
         """Replace the file; the caller holds ``index.lock``."""
         self._index = None
-        durable.replace(self._path, bytes(index), self._temporary / "index")
-        self._index, self._signature = index, self._stat()
+        data = bytes(index)
+        durable.replace(self._path, data, self._temporary / "index", sync=sync)
+        self._index, self._signature, self._checksum = index, self._stat(), data[-20:]
+
+    def checksum(self) -> str:
+        """What tells the content that was last read or written from any other, in hex."""
+        return self._checksum.hex() if self._index is not None else ""
 
     def written(self) -> int:
         """When the file that ``read`` returned was written, in nanoseconds."""

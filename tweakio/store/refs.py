@@ -257,13 +257,18 @@ class GitLocks:
                 self.remove_own_dead(branch)
             raise
 
-    def release(self) -> None:
+    def release(self, *, keep: bool = False) -> None:
         """Let go of what is held, in the reverse order.
+
+        Args:
+            keep: leave the files, to keep git away until the next tweakio takes them over.
 
         An error here must not make a change fail that took place. What cannot be removed
         stays, with what was taken before it: whoever comes next looks for ``index.lock``,
         the first to be taken, and removes them all.
         """
+        if keep:
+            self._held.clear()
         while self._held:
             try:
                 durable.remove(self._held[-1])

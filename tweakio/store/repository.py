@@ -22,11 +22,12 @@ from tweakio.errors import (
 from tweakio.models import LockRecord
 from tweakio.store import maintenance
 from tweakio.store.attic import Attic
+from tweakio.store.checkout import Checkout
 from tweakio.store.head import Head, HeadCache
-from tweakio.store.index import Index, IndexFile, entry_header
-from tweakio.store.journal import Journal, move_back
+from tweakio.store.index import IndexFile
+from tweakio.store.journal import Journal
 from tweakio.store.locks import RecordedLock, describe_owner
-from tweakio.store.objects import ObjectReader, find_entry, object_id, parse_tree
+from tweakio.store.objects import ObjectReader, find_entry
 from tweakio.store.refs import NO_COMMIT, GitLocks, Refs
 from tweakio.store.transaction import Transaction
 from tweakio.store.worktree import WorkTree
@@ -43,7 +44,6 @@ log = logging.getLogger(__name__)
 
 # How much of the time may go into looking for edits of profiles that nobody changes.
 _SCAN_SHARE = 50
-_GIT_LOCK_WAIT = 30.0
 
 
 class Repository:
@@ -66,6 +66,7 @@ class Repository:
         self.trash = Attic(layout.trash)
         self.rescued = Attic(layout.rescued)
         self.work_tree = WorkTree(self)
+        self.checkout = Checkout(self)
         self._cache = HeadCache(layout.head_cache, layout.temporary)
         self._index_lock = layout.git_dir / "index.lock"
         self._head: Head | None = None
@@ -99,6 +100,10 @@ class Repository:
         """Keep a head whose profiles were surveyed, for this and for other processes."""
         self._head = head
         self._cache.write(head)
+
+    def forget_head(self) -> None:
+        """Let the next opener look at everything, should this process die."""
+        self._cache.forget()
 
     def root_of(self, commit: str) -> bytes:
         """The body of a commit's root tree; empty for ``NO_COMMIT``."""
@@ -326,17 +331,7 @@ class Repository:
         journal = Journal.read(layout)
         if journal is not None:
             log.info("finishing an interrupted change")
-            if self._took_place(journal):
-                # Takes over the dead one's locks: did they go before the index is written, a
-                # "git commit" in between would take the change back.
-                self.git_locks.acquire(journal.branch, time.monotonic() + _GIT_LOCK_WAIT)
-                try:
-                    self.finish(journal, insist=False)
-                finally:
-                    self.git_locks.release()
-            else:
-                move_back(layout, journal.moves)
-                Journal.drop(layout)
+            self.checkout.take_over(journal, took_place=self._took_place(journal))
             self._directory_time = -1
             self.rescued.discard_incomplete()
         with contextlib.suppress(RepositoryBusyError, RepositoryDamagedError):
@@ -353,124 +348,6 @@ class Repository:
                 if commit.id in (journal.new, journal.old):
                     return commit.id == journal.new
         return False
-
-    def finish(
-        self,
-        journal: Journal,
-        before: bytes | None = None,
-        after: bytes | None = None,
-        *,
-        insist: bool = True,
-    ) -> None:
-        """All that follows the commit point; the three git locks are held.
-
-        Every step can be repeated. Files that are neither as the commit before nor as the
-        one after had them were edited meanwhile and stay.
-
-        Args:
-            journal: of the transaction.
-            before: the root tree of the old commit, if it is at hand.
-            after: the root tree of the branch, if it is at hand.
-            insist: keep the journal if a trash entry cannot be removed, to try once more.
-        """
-        line = journal.reflog.encode("utf-8", "replace")
-        for name in ("HEAD", journal.branch):
-            self.refs.append_reflog(name, line)
-        if before is None or after is None:
-            before = self._root_or_empty(journal.old)
-            after = self.root_of(self.refs.resolve(journal.branch) or journal.new)
-        entries: dict[bytes, bytes | None] = {}
-        for profile_id in journal.profiles:
-            old = self.files_at(before, profile_id) or {}
-            new = self.files_at(after, profile_id) or {}
-            entries.update(self._check_out(f"{profile_id}/", old, new))
-        if journal.root_files:
-            old = _root_files(before)
-            new = _root_files(after)
-            entries.update(self._check_out("", old, new, only=journal.root_files))
-        index = self.index_file.read()
-        if index is None:
-            index = self._index_of(after)
-        self.index_file.write(index.edit(entries))
-        for name in journal.purge:
-            self._purge(self.layout.home / name, insist=insist)
-        if journal.moves:
-            # Directories are now as the new commit wants them. If a crash comes before the
-            # cache is written again, the old one would tell the next opener otherwise.
-            self._cache.forget()
-        Journal.drop(self.layout)
-
-    def _purge(self, entry: Path, *, insist: bool) -> None:
-        """Remove a trash entry that a change used up, or was told not to keep."""
-        try:
-            Attic(entry.parent).discard(entry.name)
-        except OSError as error:
-            # One file that cannot be removed must not stop every change from now on. What
-            # is left of the entry is tried again whenever the work tree is looked through.
-            if insist:
-                raise
-            log.warning("%s could not be removed: %s", entry, error)
-
-    def _root_or_empty(self, commit: str) -> bytes:
-        # The state before a rebuilt history may be unreadable; then no file is as it was.
-        try:
-            return self.root_of(commit)
-        except RepositoryDamagedError:
-            return b""
-
-    def _check_out(
-        self,
-        prefix: str,
-        old: dict[str, bytes],
-        new: dict[str, bytes],
-        only: Iterable[str] | None = None,
-    ) -> dict[bytes, bytes | None]:
-        """Bring the files of one directory to the new state; the index entries to set."""
-        directory = self.layout.profiles / prefix if prefix else self.layout.profiles
-        there = _is_directory(directory)
-        entries: dict[bytes, bytes | None] = {}
-        for name in sorted({*old, *new} if only is None else only):
-            path = directory / name
-            if name in new and old.get(name) == new[name] and os.path.lexists(path):
-                continue
-            key = f"{prefix}{name}".encode("utf-8", "surrogateescape")
-            found = _blob_of(path) if there else None
-            if name not in new:
-                entries[key] = None
-                if found is not None and found == old.get(name):
-                    durable.remove(path)
-                continue
-            missing = there and not os.path.lexists(path)
-            if missing or (found is not None and found == old.get(name)):
-                content = self.reader.read(new[name], b"blob")
-                durable.replace(path, content, self.layout.temporary / "checkout")
-                found = new[name]
-            status = os.lstat(path) if found == new[name] else None
-            entries[key] = entry_header(new[name], status, key)
-        return entries
-
-    def _index_of(self, root: bytes) -> Index:
-        """A whole index from a root tree; git compares the files by content then."""
-        headers: dict[bytes, bytes] = {}
-
-        def walk(raw: bytes, prefix: bytes) -> None:
-            for entry in parse_tree(raw):
-                path = prefix + entry.name
-                if entry.is_tree:
-                    walk(self.reader.read(entry.id, b"tree"), path + b"/")
-                else:
-                    headers[path] = entry_header(entry.id, None, path, int(entry.mode, 8))
-
-        walk(root, b"")
-        return Index.build(headers)
-
-    def rebuild_index(self) -> None:
-        """Write a new index from HEAD; the repository's lock is held."""
-        self.git_locks.acquire(self.refs.branch(), time.monotonic() + _GIT_LOCK_WAIT)
-        try:
-            self.index_file.write(self._index_of(self.head().root))
-        finally:
-            self.git_locks.release()
 
     def set_survey(self, head: Head, *, valid: bool, active: dict[str, int | None]) -> Head:
         """Record what a look at every profile found."""
@@ -495,25 +372,6 @@ def _empty(directory: Path) -> None:
         return
     for name in names:
         durable.remove_tree(directory / name)
-
-
-def _root_files(root: bytes) -> dict[str, bytes]:
-    return {
-        entry.name.decode("utf-8", "surrogateescape"): entry.id
-        for entry in parse_tree(root)
-        if entry.is_blob
-    }
-
-
-def _is_directory(path: os.PathLike[str]) -> bool:
-    return os.path.isdir(path) and not os.path.islink(os.fspath(path).rstrip("/\\"))
-
-
-def _blob_of(path: os.PathLike[str]) -> bytes | None:
-    try:
-        return object_id(b"blob", durable.read_regular(os.fspath(path), 1 << 30))
-    except OSError:
-        return None
 
 
 def _as_storage_error(error: OSError, doing: str) -> Exception:

@@ -15,7 +15,7 @@ from tweakio.errors import (
 )
 from tweakio.models import parse_time
 from tweakio.store.head import Head
-from tweakio.store.journal import Journal, Move, move_back, move_on
+from tweakio.store.journal import Journal, Move, move_on
 from tweakio.store.objects import (
     BLOB_MODE,
     EMPTY_TREE,
@@ -243,11 +243,12 @@ class Transaction:
                 moves=tuple(self._moves),
                 purge=tuple(self._purge),
             )
-            interruption = self._publish(journal)
+            interruption = self._publish(journal, root)
             self.commit_id = commit_id
             interruption = self._complete(journal, root) or interruption
         finally:
-            locks.release()
+            # While the index may not be as HEAD is, plain git must not use it.
+            locks.release(keep=Journal.exists(layout))
         if interruption is not None:
             raise interruption
         return self.commit_id
@@ -266,12 +267,13 @@ class Transaction:
             except OSError:
                 log.debug("staging is left to the next transaction", exc_info=True)
 
-    def _publish(self, journal: Journal) -> BaseException | None:
+    def _publish(self, journal: Journal, root: bytes) -> BaseException | None:
         """Up to the commit point; a Ctrl-C that came just after it, to be raised at the end."""
         layout = self._repository.layout
         try:
             journal.write(layout)
             move_on(layout, journal.moves)
+            self._repository.checkout.prepare_index(journal, self._base.root, root)
             self._repository.refs.publish(journal.branch, journal.new)
         except BaseException as error:
             if self._repository.refs.resolve(journal.branch) == journal.new:
@@ -279,8 +281,7 @@ class Transaction:
                 log.warning("the commit point was reached but not confirmed", exc_info=True)
                 return None if isinstance(error, Exception) else error
             # If this fails as well, the journal stays and the next opener does it.
-            move_back(layout, journal.moves)
-            Journal.drop(layout)
+            self._repository.checkout.take_back(journal)
             raise
         return None
 
@@ -295,19 +296,26 @@ class Transaction:
         interruption: BaseException | None = None
         try:
             try:
-                repository.finish(journal, before, root)
+                repository.checkout.finish(journal, before, root)
             except Exception:
                 raise
             except BaseException as error:
                 interruption = error
-                repository.finish(journal, before, root)
+                repository.checkout.finish(journal, before, root)
         except (OSError, RepositoryDamagedError) as error:
             log.warning("committed; the next command completes the work tree (%s)", error)
         first = self._base.commit == NO_COMMIT
         # After a head with invalid metadata the next change looks again: it may be mended.
         if first or (self._base.surveyed and self._base.valid):
             repository.remember(
-                Head(journal.new, root, surveyed=True, valid=True, active=self._active())
+                Head(
+                    journal.new,
+                    root,
+                    surveyed=True,
+                    valid=True,
+                    active=self._active(),
+                    index=repository.index_file.checksum(),
+                )
             )
         if self._moves:
             repository.names_changed()

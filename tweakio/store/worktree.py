@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tweakio import durable, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
 from tweakio.models import parse_time
-from tweakio.store.index import is_unchanged
+from tweakio.store.index import entry_header, is_unchanged
 from tweakio.store.locks import is_held
 from tweakio.store.objects import (
     BLOB_MODE,
@@ -34,8 +34,10 @@ from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from tweakio.store.head import Head
+    from tweakio.store.index import Index
     from tweakio.store.repository import Repository
 
 __all__ = ["FINGERPRINT", "METADATA", "UNTRACKED_PARTS", "Found", "WorkTree"]
@@ -306,6 +308,44 @@ class WorkTree:
                 suspects.append(profile_id)
         return suspects
 
+    def outdated_entries(self, index: Index, root: bytes) -> dict[bytes, bytes | None]:
+        """What to set in an index that is not as HEAD where the work tree is.
+
+        A ``git commit`` that read the index just before a change of ours, and took its lock
+        just after, writes it back as it was and then fails. The next one would take the
+        change back.
+
+        Args:
+            index: as it is.
+            root: HEAD's root tree.
+
+        Returns:
+            Path to header, None for what is not in HEAD.
+        """
+        staged: dict[str, dict[str, bytes]] = {}
+        for entry_path, header in index.entries().items():
+            directory, slash, name = entry_path.decode("utf-8", "surrogateescape").partition("/")
+            if slash and "/" not in name:
+                staged.setdefault(directory, {})[name] = header[40:60]
+        trees = {
+            entry.name.decode("utf-8", "surrogateescape"): entry.id
+            for entry in parse_tree(root)
+            if entry.is_tree
+        }
+        found: dict[bytes, bytes | None] = {}
+        for directory in filter(_ids.is_id, staged.keys() | trees.keys()):
+            blobs = staged.get(directory, {})
+            if object_id(b"tree", _tree_bytes(blobs)) == trees.get(directory):
+                continue
+            committed = self._repository.files_at(root, directory) or {}
+            for name in blobs.keys() | committed.keys():
+                wanted = committed.get(name)
+                path = self._layout.profiles / directory / name
+                if blobs.get(name) != wanted and _blob_or_nothing(path) == wanted:
+                    key = f"{directory}/{name}".encode("utf-8", "surrogateescape")
+                    found[key] = wanted and entry_header(wanted, os.lstat(path), key)
+        return found
+
     def _adopt(self, edited: list[Found]) -> None:
         """Commit edits by hand as what they are."""
         if not edited:
@@ -414,6 +454,16 @@ def _check_fingerprint(content: bytes | None) -> None:
         raise InvalidMetadataError("fingerprint.json is not JSON") from None
     if not isinstance(value, dict):
         raise InvalidMetadataError("fingerprint.json is not a JSON object")
+
+
+def _blob_or_nothing(path: Path) -> bytes | None:
+    """The id of a file's content, None if nothing is there, empty if it cannot be read."""
+    try:
+        return object_id(b"blob", durable.read_regular(path, schema.MAX_BYTES))
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return b""
 
 
 def _tree_bytes(blobs: dict[str, bytes]) -> bytes:

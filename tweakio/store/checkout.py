@@ -1,0 +1,280 @@
+"""The index and the work tree's files, brought to a commit or back from it.
+
+The index is written before the branch moves. ``git commit`` reads HEAD first, then the index,
+and takes ``index.lock`` only after that: with an index that is never older than HEAD, a commit
+of what it read is refused by git's own comparison of HEAD, where it would otherwise take the
+change back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+from tweakio import durable
+from tweakio.errors import RepositoryDamagedError
+from tweakio.store.attic import Attic
+from tweakio.store.index import Index, entry_header
+from tweakio.store.journal import Journal, move_back
+from tweakio.store.objects import object_id, parse_tree
+from tweakio.store.refs import NO_COMMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tweakio.store.repository import Repository
+
+__all__ = ["Checkout"]
+
+log = logging.getLogger(__name__)
+
+_GIT_LOCK_WAIT = 30.0
+
+
+class Checkout:
+    """What a transaction does to the index and the work tree around its commit point.
+
+    The caller of every method holds the repository's lock and, but for ``take_over`` and
+    ``rebuild_index``, git's three.
+
+    Args:
+        repository: which one.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._layout = repository.layout
+
+    def prepare_index(self, journal: Journal, before: bytes, after: bytes) -> None:
+        """Write the index that goes with the new commit, before there is a new HEAD.
+
+        It is not synced: until ``finish`` has written it once more the journal is there, and
+        with it an index that a power cut damaged is made anew.
+
+        Args:
+            journal: of the transaction.
+            before: the root tree of the old commit.
+            after: the root tree of the new one.
+        """
+        repository = self._repository
+        index = repository.index_file.read()
+        if index is None:
+            edited = self._index_of(after)
+        else:
+            entries: dict[bytes, bytes | None] = {}
+            if repository.index_file.checksum() != repository.head().index:
+                # Written by another program since we last looked.
+                entries.update(repository.work_tree.outdated_entries(index, before))
+            for prefix, old, new in self._changes(journal, before, after):
+                for name in old.keys() | new.keys():
+                    key = _key(prefix, name)
+                    if old.get(name) != new.get(name):
+                        entries[key] = entry_header(new[name], None, key) if name in new else None
+            if not entries:
+                return
+            edited = index.edit(entries)
+        repository.index_file.write(edited, sync=False)
+
+    def finish(
+        self,
+        journal: Journal,
+        before: bytes | None = None,
+        after: bytes | None = None,
+        *,
+        insist: bool = True,
+    ) -> None:
+        """All that follows the commit point.
+
+        Every step can be repeated. Files that are neither as the commit before nor as the
+        one after had them were edited meanwhile and stay.
+
+        Args:
+            journal: of the transaction.
+            before: the root tree of the old commit, if it is at hand.
+            after: the root tree of the branch, if it is at hand.
+            insist: keep the journal if a trash entry cannot be removed, to try once more.
+        """
+        repository = self._repository
+        line = journal.reflog.encode("utf-8", "replace")
+        for name in ("HEAD", journal.branch):
+            repository.refs.append_reflog(name, line)
+        if before is None or after is None:
+            before = self._root_or_empty(journal.old)
+            after = repository.root_of(repository.refs.resolve(journal.branch) or journal.new)
+        entries = self._bring_files(journal, before, after)
+        index = repository.index_file.read()
+        if index is None:
+            index = self._index_of(after)
+        repository.index_file.write(index.edit(entries))
+        for name in journal.purge:
+            self._purge(self._layout.home / name, insist=insist)
+        if journal.moves:
+            # Directories are now as the new commit wants them. If a crash comes before the
+            # cache is written again, the old one would tell the next opener otherwise.
+            repository.forget_head()
+        Journal.drop(self._layout)
+
+    def take_back(self, journal: Journal) -> None:
+        """Undo what was done before a commit point that was not reached.
+
+        Files stay as they are: none was written yet, and one that is as the commit would have
+        had it is a person's edit that the commit was to adopt.
+        """
+        repository = self._repository
+        move_back(self._layout, journal.moves)
+        head = self._root_or_empty(repository.refs.resolve(journal.branch) or NO_COMMIT)
+        entries: dict[bytes, bytes | None] = {}
+        for prefix, old, new in self._changes(journal, head, self._root_or_empty(journal.new)):
+            for name in old.keys() | new.keys():
+                key, path = _key(prefix, name), self._layout.profiles / prefix / name
+                status = os.lstat(path) if name in old and _blob_of(path) == old[name] else None
+                entries[key] = entry_header(old[name], status, key) if name in old else None
+        index = repository.index_file.read()
+        if index is None:
+            repository.index_file.write(self._index_of(head))
+        elif any(index.blob(path) != _blob_in(header) for path, header in entries.items()):
+            repository.index_file.write(index.edit(entries))
+        Journal.drop(self._layout)
+
+    def take_over(self, journal: Journal, *, took_place: bool) -> None:
+        """End the transaction of a process that died.
+
+        Its locks are taken over: did they go first, a ``git commit`` in between would find an
+        index that does not go with HEAD.
+
+        Args:
+            journal: of the transaction.
+            took_place: whether it reached its commit point.
+        """
+        locks = self._repository.git_locks
+        locks.acquire(journal.branch, time.monotonic() + _GIT_LOCK_WAIT)
+        try:
+            if took_place:
+                self.finish(journal, insist=False)
+            else:
+                self.take_back(journal)
+        finally:
+            locks.release(keep=Journal.exists(self._layout))
+
+    def rebuild_index(self) -> None:
+        """Write a new index from HEAD."""
+        repository = self._repository
+        repository.git_locks.acquire(repository.refs.branch(), time.monotonic() + _GIT_LOCK_WAIT)
+        try:
+            repository.index_file.write(self._index_of(repository.head().root))
+        finally:
+            repository.git_locks.release()
+
+    def _changes(
+        self, journal: Journal, before: bytes, after: bytes
+    ) -> Iterable[tuple[str, dict[str, bytes], dict[str, bytes]]]:
+        """For each directory of a change: its prefix, its files before and its files after."""
+        for profile_id in journal.profiles:
+            yield (
+                f"{profile_id}/",
+                self._repository.files_at(before, profile_id) or {},
+                self._repository.files_at(after, profile_id) or {},
+            )
+        if journal.root_files:
+            old, new = _root_files(before), _root_files(after)
+            names = journal.root_files
+            yield (
+                "",
+                {name: old[name] for name in names if name in old},
+                {name: new[name] for name in names if name in new},
+            )
+
+    def _bring_files(
+        self, journal: Journal, before: bytes, after: bytes
+    ) -> dict[bytes, bytes | None]:
+        """Bring a change's files from one root tree to another; the index entries to set."""
+        entries: dict[bytes, bytes | None] = {}
+        for prefix, old, new in self._changes(journal, before, after):
+            directory = self._layout.profiles / prefix if prefix else self._layout.profiles
+            there = _is_directory(directory)
+            for name in sorted(old.keys() | new.keys()):
+                path = directory / name
+                if name in new and old.get(name) == new[name] and os.path.lexists(path):
+                    continue
+                key = _key(prefix, name)
+                entries[key] = self._bring(path, old.get(name), new.get(name), key, there=there)
+        return entries
+
+    def _bring(
+        self, path: Path, old: bytes | None, new: bytes | None, key: bytes, *, there: bool
+    ) -> bytes | None:
+        """Bring one file from one blob to another, unless it is neither; its index entry."""
+        found = _blob_of(path) if there else None
+        if new is None:
+            if found is not None and found == old:
+                durable.remove(path)
+            return None
+        missing = there and not os.path.lexists(path)
+        if missing or (found is not None and found == old):
+            content = self._repository.reader.read(new, b"blob")
+            durable.replace(path, content, self._layout.temporary / "checkout")
+            found = new
+        return entry_header(new, os.lstat(path) if found == new else None, key)
+
+    def _purge(self, entry: Path, *, insist: bool) -> None:
+        """Remove a trash entry that a change used up, or was told not to keep."""
+        try:
+            Attic(entry.parent).discard(entry.name)
+        except OSError as error:
+            # One file that cannot be removed must not stop every change from now on. What
+            # is left of the entry is tried again whenever the work tree is looked through.
+            if insist:
+                raise
+            log.warning("%s could not be removed: %s", entry, error)
+
+    def _root_or_empty(self, commit: str) -> bytes:
+        # The state before a rebuilt history may be unreadable; then no file is as it was.
+        try:
+            return self._repository.root_of(commit)
+        except RepositoryDamagedError:
+            return b""
+
+    def _index_of(self, root: bytes) -> Index:
+        """A whole index from a root tree; git compares the files by content then."""
+        headers: dict[bytes, bytes] = {}
+
+        def walk(raw: bytes, prefix: bytes) -> None:
+            for entry in parse_tree(raw):
+                path = prefix + entry.name
+                if entry.is_tree:
+                    walk(self._repository.reader.read(entry.id, b"tree"), path + b"/")
+                else:
+                    headers[path] = entry_header(entry.id, None, path, int(entry.mode, 8))
+
+        walk(root, b"")
+        return Index.build(headers)
+
+
+def _key(prefix: str, name: str) -> bytes:
+    return f"{prefix}{name}".encode("utf-8", "surrogateescape")
+
+
+def _blob_in(header: bytes | None) -> bytes | None:
+    return None if header is None else header[40:60]
+
+
+def _root_files(root: bytes) -> dict[str, bytes]:
+    return {
+        entry.name.decode("utf-8", "surrogateescape"): entry.id
+        for entry in parse_tree(root)
+        if entry.is_blob
+    }
+
+
+def _is_directory(path: os.PathLike[str]) -> bool:
+    return os.path.isdir(path) and not os.path.islink(os.fspath(path).rstrip("/\\"))
+
+
+def _blob_of(path: os.PathLike[str]) -> bytes | None:
+    try:
+        return object_id(b"blob", durable.read_regular(os.fspath(path), 1 << 30))
+    except OSError:
+        return None
