@@ -17,11 +17,12 @@ What makes this safe beside a running git and through a crash:
   all packs that were not kept when it began. So the pack that replaces commit packs has all
   of their objects, even those that another pack has too, and is itself kept (its shield)
   from before it is visible until after they are gone: no git can count on a commit pack
-  and remove its replacement.
+  and remove its replacement. For the same reason no other pack counts as one that has a
+  loose object, and a pack of ours has a name that none had before.
 - Only packs that we wrote are ever joined or removed. A commit pack is known by its name
-  and its ``.keep``; the others from a record file outside ``objects/``, where a pack's name
-  is the hash of its content. Without the record our packs are taken for somebody else's,
-  and nothing worse happens than that they stay as they are.
+  and its ``.keep``; the others by their names in a record file outside ``objects/``. Without
+  the record our packs are taken for somebody else's, and nothing worse happens than that they
+  stay as they are.
 
 The names below are imported when they are asked for: every commit of a short-lived process
 imports ``packs.commit`` and nothing else of this package but what it needs.

@@ -11,7 +11,7 @@ from tweakio.store.packs.format import HEADER, PACK_LIMIT, entry_head, index_byt
 from tweakio.store.packs.index import Pack, find_pack, gc_is_running, remove_pack
 from tweakio.store.packs.record import Record
 from tweakio.store.packs.verify import verify
-from tweakio.store.packs.write import PackWriter, put_in_place
+from tweakio.store.packs.write import PackWriter, new_stem, put_in_place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +153,7 @@ def _join(group: list[Pack], pack_path: str, index_path: str) -> str:
         writer.close()
     durable.create(index_path, index_bytes(writer.entries, digest), mode=MODE)
     verify(pack_path, index_path, resolve=doubles)
-    return f"pack-{digest.hex()}"
+    return new_stem()
 
 
 def _copy_new(writer: PackWriter, pack: Pack, descriptor: int, places: dict[bytes, int]) -> None:

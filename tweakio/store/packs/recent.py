@@ -59,7 +59,7 @@ class PackReport:
 
     Attributes:
         packed: objects in the new pack.
-        removed: loose files that went because a pack has the object.
+        removed: loose files that went because a pack of ours has the object.
         merged: packs of ours that were joined into one, or were found superfluous.
         pack: the new pack's name without suffix; None if there was nothing to pack. If
             packs were joined in the same run, it may be part of another by now.
@@ -94,8 +94,8 @@ def recent_statistics(objects: Path) -> RecentStatistics:
 
 
 def pack_recent(objects: Path, temporary: Path, *, keep: int = 8) -> PackReport:
-    """Write one pack of all commit packs and of every loose object that is in no other
-    pack yet, then remove what it replaces, then join small packs.
+    """Write one pack of all commit packs and of every loose object, then remove what it
+    replaces, then join small packs.
 
     Damaged loose objects, those larger than 64 MiB and damaged commit packs are left as
     they are. The caller holds the repository's lock.
@@ -116,28 +116,26 @@ def pack_recent(objects: Path, temporary: Path, *, keep: int = 8) -> PackReport:
     commits = _commit_packs(objects, kept)
     # A damaged commit pack counts for nothing, whatever its index says.
     packs = [pack for pack in find_packs(objects) if pack.stem not in kept]
-    indexes = [pack.index for pack in packs]
     shields = {pack.stem: pack.index for pack in packs if record.is_shielded(pack.stem)}
-    # Those that a crash left may serve for what they were written for.
-    sound = [pack.index for pack in packs if commits and pack.stem in shields and pack.intact()]
-    fresh, doubles = _choose(commits, loose_objects(objects), sound, indexes)
+    # Any other may be one that a running git gc is about to remove, after it has made loose
+    # objects of what nothing refers to yet. So only a shielded pack of ours counts.
+    sound = [pack.index for pack in packs if pack.stem in shields and pack.intact()]
+    fresh, doubles = _choose(commits, loose_objects(objects), sound)
 
     stem, index = None, None
     if fresh:
-        stem, index = write_pack(record, list(fresh.values()), temporary, shield=bool(commits))
+        stem, index = write_pack(record, list(fresh.values()), temporary)
     if stem is not None and index is not None:
-        indexes.append(index)
-        if record.is_shielded(stem):
-            shields[stem] = index
-            sound.append(index)
+        shields[stem] = index
+        sound.append(index)
 
     removed = 0
     for found in fresh.values():
         # These were read and verified when they were packed.
-        if isinstance(found, Loose) and index is not None and _has([index], found.name):
+        if isinstance(found, Loose) and _has(sound, found.name):
             removed += unlink(found.path)
     for loose in doubles:
-        if _has(indexes, loose.name) and loose.load() is not None:
+        if _has(sound, loose.name) and loose.load() is not None:
             removed += unlink(loose.path)
     gone = _remove_commit_packs(objects, commits, sound)
     left = {entry.name for commit in commits if commit.is_there() for entry in commit.objects}
@@ -152,9 +150,8 @@ def _choose(
     commits: list[_CommitPack],
     loose_ones: Iterable[Loose],
     sound: list[Index],
-    indexes: list[Index],
 ) -> tuple[dict[str, Found], list[Loose]]:
-    """What to pack, by name, and the loose objects that another pack has anyway."""
+    """What to pack, by name, and the loose objects that are in a commit pack or a sound one."""
     fresh: dict[str, Found] = {}
     doubles: list[Loose] = []
     for commit in commits:
@@ -162,7 +159,7 @@ def _choose(
             if not _has(sound, entry.name):
                 fresh.setdefault(entry.name, entry)
     for loose in loose_ones:
-        if loose.name in fresh or _has(indexes, loose.name):
+        if loose.name in fresh or _has(sound, loose.name):
             doubles.append(loose)
         else:
             fresh[loose.name] = loose

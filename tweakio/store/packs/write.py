@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -152,16 +153,24 @@ def _write_chain(writer: PackWriter, chain: list[Found]) -> None:
         last = fresh
 
 
+def new_stem() -> str:
+    """A name for a pack that no pack has had before.
+
+    Git names packs by their content. A pack of ours with the same content, and name, as one
+    that a running ``git repack`` has on its list of what to remove would go with it.
+    """
+    return f"pack-{secrets.token_hex(20)}"
+
+
 def write_pack(
-    record: Record, fresh: list[Found], temporary: Path, *, shield: bool
+    record: Record, fresh: list[Found], temporary: Path
 ) -> tuple[str | None, Index | None]:
-    """Write one pack of what can be read and put it in place.
+    """Write one pack of what can be read and put it in place, with a shield.
 
     Args:
         record: notes it.
         fresh: what to pack.
         temporary: for files being written.
-        shield: protect it from ``git repack`` until the shield is lifted.
 
     Returns:
         Its name without suffix and its index; None if nothing could be read.
@@ -182,8 +191,8 @@ def write_pack(
         index = index_bytes(writer.entries, digest)
         durable.create(index_path, index, mode=MODE)
         verify(pack_path, index_path, resolve=True)
-        stem = f"pack-{digest.hex()}"
-        put_in_place(record, stem, pack_path, index_path, shield=shield)
+        stem = new_stem()
+        put_in_place(record, stem, pack_path, index_path, shield=True)
     # Read again from where it is now: only what git can find there may be removed elsewhere.
     pack = find_pack(record.objects, stem)
     return stem, pack.index if pack else None
@@ -213,23 +222,21 @@ def put_in_place(
         pack_path: the pack, under a temporary name.
         index_path: its index, likewise.
         instead_of: packs that are to go for it.
-        shield: as in ``write_pack``. There is none for a pack that is in place already: a
-            running git may be about to remove it.
+        shield: protect it from ``git repack`` until the shield is lifted.
     """
     directory = record.objects / "pack"
     if durable.make_directory(directory):
         durable.fsync_directory(record.objects)
     pack_target, index_target = record.path(stem, ".pack"), record.path(stem, ".idx")
-    new = not os.path.lexists(index_target)
     record.begin(stem)
     try:
-        if shield and new:
+        if shield:
             record.shield(stem)
         durable.move(pack_path, pack_target)
         durable.fsync_directory(directory)
         durable.move(index_path, index_target)
     except BaseException:
-        if new and not os.path.lexists(index_target):
+        if not os.path.lexists(index_target):
             with contextlib.suppress(OSError):
                 unlink(pack_target)
                 record.lift(stem)
