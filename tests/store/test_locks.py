@@ -18,6 +18,7 @@ import pytest
 from tweakio.errors import LockTimeoutError, ProfileNotFoundError, StorageError
 from tweakio.layout import Layout
 from tweakio.models import LockRecord
+from tweakio.store import locks
 from tweakio.store.locks import (
     ProfileLockManager,
     RecordedLock,
@@ -37,6 +38,25 @@ print("held", flush=True)
 sys.stdin.read()
 lock.release()
 """
+
+
+WAIT_IN_LINE = """
+from tweakio.errors import LockTimeoutError
+from tweakio.store.locks import RecordedLock
+try:
+    RecordedLock(Path(sys.argv[1]), Path(sys.argv[2])).acquire(float(sys.argv[3]))
+except LockTimeoutError:
+    sys.exit(3)
+"""
+
+
+def until(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 @pytest.fixture
@@ -147,6 +167,38 @@ def test_waiter_gets_it_at_once(path: Path) -> None:
     assert 0.2 < time.monotonic() - began < 3
     lock.release()
     timer.join()
+
+
+def test_those_who_wait_stand_in_line(tmp_path: Path) -> None:
+    """Only the first asks for the lock all the time; who has it stands in line no more."""
+    path, line = tmp_path / "x.lock", tmp_path / "line"
+    first = RecordedLock(path, line)
+    first.acquire(0)
+    assert not is_held(line)
+    waiting = threading.Thread(target=lambda: RecordedLock(path, line).acquire(10), daemon=True)
+    waiting.start()
+    assert until(lambda: is_held(line))
+    assert end(child(WAIT_IN_LINE, path, line, "0.2")) == 3  # behind the thread
+    first.release()
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert not is_held(line)
+
+
+def test_a_stopped_process_in_line_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, line = tmp_path / "x.lock", tmp_path / "line"
+    stopped = child(HOLD, line)
+    assert line_of(stopped) == "held"
+    stopped.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(locks, "_LINE_WAIT", 0.2)
+    lock = RecordedLock(path, line)
+    lock.acquire(10)
+    assert is_held(path)
+    lock.release()
+    stopped.kill()
+    stopped.wait()
 
 
 def test_same_thread_and_other_thread(path: Path) -> None:

@@ -279,7 +279,8 @@ class Repository:
         with self._thread_lock:
             if self._in_transaction:
                 raise RuntimeError("a transaction was begun inside another")
-            lock = RecordedLock(self.layout.locks / "repository.lock")
+            locks = self.layout.locks
+            lock = RecordedLock(locks / "repository.lock", line=locks / "line")
             try:
                 lock.acquire(timeout)
             except LockTimeoutError as error:
