@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -391,6 +392,42 @@ def test_a_loose_copy_is_read_beside_a_damaged_pack(
     file.parent.mkdir()
     file.write_bytes(zlib.compress(b"blob 3000\0" + content))
     assert reader.read(name, b"blob") == content
+
+
+def test_a_pack_that_was_put_right_is_read(
+    path: Path, reader: ObjectReader, writer: ObjectWriter
+) -> None:
+    """Nothing of the damaged one stays open."""
+    names = [writer.add(b"blob", os.urandom(3000)) for _ in range(2)]
+    writer.flush()
+    (pack,) = (path / ".git" / "objects" / "pack").glob("*.pack")
+    pack.chmod(0o600)
+    sound = pack.read_bytes()
+    reader.read(names[0], b"blob")
+    with pack.open("r+b") as file:
+        file.write(sound[:12] + bytes(len(sound) - 12))
+    with pytest.raises(RepositoryDamagedError):
+        reader.read(names[1], b"blob")
+    mended = pack.with_suffix(".new")
+    mended.write_bytes(sound)
+    mended.replace(pack)
+    assert object_id(b"blob", reader.read(names[1], b"blob")) == names[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs are of POSIX")
+def test_a_fifo_in_the_place_of_an_object_is_not_waited_for(path: Path) -> None:
+    fifo = loose(path, "ab" + 38 * "c")
+    fifo.parent.mkdir()
+    os.mkfifo(fifo)
+    script = (
+        "import sys; from pathlib import Path; from tweakio.store.objects import ObjectReader;"
+        "print(ObjectReader(Path(sys.argv[1])).read_any(bytes.fromhex(sys.argv[2])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path / ".git" / "objects"), "ab" + 38 * "c"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.stdout == "(b'', b'')\n", done.stderr
 
 
 def test_history_with_a_missing_parent_or_a_circle(path: Path, reader: ObjectReader) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from dulwich.object_store import DiskObjectStore
+    from tweakio.store.packed import PackedObjects
 
 __all__ = [
     "BLOB_MODE",
@@ -262,7 +262,7 @@ class ObjectReader:
     def __init__(self, objects: Path) -> None:
         self._objects = objects
         self._base = os.fspath(objects)
-        self._packs: DiskObjectStore | None = None
+        self._packs: PackedObjects | None = None
         self._closing: weakref.finalize[..., ObjectReader] | None = None
         # Small trees and blobs, read again and again within one change; their ids name
         # their content, so nothing here can become wrong.
@@ -348,11 +348,11 @@ class ObjectReader:
             return None
         return kind, body
 
-    def _store(self) -> DiskObjectStore:
+    def _store(self) -> PackedObjects:
         if self._packs is None:
-            from dulwich.object_store import DiskObjectStore
+            from tweakio.store.packed import PackedObjects
 
-            self._packs = DiskObjectStore(str(self._objects))
+            self._packs = PackedObjects(str(self._objects))
             # A program may end without closing us; dulwich then complains while Python is
             # half gone. A finalizer runs before that.
             self._closing = weakref.finalize(self, self._packs.close)
