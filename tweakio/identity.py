@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import time
 from functools import lru_cache
@@ -46,12 +45,13 @@ def author(config: Path) -> str:
 
         name, address = name or configured(b"name"), address or configured(b"email")
     if not (name and address):
+        import getpass
+        import socket
+
         try:
             user = getpass.getuser()
         except (KeyError, OSError):  # a user id without a name, as in some containers
             user = "unknown"
-        import socket
-
         name, address = name or user, address or f"{user}@{socket.gethostname()}"
     return f"{_clean(name) or 'unknown'} <{_clean(address)}>"
 

@@ -49,10 +49,11 @@ _ORDER = (
     "note",
     "schema_version",
 )
-_REFERENCE = re.compile(r"(?:keyring|env):[^\s].*|\*+|")
-_SECRET_KEY = re.compile(
-    r"secret|passw|passphrase|token|api_?hash|api_?key|private_?key|credential|cookie|^auth$|auth_?key|session_?string|^pwd$|bearer",
-    re.IGNORECASE,
+# Patterns for "re" to compile and keep when something is validated, which listing is without.
+_REFERENCE = r"(?:keyring|env):[^\s].*|\*+|"
+_SENSITIVE = (
+    r"(?i)secret|passw|passphrase|token|api_?hash|api_?key|private_?key|credential|cookie|^auth$"
+    r"|auth_?key|session_?string|^pwd$|bearer"
 )
 
 
@@ -129,7 +130,7 @@ def _find_literal_secret(config: object, path: str, *, secret: bool = False) -> 
         for key, value in config.items():
             if not isinstance(key, str):
                 raise ValueError(f"{path} has a key that is not text")
-            below = secret or _SECRET_KEY.search(key) is not None
+            below = secret or re.search(_SENSITIVE, key) is not None
             where = f"{path}.{key if key.isprintable() else ascii(key)}"
             if found := _find_literal_secret(value, where, secret=below):
                 return found
@@ -138,7 +139,7 @@ def _find_literal_secret(config: object, path: str, *, secret: bool = False) -> 
             if found := _find_literal_secret(item, path, secret=secret):
                 return found
     elif secret and not isinstance(config, (bool, type(None))):
-        return None if isinstance(config, str) and _REFERENCE.fullmatch(config) else path
+        return None if isinstance(config, str) and re.fullmatch(_REFERENCE, config) else path
     return None
 
 

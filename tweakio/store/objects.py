@@ -14,7 +14,6 @@ import re
 import weakref
 import zlib
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from hashlib import sha1
 from typing import TYPE_CHECKING, NamedTuple
@@ -49,10 +48,11 @@ log = logging.getLogger(__name__)
 BLOB_MODE = b"100644"
 TREE_MODE = b"40000"
 _KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
-_HEX = re.compile(rb"[0-9a-f]{40}")
+# Patterns that not every command needs are left to be compiled, and kept, by "re" itself.
+_HEX = rb"[0-9a-f]{40}"
 _SMALL = 4096
 _MANY = 4096
-_PERSON = re.compile(rb"(.*) (-?\d+) ([+-]\d{4})", re.DOTALL)
+_PERSON = rb"(?s)(.*) (-?\d+) ([+-]\d{4})"
 
 
 def object_id(kind: bytes, body: bytes) -> bytes:
@@ -122,7 +122,7 @@ def serialise_tree(entries: Iterable[TreeEntry]) -> bytes:
 
 # A mode and the beginning of a name: what stands before a name's rest, and never before an
 # entry, but for two in a billion object ids.
-_IN_NAME = re.compile(rb"[0-7]{5,6} [^\0]*\Z")
+_IN_NAME = rb"[0-7]{5,6} [^\0]*\Z"
 
 
 def _place(raw: bytes, name: bytes) -> int:
@@ -138,7 +138,7 @@ def _place(raw: bytes, name: bytes) -> int:
     while at > 0:
         before = raw[max(0, at - 21) : at]
         if len(before) == 21 and not before[0]:
-            if _IN_NAME.search(before, 1):
+            if re.search(_IN_NAME, before[1:]):
                 return _walk_to(raw, needle)
             break
         at = raw.find(needle, at + 1)
@@ -183,8 +183,7 @@ def edit_tree(raw: bytes, edits: Mapping[bytes, bytes | None]) -> bytes:
     return serialise_tree(entries)
 
 
-@dataclass(frozen=True)
-class Commit:
+class Commit(NamedTuple):
     """A commit object.
 
     Attributes:
@@ -203,7 +202,7 @@ class Commit:
     author: str
     time: datetime
     message: str
-    trailers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trailers: Mapping[str, tuple[str, ...]]
 
     @property
     def summary(self) -> str:
@@ -237,11 +236,11 @@ def parse_commit(commit_id: str, raw: bytes) -> Commit:
     author, moment = "", datetime.fromtimestamp(0, timezone.utc)
     for line in head.split(b"\n"):
         key, _, value = line.partition(b" ")
-        if key == b"tree" and _HEX.fullmatch(value):
+        if key == b"tree" and re.fullmatch(_HEX, value):
             tree = bytes.fromhex(value.decode())
-        elif key == b"parent" and _HEX.fullmatch(value):
+        elif key == b"parent" and re.fullmatch(_HEX, value):
             parents.append(value.decode())
-        elif key == b"author" and (match := _PERSON.fullmatch(value)):
+        elif key == b"author" and (match := re.fullmatch(_PERSON, value)):
             author = match[1].decode("utf-8", "replace")
             offset = match[3].decode()
             minutes = int(offset[1:3]) * 60 + int(offset[3:5])
