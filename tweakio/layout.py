@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 __all__ = [
     "HOME_VARIABLE",
@@ -27,15 +27,15 @@ def default_home() -> Path:
     return Path(platformdirs.user_data_dir("tweakio", appauthor=False))
 
 
-@dataclass(frozen=True)
 class ProfilePaths:
     """The files of one profile.
 
-    Attributes:
+    Args:
         directory: the profile's own directory; the others are in it.
     """
 
-    directory: Path
+    def __init__(self, directory: Path) -> None:
+        self.directory: Final = directory
 
     @cached_property
     def metadata(self) -> Path:
@@ -68,11 +68,16 @@ class ProfilePaths:
         return self.directory / ".lock"
 
 
-@dataclass(frozen=True)
 class Layout:
-    """The paths below one home directory (absolute)."""
+    """The paths below one home directory.
 
-    home: Path
+    Args:
+        home: absolute.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home: Final = home
+        self._known: dict[str, ProfilePaths] = {}
 
     @cached_property
     def profiles(self) -> Path:
@@ -130,10 +135,6 @@ class Layout:
         if known is None:
             known = self._known[profile_id] = ProfilePaths(self.profiles / profile_id)
         return known
-
-    @cached_property
-    def _known(self) -> dict[str, ProfilePaths]:
-        return {}
 
     def relative(self, path: Path) -> str:
         """A path below the home as it is written into the journal."""

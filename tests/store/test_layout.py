@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tweakio.layout import HOME_VARIABLE, Layout, ProfilePaths, default_home
+from tweakio.layout import HOME_VARIABLE, Layout, default_home
 
 
 def test_everything_is_below_the_home() -> None:
@@ -33,7 +33,7 @@ def test_profile_paths() -> None:
     layout = Layout(Path("/h"))
     paths = layout.profile("a")
     assert paths is layout.profile("a")
-    assert paths == ProfilePaths(Path("/h/profiles/a"))
+    assert paths.directory == Path("/h/profiles/a")
     names = {
         path.relative_to(paths.directory).as_posix()
         for path in (

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -786,15 +785,16 @@ def _names(root: bytes) -> list[bytes]:
     return [entry.name for entry in parse_tree(root) if entry.mode == TREE_MODE]
 
 
-@dataclass(frozen=True)
 class _Building(Layout):
     """A home whose git directory is being built beside the place of the old one."""
 
-    name: str
+    def __init__(self, home: Path, name: str) -> None:
+        super().__init__(home)
+        self._name = name
 
     @cached_property
     def git_dir(self) -> Path:
-        return self.profiles / self.name
+        return self.profiles / self._name
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
