@@ -10,7 +10,6 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -125,9 +124,9 @@ def test_record_of_one_that_died(path: Path) -> None:
 
 
 def test_shorter_record_over_a_longer(path: Path) -> None:
-    path.write_bytes(b"\n" + json.dumps(asdict(own_record())).encode() + b" " * 500 + b"\n")
+    path.write_bytes(b"\n" + json.dumps(own_record()._asdict()).encode() + b" " * 500 + b"\n")
     lock = acquired(path)
-    assert json.loads(path.read_bytes()) == asdict(own_record())
+    assert json.loads(path.read_bytes()) == own_record()._asdict()
     lock.release()
 
 
@@ -135,7 +134,7 @@ def test_owner_in_words() -> None:
     own = own_record()
     assert describe_owner(None) == "another process"
     assert describe_owner(own) == f"process {own.pid}"
-    assert describe_owner(replace(own, host="box")) == f"process {own.pid} on box"
+    assert describe_owner(own._replace(host="box")) == f"process {own.pid} on box"
 
 
 # Waiting

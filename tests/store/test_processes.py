@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import psutil
 import pytest
@@ -42,7 +41,7 @@ def test_start_time_does_not_change(sleeper: subprocess.Popen[bytes]) -> None:
 
 
 def test_dead_processes_and_zombies(sleeper: subprocess.Popen[bytes]) -> None:
-    record = replace(own_record(), pid=sleeper.pid, start=process_start(sleeper.pid) or 0.0)
+    record = own_record()._replace(pid=sleeper.pid, start=process_start(sleeper.pid) or 0.0)
     assert is_alive(record) is True
     sleeper.kill()
     deadline = time.monotonic() + 5
@@ -57,10 +56,10 @@ def test_dead_processes_and_zombies(sleeper: subprocess.Popen[bytes]) -> None:
 
 def test_reused_id_other_boot_other_host() -> None:
     own = own_record()
-    assert is_alive(replace(own, start=own.start - 100)) is False
-    assert is_alive(replace(own, boot="an earlier one")) is False
-    assert is_alive(replace(own, boot="")) is True
-    assert is_alive(replace(own, host="elsewhere")) is None
+    assert is_alive(own._replace(start=own.start - 100)) is False
+    assert is_alive(own._replace(boot="an earlier one")) is False
+    assert is_alive(own._replace(boot="")) is True
+    assert is_alive(own._replace(host="elsewhere")) is None
     assert is_alive(LockRecord(2**22 + 5, 0.0, "", own.host)) is False
 
 

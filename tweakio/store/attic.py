@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import replace as with_values
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -109,7 +108,7 @@ class Attic:
                 continue
             entry = self._read(name)
             if entry is not None and profile_id in (None, entry.profile_id):
-                found.append(with_values(entry, size=_size(entry.path)) if sizes else entry)
+                found.append(entry._replace(size=_size(entry.path)) if sizes else entry)
         return sorted(found, key=lambda entry: (entry.time, entry.name), reverse=True)
 
     def profile_ids(self) -> frozenset[str]:

@@ -65,7 +65,7 @@ class Checkout:
             edited = self._index_of(after)
         else:
             entries: dict[bytes, bytes | None] = {}
-            if repository.index_file.checksum() != repository.head().index:
+            if repository.index_file.checksum() != repository.head().index_checksum:
                 # Written by another program since we last looked.
                 entries.update(repository.work_tree.outdated_entries(index, before))
             for prefix, old, new in self._changes(journal, before, after):

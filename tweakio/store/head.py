@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
 from tweakio.store.objects import object_id
@@ -23,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Head", "HeadCache"]
 
 
-@dataclass(frozen=True)
-class Head:
+_NOBODY: Mapping[str, int | None] = {}
+
+
+class Head(NamedTuple):
     """The state of the repository at one commit.
 
     Attributes:
@@ -33,15 +34,15 @@ class Head:
         surveyed: whether every profile in it was looked at, so that the next two are known.
         valid: whether every metadata.json in it fits the schema.
         active: the profiles with status ``active``, each with its ``lock_pid``.
-        index: the checksum of the index that was written with it; empty if unknown.
+        index_checksum: of the index that was written with it; empty if unknown.
     """
 
     commit: str
     root: bytes
     surveyed: bool = False
     valid: bool = False
-    active: Mapping[str, int | None] = field(default_factory=dict)
-    index: str = ""
+    active: Mapping[str, int | None] = _NOBODY
+    index_checksum: str = ""
 
 
 class HeadCache:
@@ -75,7 +76,7 @@ class HeadCache:
                 surveyed=True,
                 valid=bool(value["valid"]),
                 active=dict(value["active"]),
-                index=str(value.get("index", "")),
+                index_checksum=str(value.get("index", "")),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -93,7 +94,7 @@ class HeadCache:
             "tree": object_id(b"tree", head.root).hex(),
             "valid": head.valid,
             "active": dict(head.active),
-            "index": head.index,
+            "index": head.index_checksum,
         }
         data = json.dumps(header).encode() + b"\n" + head.root
         temporary = self._temporary / f"head-{os.getpid()}"

@@ -6,8 +6,7 @@ import errno
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import NewerFormatError
@@ -23,16 +22,14 @@ log = logging.getLogger(__name__)
 _VERSION = 1
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """One rename, as paths relative to the home."""
 
     source: str
     target: str
 
 
-@dataclass(frozen=True)
-class Journal:
+class Journal(NamedTuple):
     """One transaction between its first rename and its end.
 
     Attributes:
@@ -61,7 +58,8 @@ class Journal:
 
     def write_to(self, path: Path, temporary: Path) -> None:
         """The same for a repository that is not yet at its place."""
-        text = json.dumps({"version": _VERSION, **asdict(self)}, indent=1)
+        moves = [move._asdict() for move in self.moves]
+        text = json.dumps({"version": _VERSION, **self._asdict(), "moves": moves}, indent=1)
         durable.replace(path, text.encode(), temporary)
 
     @staticmethod

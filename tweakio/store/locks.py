@@ -14,7 +14,6 @@ import logging
 import os
 import sys
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tweakio import durable
@@ -244,7 +243,7 @@ class RecordedLock:
 
     def _exchange_record(self) -> LockRecord | None:
         previous = read_record(self.path)
-        text = b"\n" + json.dumps(asdict(own_record())).encode() + b"\n"
+        text = b"\n" + json.dumps(own_record()._asdict()).encode() + b"\n"
         # Written over the old one and cut after, so that no reader finds it empty.
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         os.write(self._descriptor, text)

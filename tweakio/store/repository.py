@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace as with_values
 from typing import TYPE_CHECKING
 
 from tweakio import durable
@@ -352,7 +351,7 @@ class Repository:
 
     def set_survey(self, head: Head, *, valid: bool, active: dict[str, int | None]) -> Head:
         """Record what a look at every profile found."""
-        surveyed = with_values(head, surveyed=True, valid=valid, active=active)
+        surveyed = head._replace(surveyed=True, valid=valid, active=active)
         self.remember(surveyed)
         return surveyed
 

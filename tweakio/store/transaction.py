@@ -314,7 +314,7 @@ class Transaction:
                     surveyed=True,
                     valid=True,
                     active=self._active(),
-                    index=repository.index_file.checksum(),
+                    index_checksum=repository.index_file.checksum(),
                 )
             )
         if self._moves:

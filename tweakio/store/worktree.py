@@ -13,8 +13,7 @@ import logging
 import os
 import stat
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tweakio import durable, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
@@ -33,6 +32,7 @@ from tweakio.store.transaction import Transaction
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -51,11 +51,11 @@ UNTRACKED_PARTS = ("browser_profile", "session.json")
 _PROFILE_NAMES = frozenset({METADATA, FINGERPRINT, *UNTRACKED_PARTS, "cache", ".lock"})
 _REMADE = frozenset({METADATA, FINGERPRINT, "cache", ".lock"})
 """What is worth nothing in the trash once the profile has its own again."""
+_NO_FILES: Mapping[str, bytes] = {}
 _ids = ProfileValidator()
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """One profile as it stands in the work tree.
 
     Attributes:
@@ -70,7 +70,7 @@ class Found:
     state: Literal["clean", "edited", "damaged", "newer"]
     metadata: dict[str, Any] | None = None
     problem: str | None = None
-    contents: dict[str, bytes] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = _NO_FILES
 
 
 class WorkTree:
