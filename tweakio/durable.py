@@ -202,16 +202,24 @@ def read_regular(path: Path | str, limit: int) -> bytes:
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
-        chunks = []
-        left = limit + 1
-        while left > 0 and (chunk := os.read(descriptor, min(left, 1 << 20))):
-            chunks.append(chunk)
-            left -= len(chunk)
-        if left <= 0:
+        # One byte more than there should be shows in the same call that this was all.
+        data = os.read(descriptor, status.st_size + 1)
+        if len(data) != status.st_size:
+            data += _read_on(descriptor, limit + 1 - len(data))
+        if len(data) > limit:
             raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return data
     finally:
         os.close(descriptor)
+
+
+def _read_on(descriptor: int, most: int) -> bytes:
+    """The rest of a file that is longer than it was, or comes in pieces."""
+    chunks = []
+    while most > 0 and (chunk := os.read(descriptor, min(most, 1 << 20))):
+        chunks.append(chunk)
+        most -= len(chunk)
+    return b"".join(chunks)
 
 
 def remove(path: Path | str) -> None:

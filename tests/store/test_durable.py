@@ -266,6 +266,36 @@ def test_a_file_that_grows_while_it_is_read(
         durable.read_regular(path, 5)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5])
+def test_a_file_that_comes_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"12345")
+    real = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: real(descriptor, min(size, most)))
+    assert durable.read_regular(path, 5) == b"12345"
+    assert durable.read_regular(path, 9) == b"12345"
+
+
+def test_a_file_that_changes_its_length_within_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    real = os.fstat
+    for content in (b"", b"1", b"123456789"):
+        path.write_bytes(b"12345")
+
+        def change(descriptor: int, content: bytes = content) -> os.stat_result:
+            status = real(descriptor)
+            path.write_bytes(content)
+            return status
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fstat", change)
+            assert durable.read_regular(path, 9) == content
+
+
 # Removing
 
 
