@@ -8,6 +8,8 @@ mistake included, is left to Typer. A test holds both ways to the same bytes.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 
 __all__ = ["Plain", "parse", "run"]
@@ -61,4 +63,6 @@ def run(plain: Plain) -> int:
         corrupted="--corrupted" in plain.flags,
         as_json="--json" in plain.flags,
     )
+    # The interpreter ends with a collection among all that was imported, 6 of 58 ms.
+    atexit.register(gc.freeze)
     return 0
