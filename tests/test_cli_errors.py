@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from cli_helpers import COMMAND, TIMEOUT, Cli, Holder, environment, errors
+from cli_helpers import COMMAND, TIMEOUT, UNSET, Cli, Holder, environment, errors
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and devices of POSIX")
 LONG = "x" * 5000
@@ -41,7 +41,13 @@ BAD = [
     (["--home", "~nobody-of-this-name/x", "profile", "list"], 2, "cannot be found"),
     (["--home", "/nonexistent/there", *NEW], 12, "/nonexistent does not exist"),
     (["--home", "/nonexistent/there", "profile", "list"], 12, "does not exist"),
+    (["--home", "/nonexistent/there", "profile", "undo"], 12, "does not exist"),
+    (["--home", "/nonexistent/there", "profile", "redo"], 12, "does not exist"),
+    (["--home", "/nonexistent/there", "profile", "trash", "restore", "x"], 12, "does not exist"),
     (["--home", __file__, "profile", "list"], 12, "is not a directory"),
+    (["--home", __file__, "profile", "undo"], 12, "is not a directory"),
+    (["--home", __file__, "profile", "redo"], 12, "is not a directory"),
+    (["--home", __file__, "profile", "trash", "restore", "x"], 12, "is not a directory"),
     (["profile", "create", "--platform", "whatsapp"], 2, "missing argument"),
     (["profile", "create", "new"], 2, "missing option '--platform'"),
     (["profile", "create", "new", "--platform", "icq"], 9, "unknown platform 'icq'"),
@@ -149,6 +155,30 @@ def test_bad_input_is_one_line_and_changes_nothing(home, arguments, code, text):
     assert max(len(line) for line in lines) < 600
     assert "hunter2" not in result.err
     assert home.snapshot() == before
+
+
+@pytest.mark.parametrize("home", ["missing", "default", "empty"])
+@pytest.mark.parametrize(
+    ("command", "code", "text", "hint"),
+    [
+        ("undo", 11, "there is nothing to undo", "there is no history yet"),
+        ("redo", 11, "there is nothing to redo", "there is no history yet"),
+        ("trash restore x", 21, "no trash entry 'x'", "there is no trash yet"),
+    ],
+)
+def test_before_there_is_anything(tmp_path, home, command, code, text, hint):
+    """A home that was named and is missing is a mistake; the default one is only new."""
+    cli = Cli(tmp_path)
+    if home == "empty":
+        cli.home.mkdir()
+    if home == "missing":
+        code, text = 12, f"home {cli.home} does not exist"
+        hint = "give another --home, or create a profile to make it"
+    changes = {"TWEAKIO_HOME": UNSET} if home == "default" else {}
+    result = cli.run("profile", *command.split(), **changes)
+    assert result.code == code
+    assert result.err == f"tweakio: error: {text}\ntweakio: hint: {hint}\n"
+    assert [path.name for path in tmp_path.rglob("*")] == ["home"] * (home == "empty")
 
 
 @pytest.mark.parametrize("make", ["work tree", "bare"])
