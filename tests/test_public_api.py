@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pickle
 import subprocess
 import sys
 
 import pytest
 
 import tweakio
-from tweakio import ProfileManager, TweakioError, errors
+from tweakio import (
+    Change,
+    FieldChange,
+    Profile,
+    ProfileDiff,
+    ProfileManager,
+    TrashEntry,
+    TweakioError,
+    errors,
+)
 
 NAMES = [
     "Change",
@@ -106,6 +116,22 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_all_of_every_public_module_exists(module):
     loaded = importlib.import_module(module)
     assert [name for name in loaded.__all__ if not hasattr(loaded, name)] == []
+
+
+RECORDS = [Profile, FieldChange, ProfileDiff, Change, TrashEntry]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_record_is_frozen_compared_by_value_and_can_be_pickled(record):
+    fields = record.__annotations__
+    made, same = record(**dict.fromkeys(fields, 1)), record(**dict.fromkeys(fields, 1))
+    assert made == same == pickle.loads(pickle.dumps(made))
+    assert made != record(**{**dict.fromkeys(fields, 1), next(iter(fields)): 2})
+    for name in (*fields, "another"):
+        with pytest.raises(AttributeError):
+            setattr(made, name, 3)
+    shown = [f"{name}=1" for name in fields if name != "platform_config"]
+    assert repr(made) == f"{record.__name__}({', '.join(shown)})"
 
 
 def test_importing_costs_nothing():
