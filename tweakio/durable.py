@@ -156,8 +156,15 @@ def replace(path: Path, data: bytes, temporary: Path, *, sync: bool = True) -> N
         fsync_directory(path.parent)
 
 
-def append(path: Path | str, data: bytes, *, create_missing: bool) -> None:
-    """Add bytes to the end of a file and bring them to the disk."""
+def append(path: Path | str, data: bytes, *, create_missing: bool, sync: bool = True) -> None:
+    """Add bytes to the end of a file and bring them to the disk.
+
+    Args:
+        path: the file.
+        data: what to add.
+        create_missing: make the file if it is not there.
+        sync: False only for what can be lost without harm.
+    """
     flags = os.O_WRONLY | os.O_APPEND | _BINARY | _CLOEXEC
     if create_missing:
         flags |= os.O_CREAT
@@ -166,7 +173,8 @@ def append(path: Path | str, data: bytes, *, create_missing: bool) -> None:
         if create_missing and hasattr(os, "fchmod") and not os.fstat(descriptor).st_size:
             os.fchmod(descriptor, FILE_MODE)
         _write_all(descriptor, data)
-        sync_descriptor(descriptor)
+        if sync:
+            sync_descriptor(descriptor)
     finally:
         os.close(descriptor)
 

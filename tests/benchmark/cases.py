@@ -155,7 +155,9 @@ def growth(directory: Path, profiles: int, activations: int) -> Comparison:
 def list_command(directory: Path, rounds: int) -> list[Comparison]:
     """``tweakio profile list`` of 100 profiles against a Python that does nothing."""
     make_home(directory / "home", 100).close()
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    # Installed packages have their bytecode; a checkout has it after the first run.
+    unwanted = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    environment = {key: value for key, value in os.environ.items() if key not in unwanted}
     environment["PYTHONPATH"] = os.fspath(Path(__file__).resolve().parents[2])
 
     def run(command: list[str]) -> Callable[[int], Work]:
@@ -166,6 +168,7 @@ def list_command(directory: Path, rounds: int) -> list[Comparison]:
 
     arguments = ["--home", os.fspath(directory / "home"), "profile", "list"]
     bare = run([sys.executable, "-c", "pass"])
+    run([sys.executable, "-m", "tweakio", *arguments])(0)[0]()
     found = [
         in_turns(
             "python -m tweakio profile list of 100, to python -c pass",

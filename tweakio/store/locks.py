@@ -170,6 +170,10 @@ class RecordedLock:
         deadline = time.monotonic() + max(timeout, _AT_ONCE)
         if self._line is None:
             return self._acquire(deadline, _PROFILE_POLL)
+        if not is_held(self._line):
+            # Nobody waits: a tenth of a millisecond saved. Who gets it now is first in line.
+            with contextlib.suppress(LockTimeoutError):
+                return self._acquire(time.monotonic(), _POLL)
         from filelock import Timeout
 
         line = _file_lock(self._line, _LINE_POLL)

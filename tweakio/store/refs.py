@@ -116,7 +116,11 @@ class Refs:
         durable.replace(target, f"{commit_id}\n".encode(), self._temporary / "ref")
 
     def append_reflog(self, name: str, line: bytes) -> None:
-        """Add a line to one reflog, once: a line that already ends it is not repeated."""
+        """Add a line to one reflog, once: a line that already ends it is not repeated.
+
+        As in git it is not synced. A power cut can take the last seconds of a reflog, which is
+        a record of what the branch was; what it is, and all of history, are in the commits.
+        """
         path = self._git_dir / "logs" / name
         last = _last_line(path)
         if not last:
@@ -127,7 +131,7 @@ class Refs:
         if last and not last.endswith(b"\n"):
             # What a crash left of a line: git would read both as one.
             os.truncate(path, os.stat(path).st_size - len(last))
-        durable.append(path, line, create_missing=True)
+        durable.append(path, line, create_missing=True, sync=False)
 
     def reflog(self, name: str = "HEAD") -> Iterator[tuple[str, str]]:
         """The (old, new) commit ids of a reflog, newest first; damaged lines are passed."""

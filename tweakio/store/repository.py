@@ -233,7 +233,9 @@ class Repository:
         moved = self._is_unknown_head()
         if not (moved or self.layout.journal.exists() or self._index_lock.exists()):
             return
-        quiet = contextlib.suppress(LockTimeoutError, OSError, RepositoryDamagedError)
+        quiet = contextlib.suppress(
+            LockTimeoutError, OSError, RepositoryBusyError, RepositoryDamagedError
+        )
         with quiet, self._locked(0):
             if moved:
                 self.work_tree.settle_directories()
