@@ -311,5 +311,5 @@ def check(
         if seen.git_dir.exists():
             seen.history()
             seen.work_tree()
-            seen.leftovers(swept=True)
+            seen.leftovers(swept=True, buildings=buildings)
     assert not seen.found, "\n".join(["the home is not as it must be:", *seen.found])

@@ -124,7 +124,7 @@ def is_held(path: Path, *, platform: str = sys.platform) -> bool:
 
 
 def _file_lock(
-    path: Path, poll: float, on_acquired: Callable[[int], None] | None = None
+    path: Path, poll: float = _POLL, *, on_acquired: Callable[[int], None] | None = None
 ) -> BaseFileLock:
     from filelock import FileLock
 
@@ -166,7 +166,6 @@ class RecordedLock:
             LockTimeoutError: it is still held; the message names the holder.
             FileNotFoundError: the directory of the file is gone.
         """
-        # A negative time would mean for ever to filelock.
         deadline = time.monotonic() + max(timeout, _AT_ONCE)
         if self._line is None:
             return self._acquire(deadline, _PROFILE_POLL)
@@ -177,9 +176,11 @@ class RecordedLock:
         from filelock import Timeout
 
         line = _file_lock(self._line, _LINE_POLL)
+        # A negative time would mean for ever to filelock.
+        wait = min(_LINE_WAIT, deadline - time.monotonic())
         try:
             with contextlib.suppress(Timeout):
-                line.acquire(timeout=min(_LINE_WAIT, deadline - time.monotonic()))
+                line.acquire(timeout=max(0.0, wait))
             return self._acquire(deadline, _POLL)
         finally:
             line.release()
@@ -187,33 +188,32 @@ class RecordedLock:
     def _acquire(self, deadline: float, poll: float) -> LockRecord | None:
         from filelock import Timeout
 
+        lock = _file_lock(self.path, on_acquired=self._remember)
         while True:
             # filelock would make a missing directory: that of a profile which is gone.
             os.stat(self.path.parent)
-            lock = _file_lock(self.path, poll, self._remember)
+            # Up to 4.1, the last for Python 3.10, filelock empties a file that it has locked.
+            before = read_record(self.path)
             try:
-                lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
-            except Timeout:
-                owner = read_record(self.path)
-                raise LockTimeoutError(
-                    f"{self.path.name} is held by {describe_owner(owner)}",
-                    hint="wait for it to end, or give a longer --timeout",
-                    owner=owner,
-                ) from None
-            except RuntimeError:
-                # filelock refuses to wait for what this very thread holds by another object.
-                raise LockTimeoutError(
-                    f"{self.path.name} is held by this process",
-                    hint="release it first",
-                    owner=own_record(),
-                ) from None
+                lock.acquire(timeout=0)
+            except (Timeout, RuntimeError):
+                # RuntimeError: this very thread holds it by another object.
+                if time.monotonic() >= deadline:
+                    owner = read_record(self.path)
+                    raise LockTimeoutError(
+                        f"{self.path.name} is held by {describe_owner(owner)}",
+                        hint="wait for it to end, or give a longer --timeout",
+                        owner=owner,
+                    ) from None
+                time.sleep(poll)
+                continue
             if self.is_current():
                 break
             # The profile was deleted (its directory moved) while we waited for it.
             lock.release()
         self._lock = lock
         try:
-            return self._exchange_record()
+            return self._exchange_record(before)
         except BaseException:
             self.release()
             raise
@@ -245,8 +245,18 @@ class RecordedLock:
             return False
         return (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)
 
-    def _exchange_record(self) -> LockRecord | None:
+    def _exchange_record(self, before: LockRecord | None) -> LockRecord | None:
+        """Write our record.
+
+        Args:
+            before: what was there just before the lock was taken.
+
+        Returns:
+            The record of a holder that did not empty it.
+        """
         previous = read_record(self.path)
+        if previous is None and before is not None and is_alive(before) is not True:
+            previous = before
         text = b"\n" + json.dumps(own_record()._asdict()).encode() + b"\n"
         # Written over the old one and cut after, so that no reader finds it empty.
         os.lseek(self._descriptor, 0, os.SEEK_SET)

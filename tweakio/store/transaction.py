@@ -13,7 +13,6 @@ from tweakio.errors import (
     RepositoryBusyError,
     RepositoryDamagedError,
 )
-from tweakio.models import parse_time
 from tweakio.store.head import Head
 from tweakio.store.journal import Journal, Move, move_on
 from tweakio.store.objects import (
@@ -62,7 +61,6 @@ class Transaction:
         self._base = repository.head()
         self._files: dict[str, dict[str, bytes | None]] = {}
         self._removed: set[str] = set()
-        self._root_files: dict[str, bytes] = {}
         self._trailers: list[tuple[str, str]] = []
         self._moves: list[Move] = []
         self._purge: list[str] = []
@@ -87,7 +85,7 @@ class Transaction:
 
     def has_changes(self) -> bool:
         """Whether anything was collected."""
-        return bool(self._files or self._removed or self._root_files or self._moves)
+        return bool(self._files or self._removed or self._moves)
 
     def profile_ids(self) -> list[str]:
         """The names of the directories at the base."""
@@ -129,10 +127,6 @@ class Transaction:
             NewerFormatError: the profile was written by a newer tweakio.
         """
         self.put(profile_id, METADATA, schema.dump(schema.validate(value)))
-
-    def put_root_file(self, name: str, content: bytes) -> None:
-        """Set a tracked file beside the profiles."""
-        self._root_files[name] = content
 
     def stage(self, name: str) -> Path:
         """A new directory to build in, which becomes something else's place by a move."""
@@ -239,7 +233,6 @@ class Transaction:
                 new=commit_id,
                 reflog=line,
                 profiles=tuple(sorted({*self._files, *self._removed})),
-                root_files=tuple(sorted(self._root_files)),
                 moves=tuple(self._moves),
                 purge=tuple(self._purge),
             )
@@ -354,15 +347,6 @@ class Transaction:
         for profile_id, files in self._files.items():
             edits[profile_id.encode()] = self._build_directory(writer, profile_id, files)
         root = edit_tree(self._base.root, edits)
-        if self._root_files:
-            entries = [
-                entry for entry in parse_tree(root) if entry.name.decode() not in self._root_files
-            ]
-            entries += [
-                TreeEntry(BLOB_MODE, name.encode(), writer.add(b"blob", content))
-                for name, content in self._root_files.items()
-            ]
-            root = serialise_tree(entries)
         if root == self._base.root and not self.record_always and self._base.commit != NO_COMMIT:
             return None
         tree = writer.add(b"tree", root)
@@ -409,8 +393,3 @@ class Transaction:
             lines.append(f"Tweakio-Command: {self._command}")
         lines += [f"{name}: {value}" for name, value in self._trailers]
         return "\n".join(lines) + "\n"
-
-
-def created_at_of(metadata: Mapping[str, Any]) -> datetime:
-    """The moment of creation that tells a profile from another of the same id."""
-    return parse_time(metadata["created_at"])
