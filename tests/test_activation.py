@@ -119,6 +119,44 @@ def test_selecting_what_this_program_uses_is_refused(three):
     assert three.locks.held == {"alpha"}
 
 
+def test_selecting_another_lets_go_of_what_this_program_used(three):
+    """It was inactive by the commit and still locked, so that no other program got it."""
+    three.activate_profile("alpha")
+    three.select_profile("beta")
+    assert states(three) == {
+        "alpha": ("inactive", False),
+        "beta": ("active", False),
+        "gamma": ("inactive", False),
+    }
+    assert three.locks.held == set()
+    assert three.registry.get_active() == "beta"
+    with ProfileManager(three.home) as other:
+        assert other.activate_profile("alpha", timeout=0).in_use
+    assert three.deactivate_profile() is None  # the other one's selection of alpha replaced it
+
+
+def test_selecting_what_is_selected_deactivates_what_this_program_uses(three):
+    three.activate_profile("alpha")
+    with ProfileManager(three.home) as other:
+        other.select_profile("beta")
+    assert three.locks.held == {"alpha"}
+    three.select_profile("beta")
+    assert states(three)["alpha"] == ("inactive", False)
+    assert three.locks.held == set()
+    before = three.history()
+    three.select_profile("beta")
+    assert three.history() == before
+
+
+def test_a_refused_selection_lets_go_of_nothing(three):
+    three.activate_profile("alpha")
+    three.layout.profile("beta").metadata.write_bytes(b"{")
+    with pytest.raises(ProfileCorruptedError):
+        three.select_profile("beta")
+    assert three.locks.held == {"alpha"}
+    assert states(three)["alpha"] == ("active", True)
+
+
 def test_programs_run_their_own_profiles(three, cli):
     with Holder(cli, "alpha") as one, Holder(cli, "beta") as two:
         three.activate_profile("gamma")
@@ -188,9 +226,8 @@ def test_a_used_profile_cannot_be_deleted_from_outside(three, cli, force):
 
 
 def test_own_and_selected_profiles_are_deleted_by_force_only(three):
-    three.activate_profile("alpha")
-    three.select_profile("beta")
-    for profile_id in ("alpha", "beta"):
+    for activate, profile_id in ((three.activate_profile, "alpha"), (three.select_profile, "beta")):
+        activate(profile_id)
         with pytest.raises(ProfileActiveError):
             three.delete_profile(profile_id)
         three.delete_profile(profile_id, force=True)

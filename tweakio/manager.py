@@ -358,8 +358,6 @@ class ProfileManager:
             except BaseException:
                 self.locks.release(profile_id)
                 raise
-            for other in self.locks.held - {profile_id}:
-                self.locks.release(other)
             self.registry.set_active(profile_id)
             self._close_at_exit()
             return self.get_profile(profile_id)
@@ -400,28 +398,49 @@ class ProfileManager:
             raise corrupted_error(profile_id, "its directory is not a directory")
 
     def _activate(self, profile_id: str, pid: int | None) -> dict[str, Any]:
-        with self._change("activate", [profile_id], "activate_profile") as change:
-            # Again, now that nobody can change it.
-            value = self._healthy(change, profile_id)
-            if not self.locks.is_current(profile_id):
-                raise ConcurrentChangeError(
-                    f"profile '{profile_id}' was deleted and made anew just now",
-                    hint="run the command again",
-                    profile_id=profile_id,
-                )
-            if value["status"] == "active" and value.get("lock_pid") == pid:
-                return value
-            left = [other for other in change.head.active if other != profile_id]
-            left = [other for other in left if self._is_ours_or_nobodys(change, other)]
-            for other in left:
-                self._set_inactive(change, other)
-            directories.complete(self.repository, profile_id, str(value["platform"]))
-            now = format_time(self._clock())
-            value = _without({**value, "lock_pid": pid}, status="active", last_used=now)
-            change.put_metadata(profile_id, value)
-            was = f" (was {_list(left)})" if left else ""
-            change.summary = f"activate {profile_id}{was}"
+        left: list[str] = []
+        change: Transaction | None = None
+        try:
+            with self._change("activate", [profile_id], "activate_profile") as change:
+                value, left = self._put_activation(change, profile_id, pid)
+        finally:
+            # Also if a Ctrl-C came just after the commit point.
+            if change is not None and change.commit_id is not None:
+                self._let_go(left)
         return value
+
+    def _put_activation(
+        self, change: Transaction, profile_id: str, pid: int | None
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Put an activation into a change: the profile's metadata then, and whom it leaves."""
+        # Again, now that nobody can change it.
+        value = self._healthy(change, profile_id)
+        if not self.locks.is_current(profile_id):
+            raise ConcurrentChangeError(
+                f"profile '{profile_id}' was deleted and made anew just now",
+                hint="run the command again",
+                profile_id=profile_id,
+            )
+        left = [other for other in change.head.active if other != profile_id]
+        left = [other for other in left if self._is_ours_or_nobodys(change, other)]
+        if value["status"] == "active" and value.get("lock_pid") == pid and not left:
+            return value, []
+        for other in left:
+            self._set_inactive(change, other)
+        directories.complete(self.repository, profile_id, str(value["platform"]))
+        now = format_time(self._clock())
+        value = _without({**value, "lock_pid": pid}, status="active", last_used=now)
+        change.put_metadata(profile_id, value)
+        was = f" (was {_list(left)})" if left else ""
+        change.summary = f"activate {profile_id}{was}"
+        return value, left
+
+    def _let_go(self, profile_ids: Iterable[str]) -> None:
+        """Release what a change has deactivated, as far as it is held here."""
+        for profile_id in profile_ids:
+            self.locks.release(profile_id)
+            if self.registry.get_active() == profile_id:
+                self.registry.set_active(None)
 
     def _healthy(self, change: Transaction, profile_id: str) -> dict[str, Any]:
         found = self.repository.work_tree.examine(change.head, profile_id)
