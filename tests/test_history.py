@@ -22,6 +22,7 @@ from invariants import check, tree_digest
 from invariants import git as git_beside
 
 from tweakio import (
+    InvalidMetadataError,
     NothingToRedoError,
     NothingToUndoError,
     ProfileActiveError,
@@ -529,6 +530,25 @@ def test_restore_of_an_id_that_is_another_profile_now(two):
     assert two.get_profile("alpha").created_at == new.created_at
     assert data(two.get_profile("alpha")) == new_data
     check(two.home, permissions=False)
+
+
+def test_restore_over_an_invalid_commit_by_hand(two, git):
+    old = two.update_profiles(["alpha"], note="old")[0]
+    revision = two.history()[0].revision
+    old.path.joinpath("metadata.json").write_bytes(b"{}")
+    git("commit", "-q", "--no-verify", "-am", "broken by hand")
+    profile = two.restore("alpha", revision)
+    assert (profile.note, profile.status, profile.last_used) == ("old", "inactive", old.last_used)
+    check(two.home, permissions=False)
+
+
+def test_restore_to_a_revision_that_is_invalid_changes_nothing(two, git):
+    two.get_profile("alpha").path.joinpath("metadata.json").write_bytes(b"{}")
+    git("commit", "-q", "--no-verify", "-am", "broken by hand")
+    before = two.history()
+    with pytest.raises(InvalidMetadataError):
+        two.restore("alpha", "HEAD")
+    assert two.history() == before
 
 
 def test_restore_refuses(two):

@@ -19,6 +19,7 @@ from tweakio import (
     ProfileExistsError,
     ProfileManager,
     ProfileNotFoundError,
+    RepositoryDamagedError,
     UnknownPlatformError,
 )
 
@@ -201,6 +202,82 @@ def test_bad_arguments_change_nothing(manager, kind):
     with pytest.raises(error):
         action(manager)
     assert snapshot(manager.home) == before
+
+
+# After the commit point
+
+
+def restore_deleted(manager):
+    manager.delete_profile("alpha")
+    return lambda: manager.restore("alpha", "HEAD~1")
+
+
+def restore_trashed(manager):
+    manager.delete_profile("alpha")
+    (entry,) = manager.trash()
+    return lambda: manager.restore_from_trash(entry.name)
+
+
+def restore_reset(manager):
+    manager.recover_profile("alpha", "hard")
+    (entry,) = manager.trash()
+    return lambda: manager.restore_from_trash(entry.name)
+
+
+def recover(manager):
+    manager.get_profile("alpha").path.joinpath("metadata.json").write_bytes(b"{")
+    return lambda: manager.recover_profile("alpha")
+
+
+LATE = {
+    "restore": lambda m: lambda: m.restore("alpha", "HEAD"),
+    "restore a deleted one": restore_deleted,
+    "restore from the trash": restore_trashed,
+    "restore a reset": restore_reset,
+    "recover": recover,
+    "recover what is whole": lambda m: lambda: m.recover_profile("alpha"),
+    "recover hard": lambda m: lambda: m.recover_profile("alpha", "hard"),
+    "activate": lambda m: lambda: m.activate_profile("alpha"),
+}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ProfileNotFoundError("no profile 'alpha'"), RepositoryDamagedError("x"), OSError(5, "x")],
+    ids=["deleted since", "damaged since", "unreadable"],
+)
+@pytest.mark.parametrize("operation", LATE)
+def test_what_was_done_is_no_error_because_it_cannot_be_read_after(
+    manager, operation, error, monkeypatch
+):
+    manager.create_profile("alpha", "custom", note="n", tags=["t"])
+    work = LATE[operation](manager)
+    with monkeypatch.context() as patch:
+        patch.setattr(manager, "get_profile", raising(error))
+        profile = work()
+    assert profile == manager.get_profile("alpha")
+    assert (profile.note, profile.tags) == ("n", ("t",))
+
+
+def raising(error):
+    def late(profile_id):
+        raise error
+
+    return late
+
+
+@pytest.mark.parametrize("method", ["undo", "redo"])
+def test_undo_is_no_error_because_what_is_held_cannot_be_read_after(manager, method, monkeypatch):
+    manager.create_profiles(["alpha", "beta"], "custom")
+    manager.activate_profile("alpha")
+    manager.update_profiles(["beta"], note="n")
+    if method == "redo":
+        manager.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(manager, "get_profile", raising(RepositoryDamagedError("x")))
+        assert getattr(manager, method)().operation == "set"
+    assert manager.locks.held == {"alpha"}
+    assert manager.get_profile("alpha").status == "active"
 
 
 # Reading and setting

@@ -347,7 +347,6 @@ class History:
         profile_id: str,
         blobs: Mapping[str, bytes],
         kept: tuple[str, ...],
-        **changes: str,
     ) -> None:
         read = self._repository.reader.read
         files = {name: read(blob, b"blob") for name, blob in blobs.items()}
@@ -356,7 +355,7 @@ class History:
         except (InvalidMetadataError, NewerFormatError):
             pass
         else:
-            files[METADATA] = schema.dump({**metadata, "lock_pid": None, **changes})
+            files[METADATA] = schema.dump({**metadata, "lock_pid": None})
         directories.bring_back(change, self._repository, profile_id, files, kept)
 
     def _invert_files(
@@ -393,7 +392,7 @@ class History:
 
     # Restore
 
-    def restore(self, profile_id: str, revision: str, *, command: str = "") -> str | None:
+    def restore(self, profile_id: str, revision: str, *, command: str = "") -> dict[str, Any]:
         """Bring a profile to what it was at a revision, as a new commit.
 
         An existing profile gets its metadata and fingerprint of then; whether it is active
@@ -401,7 +400,7 @@ class History:
         inactive. If another profile has the id by now, that one goes into the trash.
 
         Returns:
-            The new commit's id, or None if nothing differs.
+            The metadata of the profile then.
 
         Raises:
             RevisionNotFoundError: no such revision, or the profile was not in it.
@@ -422,24 +421,36 @@ class History:
         wanted = schema.load(files[METADATA], profile_id)
         with repository.transaction("restore", [profile_id], command=command) as change:
             change.summary = f"restore {profile_id} to {commit_id[:12]}"
-            if not change.exists(profile_id):
-                self._check_case(change, profile_id)
-                self._bring_back(change, profile_id, blobs, (), status="inactive")
-                return_files = False
-            else:
-                return_files = self._replace_other(change, profile_id, wanted, blobs)
-            if return_files:
-                now = change.metadata(profile_id)
-                for key in ("status", "lock_pid", "last_used"):
-                    wanted[key] = now.get(key)
+            if change.exists(profile_id) and self._is_same(change, profile_id, wanted):
+                wanted.update(self._runtime_state(change, profile_id))
                 if wanted["status"] == "corrupted":
                     wanted["status"] = "inactive"
+                wanted = {key: item for key, item in wanted.items() if item is not None}
                 for name, content in files.items():
                     change.put(profile_id, name, content)
-                change.put_metadata(
-                    profile_id, {key: item for key, item in wanted.items() if item is not None}
-                )
-        return change.commit_id
+                change.put_metadata(profile_id, wanted)
+                return wanted
+            if change.exists(profile_id):
+                self._locks.refuse_in_use(profile_id)
+                directories.take_away(change, repository, profile_id)
+            else:
+                self._check_case(change, profile_id)
+            wanted = {**wanted, "lock_pid": None, "status": "inactive"}
+            files[METADATA] = schema.dump(wanted)
+            directories.bring_back(change, repository, profile_id, files)
+        return wanted
+
+    def _runtime_state(self, change: Transaction, profile_id: str) -> dict[str, Any]:
+        """What a restore leaves as it is."""
+        try:
+            now = change.metadata(profile_id)
+        except InvalidMetadataError:
+            # A person's invalid commit, which says nothing about it.
+            owner = self._locks.owner(profile_id)
+            if owner is None:
+                return {"status": "inactive", "lock_pid": None}
+            return {"status": "active", "lock_pid": owner.pid}
+        return {key: now.get(key) for key in ("status", "lock_pid", "last_used")}
 
     def _check_case(self, change: Transaction, profile_id: str) -> None:
         from tweakio.errors import ProfileExistsError
@@ -453,24 +464,12 @@ class History:
                 profile_id=other,
             )
 
-    def _replace_other(
-        self,
-        change: Transaction,
-        profile_id: str,
-        wanted: Mapping[str, Any],
-        blobs: Mapping[str, bytes],
-    ) -> bool:
-        """Make room if the id is another profile's by now; True if it is the same one."""
+    def _is_same(self, change: Transaction, profile_id: str, wanted: Mapping[str, Any]) -> bool:
+        """Whether the id is still that profile's, and not another one's by now."""
         try:
-            now = change.metadata(profile_id)
+            return bool(change.metadata(profile_id)["created_at"] == wanted["created_at"])
         except InvalidMetadataError:
             return True
-        if now["created_at"] == wanted["created_at"]:
-            return True
-        self._locks.refuse_in_use(profile_id)
-        directories.take_away(change, self._repository, profile_id)
-        self._bring_back(change, profile_id, blobs, (), status="inactive")
-        return False
 
 
 def _changed_names(before: bytes, after: bytes) -> list[str]:

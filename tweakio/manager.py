@@ -354,13 +354,13 @@ class ProfileManager:
             self._require(profile_id)
             self.locks.acquire(profile_id, timeout)
             try:
-                self._activate(profile_id, os.getpid())
+                value = self._activate(profile_id, os.getpid())
             except BaseException:
                 self.locks.release(profile_id)
                 raise
             self.registry.set_active(profile_id)
             self._close_at_exit()
-            return self.get_profile(profile_id)
+            return self._now_or_then(profile_id, value)
 
     def select_profile(self, profile_id: str, timeout: float = 30.0) -> Profile:
         """Select a profile without holding it, as the command line does.
@@ -618,10 +618,14 @@ class ProfileManager:
         return profile
 
     def _now_or_then(self, profile_id: str, value: Mapping[str, Any]) -> Profile:
-        """A profile after a change; as the change left it if another has deleted it since."""
+        """A profile after a change; as the change left it if it cannot be read any more.
+
+        Another program may have deleted it since; the change has taken place all the same.
+        """
         try:
             return self.get_profile(profile_id)
-        except ProfileNotFoundError:
+        except (TweakioError, OSError) as error:
+            log.debug("profile %s cannot be read after its change: %s", profile_id, error)
             return self._assemble(Found(profile_id, "clean", dict(value)))
 
     def _profile(self, root: bytes, profile_id: str) -> Profile | None:
@@ -743,10 +747,10 @@ class ProfileManager:
             if not profile_ids:
                 return []
             raise not_found_error(profile_ids[0])
-        Recovery(repository, self.locks).recover(
+        values = Recovery(repository, self.locks).recover(
             profile_ids, mode, command=self._name("recover_profile")
         )
-        return [self.get_profile(profile_id) for profile_id in profile_ids]
+        return [self._now_or_then(profile_id, values[profile_id]) for profile_id in profile_ids]
 
     # History
 
@@ -792,6 +796,10 @@ class ProfileManager:
                 except ProfileNotFoundError:
                     self.registry.unregister(profile_id)
                     lost = True
+                except (TweakioError, OSError) as error:
+                    # The change has taken place; what is held stays held until it is known.
+                    log.warning("profile %s cannot be read: %s", profile_id, error)
+                    continue
                 if lost:
                     self.locks.release(profile_id)
                     self.registry.set_active(None)
@@ -846,8 +854,8 @@ class ProfileManager:
         """
         self.validator.validate_id(profile_id)
         self._require_history(to)
-        self._history().restore(profile_id, to, command=self._name("restore"))
-        return self.get_profile(profile_id)
+        value = self._history().restore(profile_id, to, command=self._name("restore"))
+        return self._now_or_then(profile_id, value)
 
     def _require_history(self, revision: str) -> None:
         if self._existing() is None:
@@ -892,9 +900,8 @@ class ProfileManager:
             raise TrashEntryNotFoundError(
                 f"no trash entry {name[:80]!r}", hint="there is no trash yet"
             )
-        return self.get_profile(
-            restore_entry(repository, self.locks, name, self._name("restore_from_trash"))
-        )
+        value = restore_entry(repository, self.locks, name, self._name("restore_from_trash"))
+        return self._now_or_then(value["profile_id"], value)
 
     def purge_trash(
         self, name: str | None = None, *, older_than: timedelta | None = None

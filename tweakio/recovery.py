@@ -48,7 +48,7 @@ class Recovery:
 
     def recover(
         self, profile_ids: Iterable[str], mode: RecoveryMode = "soft", *, command: str = ""
-    ) -> str | None:
+    ) -> dict[str, dict[str, Any]]:
         """Recover profiles, as one commit.
 
         Soft: metadata.json is checked out as it was last valid in history (else rebuilt from
@@ -62,7 +62,7 @@ class Recovery:
             command: for the history.
 
         Returns:
-            The commit's id, or None if there was nothing to do.
+            The metadata that each of them has then.
 
         Raises:
             ProfileNotFoundError: HEAD has no directory of one of these names.
@@ -76,7 +76,7 @@ class Recovery:
             names = ", ".join(done[:5]) + (f" and {len(done) - 5} more" if len(done) > 5 else "")
             change.summary = f"recover {names} ({mode})"
             change.record_always = bool(done)
-        return change.commit_id
+            return {name: change.metadata(name) for name in ids}
 
     def _recover_one(self, change: Transaction, profile_id: str, mode: RecoveryMode) -> bool:
         repository = self._repository

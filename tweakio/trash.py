@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tweakio import directories, durable, schema
 from tweakio.errors import (
@@ -44,11 +44,11 @@ def find_entry(repository: Repository, name: str) -> tuple[Attic, TrashEntry]:
 
 def restore_entry(
     repository: Repository, locks: ProfileLockManager, name: str, command: str
-) -> str:
+) -> dict[str, Any]:
     """Bring back what an entry keeps, as a new commit; see ``ProfileManager``.
 
     Returns:
-        The id of the profile.
+        The metadata of the profile then.
     """
     _, entry = find_entry(repository, name)
     profile_id = ProfileValidator().validate_id(entry.profile_id)
@@ -64,7 +64,7 @@ def restore_entry(
             _restore_reset(change, repository, locks, entry)
         else:
             _restore_profile(change, repository, locks, entry)
-    return profile_id
+        return change.metadata(profile_id)
 
 
 def _restore_reset(
