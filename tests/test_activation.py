@@ -272,6 +272,104 @@ def test_the_next_change_clears_a_dead_owner(three, cli, caplog, change):
     check(three.home)
 
 
+def undone(manager):
+    manager.update_profiles(["beta"], note="x")
+    return manager.undo
+
+
+def done_again(manager):
+    manager.update_profiles(["beta"], note="x")
+    manager.undo()
+    return manager.redo
+
+
+def restored(manager):
+    manager.update_profiles(["beta"], note="x")
+    return lambda: manager.restore("beta", "HEAD~2")
+
+
+def recovered(manager):
+    return lambda: manager.recover_profile("beta", "hard")
+
+
+def from_the_trash(manager):
+    manager.delete_profile("beta")
+    return lambda: manager.restore_from_trash(manager.trash()[0].name)
+
+
+def saved(manager):
+    metadata = manager.metadata
+    return lambda: metadata.save("beta", {**metadata.load("beta"), "note": "x"})
+
+
+def marked(manager):
+    return lambda: manager.metadata.mark_corrupted("beta", "why")
+
+
+def taken_over(manager):
+    def migrate():
+        (manager.home / "session.json").write_bytes(b"{}")
+        with ProfileManager(manager.home) as other:
+            other.list_profiles()
+
+    return migrate
+
+
+@posix
+@pytest.mark.parametrize(
+    "prepare",
+    [undone, done_again, restored, recovered, from_the_trash, saved, marked, taken_over],
+)
+def test_every_change_clears_a_dead_owner(three, cli, caplog, prepare):
+    """Those that do not go through the manager's own changes left it as it was."""
+    # While it is held; a change after the end would clear it at once.
+    with Holder(cli, "alpha") as holder:
+        change = prepare(three)
+        os.kill(holder.pid, signal.SIGKILL)
+        holder._process.wait()
+    before = len(three.history())
+    change()
+    assert len(three.history()) == before + 1
+    value = stored(three, "alpha")
+    assert (value["status"], value.get("lock_pid")) == ("inactive", None)
+    assert three.layout.profile("alpha").lock.read_bytes() == b""
+    assert f"process {holder.pid}" in caplog.text
+    check(three.home, permissions=False)
+
+
+@posix
+def test_marking_a_dead_owners_profile_as_corrupted(three, cli):
+    with killed(cli, "alpha"):
+        three.metadata.mark_corrupted("alpha", "why")
+    value = stored(three, "alpha")
+    assert (value["status"], value.get("lock_pid")) == ("corrupted", None)
+
+
+@posix
+def test_redo_does_not_bring_back_a_dead_owners_selection(three, cli):
+    with Holder(cli, "alpha") as holder:
+        undo = undone(three)
+        os.kill(holder.pid, signal.SIGKILL)
+        holder._process.wait()
+    undo()
+    three.redo()
+    assert states(three)["alpha"] == ("inactive", False)
+    assert three.get_profile("beta").note == "x"
+
+
+@posix
+def test_undo_past_a_dead_owner_to_something_invalid(three, git):
+    """Taking back a mending by hand puts what is invalid there, dead owner or not."""
+    path = three.layout.profile("alpha").metadata
+    good = path.read_bytes()
+    path.write_bytes(b"{}")
+    git("commit", "-q", "--no-verify", "-am", "broken by hand")
+    path.write_bytes(good.replace(b'"inactive"', b'"active",\n  "lock_pid": 4194304'))
+    git("commit", "-q", "--no-verify", "-am", "mended by hand")
+    assert three.undo().summary == "mended by hand"
+    assert path.read_bytes() == b"{}"
+
+
 @posix
 @pytest.mark.parametrize("force", [False, True])
 def test_a_dead_owners_profile_can_be_deleted(three, cli, force):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from tweakio import directories, schema
+from tweakio import changes, directories, schema
 from tweakio.errors import (
     InvalidMetadataError,
     NewerFormatError,
@@ -21,6 +21,7 @@ from tweakio.store.worktree import METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
@@ -185,8 +186,7 @@ class History:
             profiles = commit.trailers.get("Tweakio-Profile", ())
         else:
             operation = "commit"
-            after = self._repository.reader.read(commit.tree, b"tree")
-            profiles = tuple(_changed_names(self._parent_root(commit), after))
+            profiles = tuple(self._changed_by(commit))
         return Change(
             revision=commit.id,
             operation=operation,
@@ -214,10 +214,9 @@ class History:
             NothingToUndoError: there is none.
             ProfileActiveError: a live process uses a profile that would go.
         """
-        repository = self._repository
-        with repository.transaction("undo", self._touched_by_undo(), command=command) as change:
+        with self._change("undo", self._touched_by_undo(), command) as change:
             target, effective = self._undo_target(change.head.commit)
-            self._invert(change, effective)
+            self._invert(change, effective, target)
             change.add_trailer("Tweakio-Undoes", target.id)
             change.record_always = True
             change.summary = f"undo: {target.summary}"
@@ -233,14 +232,18 @@ class History:
             NothingToRedoError: nothing was undone since the last change.
             ProfileActiveError: a live process uses a profile that would go.
         """
-        repository = self._repository
-        with repository.transaction("redo", self._touched_by_redo(), command=command) as change:
+        with self._change("redo", self._touched_by_redo(), command) as change:
             target, undone = self._redo_target(change.head.commit)
-            self._invert(change, undone)
+            self._invert(change, undone, target)
             change.add_trailer("Tweakio-Redoes", target.id)
             change.record_always = True
             change.summary = f"redo: {target.summary}"
         return self._describe(target)
+
+    def _change(
+        self, operation: str, profile_ids: list[str], command: str
+    ) -> AbstractContextManager[Transaction]:
+        return changes.begin(self._repository, self._locks, operation, profile_ids, command=command)
 
     def _touched_by_undo(self) -> list[str]:
         return list(self._describe(self._undo_target(self._repository.refs.head())[1]).profiles)
@@ -291,8 +294,20 @@ class History:
             "there is nothing to redo", hint="a redo is possible right after an undo"
         )
 
-    def _invert(self, change: Transaction, commit: Commit) -> None:
-        """Put the opposite of one commit into a change."""
+    def _changed_by(self, commit: Commit) -> list[str]:
+        after = self._repository.reader.read(commit.tree, b"tree")
+        return _changed_names(self._parent_root(commit), after)
+
+    def _invert(self, change: Transaction, commit: Commit, target: Commit) -> None:
+        """Put the opposite of one commit into a change.
+
+        Args:
+            change: where to.
+            commit: the change that is taken back or done again, or the undo or redo that last
+                had its effect.
+            target: that change itself. What an undo wrote down besides, that a holder died,
+                is not taken back.
+        """
         repository = self._repository
         before = self._parent_root(commit)
         after = repository.reader.read(commit.tree, b"tree")
@@ -306,7 +321,10 @@ class History:
             if kept
             else {}
         )
-        for profile_id in {*_changed_names(before, after), *resets}:
+        names = set(_changed_names(before, after))
+        if commit.id != target.id:
+            names.intersection_update(self._changed_by(target))
+        for profile_id in names | resets.keys():
             old, new = (repository.files_at(root, profile_id) for root in (before, after))
             exists = change.exists(profile_id)
             if old is None:
@@ -419,7 +437,7 @@ class History:
             )
         files = {name: repository.reader.read(blob, b"blob") for name, blob in blobs.items()}
         wanted = schema.load(files[METADATA], profile_id)
-        with repository.transaction("restore", [profile_id], command=command) as change:
+        with self._change("restore", [profile_id], command) as change:
             change.summary = f"restore {profile_id} to {commit_id[:12]}"
             if change.exists(profile_id) and self._is_same(change, profile_id, wanted):
                 wanted.update(self._runtime_state(change, profile_id))

@@ -7,11 +7,10 @@ import logging
 import os
 import threading
 import weakref
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tweakio import directories, schema
+from tweakio import changes, directories, schema
 from tweakio.errors import (
     ConcurrentChangeError,
     HomeNotFoundError,
@@ -46,7 +45,8 @@ from tweakio.store.worktree import FINGERPRINT, METADATA, Found
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
     from types import TracebackType
 
@@ -211,28 +211,11 @@ class ProfileManager:
     def _name(self, method: str) -> str:
         return self._command or f"ProfileManager.{method}"
 
-    @contextmanager
-    def _change(self, operation: str, ids: Iterable[str], method: str) -> Iterator[Transaction]:
-        """A transaction that also clears the selection of programs that died."""
-        names = list(ids)
-        repository = self.repository
-        with repository.transaction(operation, names, command=self._name(method)) as change:
-            yield change
-            if change.has_changes():
-                self._clear_dead(change)
-
-    def _clear_dead(self, change: Transaction) -> None:
-        for profile_id, pid in change.head.active.items():
-            if pid is None or not change.exists(profile_id):
-                continue
-            if not self.locks.is_locked(profile_id):
-                log.warning("profile %s was left active by process %d", profile_id, pid)
-                self.locks.cleanup_stale(profile_id)
-                self._set_inactive(change, profile_id)
-
-    def _set_inactive(self, change: Transaction, profile_id: str) -> None:
-        value = change.metadata(profile_id)
-        change.put_metadata(profile_id, _without(value, "lock_pid", status="inactive"))
+    def _change(
+        self, operation: str, ids: Iterable[str], method: str
+    ) -> AbstractContextManager[Transaction]:
+        command = self._name(method)
+        return changes.begin(self.repository, self.locks, operation, list(ids), command=command)
 
     # Creating
 
@@ -426,7 +409,7 @@ class ProfileManager:
         if value["status"] == "active" and value.get("lock_pid") == pid and not left:
             return value, []
         for other in left:
-            self._set_inactive(change, other)
+            changes.set_inactive(change, other)
         directories.complete(self.repository, profile_id, str(value["platform"]))
         now = format_time(self._clock())
         value = _without({**value, "lock_pid": pid}, status="active", last_used=now)
@@ -492,7 +475,7 @@ class ProfileManager:
                     # What was only selected may have got a holder meanwhile.
                     and (profile_id in self.locks.held or not self.locks.is_locked(profile_id))
                 ):
-                    self._set_inactive(change, profile_id)
+                    changes.set_inactive(change, profile_id)
                     change.summary = f"deactivate {profile_id}"
                     value = change.metadata(profile_id)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tweakio import schema
+from tweakio import changes, schema
 from tweakio.directories import keep_file
 from tweakio.errors import (
     InvalidMetadataError,
@@ -12,11 +12,14 @@ from tweakio.errors import (
     ProfileCorruptedError,
     ProfileNotFoundError,
 )
+from tweakio.store.locks import ProfileLockManager
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from tweakio.store.repository import Repository
+    from tweakio.store.transaction import Transaction
     from tweakio.store.worktree import Found
 
 __all__ = ["ProfileMetadataHandler", "corrupted_error", "not_found_error"]
@@ -100,13 +103,19 @@ class ProfileMetadataHandler:
             ProfileNotFoundError: there is no such profile.
         """
         value = self.validate(metadata)
-        with self._repository.transaction("set", [profile_id], command=command) as change:
+        with self._change("set", profile_id, command) as change:
             before = change.metadata(profile_id)
             for key in ("profile_id", "created_at"):
                 if value[key] != before[key]:
                     raise InvalidMetadataError(f"{key} cannot be changed")
             change.put_metadata(profile_id, value)
             change.summary = f"set {profile_id}"
+
+    def _change(
+        self, operation: str, profile_id: str, command: str
+    ) -> AbstractContextManager[Transaction]:
+        locks = ProfileLockManager(self._repository.layout)
+        return changes.begin(self._repository, locks, operation, [profile_id], command=command)
 
     def validate(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Check metadata against the schema.
@@ -128,7 +137,7 @@ class ProfileMetadataHandler:
             ProfileCorruptedError: the committed metadata is unreadable as well.
         """
         repository = self._repository
-        with repository.transaction("mark-corrupted", [profile_id], command=command) as change:
+        with self._change("mark-corrupted", profile_id, command) as change:
             try:
                 value = change.metadata(profile_id)
             except InvalidMetadataError as error:

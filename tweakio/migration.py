@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tweakio import directories, durable, schema
+from tweakio import changes, directories, durable, schema
 from tweakio.errors import MigrationError, StorageError, storage_error
 from tweakio.models import format_time, utc_now
+from tweakio.store.locks import ProfileLockManager
 from tweakio.store.worktree import FINGERPRINT, METADATA
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
@@ -53,6 +56,11 @@ def _metadata(note: str) -> bytes:
     )
 
 
+def _change(repository: Repository, command: str) -> AbstractContextManager[Transaction]:
+    locks = ProfileLockManager(repository.layout)
+    return changes.begin(repository, locks, "migrate", [DEFAULT], command=command)
+
+
 def take_over_single_account(repository: Repository) -> bool:
     """Move a home's own ``browser_profile/`` and ``session.json`` to the profile ``default``.
 
@@ -70,7 +78,7 @@ def take_over_single_account(repository: Repository) -> bool:
         return False
     if not os.access(layout.home, os.W_OK):
         return False
-    with repository.transaction("migrate", [DEFAULT], command="first use") as change:
+    with _change(repository, "first use") as change:
         present = [name for name in _SINGLE if os.path.lexists(layout.home / name)]
         if change.exists(DEFAULT) or not present:
             return False  # another process was faster
@@ -174,7 +182,7 @@ def migrate_sdk(
     source = places if places is not None else sdk_places()
     if not source.exists() or repository.directory_id(repository.head().root, DEFAULT) is not None:
         return None
-    with repository.transaction("migrate", [DEFAULT], command=command) as change:
+    with _change(repository, command) as change:
         if change.exists(DEFAULT):
             return None
         files = {

@@ -10,7 +10,7 @@ import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from tweakio import directories, durable, schema
+from tweakio import changes, directories, durable, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError
 from tweakio.metadata import not_found_error
 from tweakio.models import RecoveryMode, format_time, utc_now
@@ -70,8 +70,9 @@ class Recovery:
             NewerFormatError: the metadata was written by a newer tweakio.
         """
         ids = list(profile_ids)
-        repository = self._repository
-        with repository.transaction(f"recover-{mode}", ids, command=command) as change:
+        with changes.begin(
+            self._repository, self._locks, f"recover-{mode}", ids, command=command
+        ) as change:
             done = [name for name in ids if self._recover_one(change, name, mode)]
             names = ", ".join(done[:5]) + (f" and {len(done) - 5} more" if len(done) > 5 else "")
             change.summary = f"recover {names} ({mode})"

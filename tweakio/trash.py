@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from tweakio import directories, durable, schema
+from tweakio import changes, directories, durable, schema
 from tweakio.errors import (
     InvalidMetadataError,
     NewerFormatError,
@@ -57,7 +57,7 @@ def restore_entry(
             f"{name} keeps damaged bytes of {profile_id}, not a profile",
             hint=f"look at them in {entry.path / 'data'}",
         )
-    with repository.transaction("restore", [profile_id], command=command) as change:
+    with changes.begin(repository, locks, "restore", [profile_id], command=command) as change:
         change.summary = f"restore {profile_id} from the trash"
         change.record_always = True
         if entry.kind == "reset":

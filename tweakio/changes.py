@@ -1,0 +1,71 @@
+"""Beginning a change: the transaction that every use case runs in.
+
+What is the same for all of them is here: a holder that died is written down in whatever
+change comes next.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tweakio.errors import InvalidMetadataError, NewerFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.repository import Repository
+    from tweakio.store.transaction import Transaction
+
+__all__ = ["begin", "set_inactive"]
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def begin(
+    repository: Repository,
+    locks: ProfileLockManager,
+    operation: str,
+    profile_ids: Iterable[str] = (),
+    *,
+    command: str = "",
+) -> Iterator[Transaction]:
+    """A transaction that also clears the selections of programs that died.
+
+    Args:
+        repository: where.
+        locks: tells which holders are alive.
+        operation: one word for the history.
+        profile_ids: what will be touched.
+        command: what the user ran, without its arguments.
+
+    Raises:
+        As ``Repository.transaction``.
+    """
+    with repository.transaction(operation, profile_ids, command=command) as change:
+        yield change
+        if change.has_changes() or change.record_always:
+            _clear_dead(change, locks)
+
+
+def _clear_dead(change: Transaction, locks: ProfileLockManager) -> None:
+    for profile_id, pid in change.head.active.items():
+        if pid is None or not change.exists(profile_id) or locks.is_locked(profile_id):
+            continue
+        log.warning("profile %s was left active by process %d", profile_id, pid)
+        locks.cleanup_stale(profile_id)
+        try:
+            if change.metadata(profile_id)["status"] == "active":
+                set_inactive(change, profile_id)
+        except (InvalidMetadataError, NewerFormatError):
+            # The change takes back a person's edit and puts what was invalid before.
+            log.debug("the metadata of profile %s is left as it is", profile_id)
+
+
+def set_inactive(change: Transaction, profile_id: str) -> None:
+    """Put into a change that a profile is not active any more."""
+    value = {**change.metadata(profile_id), "status": "inactive"}
+    change.put_metadata(profile_id, {key: item for key, item in value.items() if key != "lock_pid"})
