@@ -625,6 +625,32 @@ def test_a_directory_that_is_a_link_is_refused_without_touching_its_target(three
     assert sorted((path.name, path.stat().st_mtime_ns) for path in target.iterdir()) == before
 
 
+def link_to_nothing(directory):
+    directory.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("method", ["activate_profile", "select_profile"])
+@pytest.mark.parametrize(
+    ("put", "problem"),
+    [
+        (lambda directory: directory.write_bytes(b"plain"), "is not a directory"),
+        (link_to_nothing, "is not a directory"),
+        (lambda directory: None, "is missing"),
+    ],
+    ids=["file", "link to nothing", "nothing"],
+)
+def test_what_stands_in_the_place_of_a_directory_is_named(three, method, put, problem):
+    directory = three.layout.profile("alpha").directory
+    directory.rename(three.home / "aside")
+    put(directory)
+    with pytest.raises(ProfileCorruptedError, match=f"its directory {problem}") as caught:
+        getattr(three, method)("alpha")
+    assert caught.value.hint == "run 'tweakio profile recover alpha'"
+    assert three.recover_profile("alpha").status == "inactive"
+    assert three.activate_profile("alpha").in_use
+    check(three.home)
+
+
 def test_the_locks_of_a_profile_and_of_the_repository_are_two(three, cli):
     """Another process's profile lock does not stop changes to other profiles."""
     with Holder(cli, "alpha"):

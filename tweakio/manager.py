@@ -375,9 +375,9 @@ class ProfileManager:
         if not directory.is_dir():
             # Or it is being deleted: this waits for a change that is under way.
             self.metadata.examine(profile_id)
-        if not directory.is_dir():
+        if not os.path.lexists(directory):
             raise corrupted_error(profile_id, "its directory is missing")
-        if directory.is_symlink():
+        if directory.is_symlink() or not directory.is_dir():
             raise corrupted_error(profile_id, "its directory is not a directory")
 
     def _activate(self, profile_id: str, pid: int | None) -> dict[str, Any]:
