@@ -65,8 +65,9 @@ def test_unknown_fields_survive_every_operation(manager, handler):
 )
 def test_save_refuses_what_does_not_fit(manager, handler, change):
     before = manager.history(), handler.load("alpha")
-    with pytest.raises(InvalidMetadataError):
+    with pytest.raises(InvalidMetadataError) as caught:
         handler.save("alpha", {**handler.load("alpha"), **change})
+    assert caught.value.hint
     assert (manager.history(), handler.load("alpha")) == before
 
 

@@ -154,6 +154,45 @@ def test_bad_content_is_named_in_one_line(data, reason):
     assert reason in caught.value.message
     assert "\n" not in caught.value.message
     assert len(caught.value.message) < 300
+    assert caught.value.hint
+    assert "\n" not in caught.value.hint
+
+
+ONCE = {
+    "note": ({"note": "a\x1bb"}, "note holds the unprintable character U+001B"),
+    "version": (
+        {"platform_version": "1\n2"},
+        "platform_version holds the unprintable character U+000A",
+    ),
+    "secret": (
+        {"platform_config": {"proxy": {"password": SECRET}}},
+        "platform_config.proxy.password holds a secret in the clear",
+    ),
+    "config": (
+        {"platform_config": {"a": "\u2066"}},
+        "platform_config holds the unprintable character U+2066",
+    ),
+    "key": (
+        {"platform_config": {"a": {1: 2}}},
+        "platform_config.a has a key that is not text",
+    ),
+    "time": (
+        {"created_at": SECRET},
+        "created_at is not an ISO 8601 timestamp with an offset from UTC",
+    ),
+    "id": ({"profile_id": "a b"}, "'a b' is not a profile id"),
+    "tag": ({"tags": [" a"]}, "' a' is not a tag"),
+    "missing": ({"status": None}, "status: Input should be 'active', 'inactive' or 'corrupted'"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), ONCE.values(), ids=ONCE)
+def test_the_field_is_named_once_and_the_next_step_is_told(change, message):
+    with pytest.raises(InvalidMetadataError) as caught:
+        schema.validate({**BASE, **change})
+    assert caught.value.message == message
+    assert caught.value.hint
+    assert caught.value.details["field"] == next(iter(change))
 
 
 def test_validity_does_not_depend_on_how_deep_the_stack_is():

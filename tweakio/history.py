@@ -436,7 +436,11 @@ class History:
                 revision=revision,
             )
         files = {name: repository.reader.read(blob, b"blob") for name, blob in blobs.items()}
-        wanted = schema.load(files[METADATA], profile_id)
+        try:
+            wanted = schema.load(files[METADATA], profile_id)
+        except InvalidMetadataError as error:
+            error.hint = f"give another revision: tweakio profile history {profile_id}"
+            raise
         with self._change("restore", [profile_id], command) as change:
             change.summary = f"restore {profile_id} to {commit_id[:12]}"
             if change.exists(profile_id) and self._is_same(change, profile_id, wanted):

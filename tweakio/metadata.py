@@ -107,7 +107,11 @@ class ProfileMetadataHandler:
             before = change.metadata(profile_id)
             for key in ("profile_id", "created_at"):
                 if value[key] != before[key]:
-                    raise InvalidMetadataError(f"{key} cannot be changed")
+                    raise InvalidMetadataError(
+                        f"{key} cannot be changed",
+                        hint=f"leave it as it was, {before[key]!r}",
+                        field=key,
+                    )
             change.put_metadata(profile_id, value)
             change.summary = f"set {profile_id}"
 

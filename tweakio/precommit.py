@@ -202,7 +202,7 @@ def _judge_content(path: str, content: bytes) -> Refusal | None:
         return Refusal(
             path,
             error.message,
-            f"correct it and 'git add' it, or: tweakio profile recover {directory}",
+            f"{error.hint}; then 'git add' it, or: tweakio profile recover {directory}",
         )
     except (ValueError, RecursionError):
         return Refusal(path, "not JSON", f"git restore --staged --worktree -- {path}")

@@ -12,12 +12,12 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tweakio.errors import InvalidMetadataError, NewerFormatError
+from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pydantic import BaseModel
+    from pydantic import BaseModel, ValidationError
 
 __all__ = [
     "MAX_BYTES",
@@ -55,6 +55,26 @@ _SENSITIVE = (
     r"(?i)secret|passw|passphrase|token|api_?hash|api_?key|private_?key|credential|cookie|^auth$"
     r"|auth_?key|session_?string|^pwd$|bearer"
 )
+
+
+_CORRECT = "correct the file"
+_DESCRIBED = "correct it; docs/on-disk-format.md describes each field"
+_REMOVE = "remove that character"
+
+
+class _FieldError(ValueError):
+    """What a field must not hold.
+
+    Args:
+        reason: one clause, without the name of the field.
+        hint: the next step.
+        below: where in the field, such as ``.proxy.password``.
+    """
+
+    def __init__(self, reason: str, hint: str = _DESCRIBED, *, below: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
+        self.below = below
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -117,11 +137,16 @@ def _check_json(value: Mapping[str, Any]) -> None:
             for child in (item.values() if isinstance(item, dict) else item)
         ]
     if level:
-        raise InvalidMetadataError(f"nested too deeply (more than {_MAX_DEPTH} levels)")
+        raise InvalidMetadataError(
+            f"nested too deeply (more than {_MAX_DEPTH} levels)", hint="use fewer levels"
+        )
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        raise InvalidMetadataError("metadata holds something that is not JSON") from None
+        raise InvalidMetadataError(
+            "metadata holds something that is not JSON",
+            hint="use texts, finite numbers, lists and objects with texts as keys",
+        ) from None
 
 
 def _find_literal_secret(config: object, path: str, *, secret: bool = False) -> str | None:
@@ -129,7 +154,7 @@ def _find_literal_secret(config: object, path: str, *, secret: bool = False) -> 
     if isinstance(config, dict):
         for key, value in config.items():
             if not isinstance(key, str):
-                raise ValueError(f"{path} has a key that is not text")
+                raise _FieldError("has a key that is not text", "use texts as keys", below=path)
             below = secret or re.search(_SENSITIVE, key) is not None
             where = f"{path}.{key if key.isprintable() else ascii(key)}"
             if found := _find_literal_secret(value, where, secret=below):
@@ -143,11 +168,11 @@ def _find_literal_secret(config: object, path: str, *, secret: bool = False) -> 
     return None
 
 
-def _printable(text: str, what: str, *, newlines: bool = False) -> str:
+def _printable(text: str, *, newlines: bool = False) -> str:
     for character in text:
         # isprintable() is false for controls, surrogates and bidirectional overrides.
         if not character.isprintable() and not (newlines and character in "\n\t"):
-            raise ValueError(f"{what} holds the unprintable character U+{ord(character):04X}")
+            raise _FieldError(f"holds the unprintable character U+{ord(character):04X}", _REMOVE)
     return text
 
 
@@ -164,29 +189,35 @@ def metadata_model() -> type[BaseModel]:
     rules = ProfileValidator()
 
     def timestamp(text: str) -> str:
-        parse_time(text)
+        try:
+            parse_time(text)
+        except ValueError:
+            raise _FieldError(
+                "is not an ISO 8601 timestamp with an offset from UTC",
+                "write it like 2026-02-10T14:30:00Z",
+            ) from None
         return text
 
     def tag_list(tags: list[str]) -> list[str]:
         for tag in tags:
             rules.validate_tag(tag)
         if len(set(tags)) != len(tags):
-            raise ValueError("a tag occurs twice")
+            raise _FieldError("holds a tag that occurs twice", "name each tag once")
         return tags
 
     def configuration(config: dict[str, Any]) -> dict[str, Any]:
-        if where := _find_literal_secret(config, "platform_config"):
-            raise ValueError(
-                f"{where} holds a secret in the clear; use 'env:NAME' or 'keyring:NAME'"
+        if where := _find_literal_secret(config, ""):
+            raise _FieldError(
+                "holds a secret in the clear", "use 'env:NAME' or 'keyring:NAME'", below=where
             )
-        _printable(json.dumps(config, ensure_ascii=False), "platform_config")
+        _printable(json.dumps(config, ensure_ascii=False))
         return config
 
     def note_text(note: str) -> str:
-        return _printable(note, "note", newlines=True)
+        return _printable(note, newlines=True)
 
     def version_text(text: str) -> str:
-        return _printable(text, "platform_version")
+        return _printable(text)
 
     def identifier(text: str) -> str:
         return rules.validate_id(text)
@@ -241,11 +272,21 @@ def validate(value: Mapping[str, Any]) -> dict[str, Any]:
     try:
         metadata_model().model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "metadata"
-        reason = str(first["msg"]).removeprefix("Value error, ")
-        raise InvalidMetadataError(f"{where}: {reason}") from None
+        raise _field_error(error) from None
     return value
+
+
+def _field_error(error: ValidationError) -> InvalidMetadataError:
+    """What is wrong with the first wrong field, which is named once."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else "metadata"
+    where = ".".join(str(part) for part in first["loc"]) or field
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, _FieldError):
+        return InvalidMetadataError(f"{where}{cause.below} {cause}", hint=cause.hint, field=field)
+    if isinstance(cause, TweakioError):  # of the validator, which says what it is about
+        return InvalidMetadataError(cause.message, hint=cause.hint, field=field)
+    return InvalidMetadataError(f"{where}: {first['msg']}", hint=_DESCRIBED, field=field)
 
 
 def load(data: bytes, profile_id: str | None = None) -> dict[str, Any]:
@@ -260,19 +301,21 @@ def load(data: bytes, profile_id: str | None = None) -> dict[str, Any]:
         InvalidMetadataError: anything else that is wrong, in one line.
     """
     if len(data) > MAX_BYTES:
-        raise InvalidMetadataError(f"larger than {MAX_BYTES} bytes")
+        raise InvalidMetadataError(f"larger than {MAX_BYTES} bytes", hint="make it smaller")
     try:
         value = _parse(data)
     except json.JSONDecodeError as error:
         raise InvalidMetadataError(
-            f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+            f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})",
+            hint=_CORRECT,
         ) from None
     except ValueError as error:
-        raise InvalidMetadataError(f"not JSON: {error}") from None
+        raise InvalidMetadataError(f"not JSON: {error}", hint=_CORRECT) from None
     checked = validate(value)
     if profile_id is not None and checked["profile_id"] != profile_id:
         raise InvalidMetadataError(
-            f"profile_id is {checked['profile_id']!r} in the directory {profile_id!r}"
+            f"profile_id is {checked['profile_id']!r} in the directory {profile_id!r}",
+            hint=f"write {profile_id!r} there",
         )
     return checked
 
