@@ -332,6 +332,25 @@ def test_sdk(home: Path, source: Path, caplog: pytest.LogCaptureFixture) -> None
     check(home, work=True)
 
 
+@pytest.mark.parametrize("umask", [0, 0o277], ids=oct)
+def test_sdk_the_umask_does_not_matter(home: Path, source: Path, umask: int) -> None:
+    with ProfileManager(home) as manager:
+        repository = manager.repository
+        before = os.umask(umask)
+        try:
+            migrate_sdk(repository, places(source))
+        finally:
+            os.umask(before)
+    copied = home / "profiles" / "default"
+    assert mode(copied / "session.json") == 0o600
+    for directory, names, files in os.walk(copied / "browser_profile"):
+        for name in names:
+            assert mode(Path(directory, name)) == 0o700, name
+        for name in files:
+            assert mode(Path(directory, name)) == 0o600, name
+    check(home)
+
+
 def test_sdk_undo_and_again(home: Path, source: Path) -> None:
     with ProfileManager(home) as manager:
         migrate_sdk(manager.repository, places(source))

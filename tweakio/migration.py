@@ -227,9 +227,13 @@ def _copy_file(source: Path, target: Path) -> None:
     try:
         with source.open("rb") as reading:
             descriptor = os.open(
-                target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600
+                target,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0),
+                durable.FILE_MODE,
             )
             try:
+                if hasattr(os, "fchmod"):
+                    os.fchmod(descriptor, durable.FILE_MODE)
                 while chunk := reading.read(1 << 20):
                     view = memoryview(chunk)
                     while view:
