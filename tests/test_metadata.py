@@ -40,11 +40,15 @@ def test_saving_the_same_makes_no_commit(manager, handler):
 
 def test_unknown_fields_survive_every_operation(manager, handler):
     manager.create_profile("beta", "custom")
-    new = {"x_text": "ü", "x_deep": {"y": [1, 2.5, None, {"z": True}]}}
+    new = {"x_text": "ü", "x_null": None, "x_deep": {"y": [1, 2.5, None, {"z": True}]}}
     handler.save("alpha", {**handler.load("alpha"), **new})
     manager.activate_profile("alpha")
+    manager.update_profiles(["alpha"], note="less", add_tags=["t"])
     manager.update_profiles(["alpha"], note="more", add_tags=["t"])
+    manager.undo()
+    manager.restore("alpha", "HEAD~1")
     manager.activate_profile("beta")
+    manager.recover_profile("alpha", "hard")
     manager.delete_profile("alpha")
     manager.undo()
     value = handler.load("alpha")

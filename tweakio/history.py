@@ -400,13 +400,17 @@ class History:
             change.put(profile_id, METADATA, content)
             return
         for key in {*was, *became} - _RUNTIME:
-            if was.get(key) != became.get(key):
-                if key == "status":
-                    self._locks.refuse_in_use(profile_id, own=True)
-                now[key] = was.get(key)
+            if (key in was, was.get(key)) == (key in became, became.get(key)):
+                continue
+            if key == "status":
+                self._locks.refuse_in_use(profile_id, own=True)
+            if key in was:
+                now[key] = was[key]
+            else:
+                now.pop(key, None)
         if not self._locks.is_locked(profile_id) or now.get("status") != "active":
             now["lock_pid"] = None
-        change.put_metadata(profile_id, {key: now[key] for key in now if now[key] is not None})
+        change.put_metadata(profile_id, now)
 
     # Restore
 
@@ -447,7 +451,6 @@ class History:
                 wanted.update(self._runtime_state(change, profile_id))
                 if wanted["status"] == "corrupted":
                     wanted["status"] = "inactive"
-                wanted = {key: item for key, item in wanted.items() if item is not None}
                 for name, content in files.items():
                     change.put(profile_id, name, content)
                 change.put_metadata(profile_id, wanted)

@@ -285,7 +285,7 @@ class ProfileManager:
             "schema_version": schema.SCHEMA_VERSION,
         }
         if profile_ids:
-            schema.validate(_without({"profile_id": profile_ids[0], **value}))
+            schema.validate({"profile_id": profile_ids[0], **value})
         with self._change("create", profile_ids, "create_profile") as change:
             self._refuse_existing(change, profile_ids)
             for number, profile_id in enumerate(profile_ids, 1):
@@ -412,7 +412,7 @@ class ProfileManager:
             changes.set_inactive(change, other)
         directories.complete(self.repository, profile_id, str(value["platform"]))
         now = format_time(self._clock())
-        value = _without({**value, "lock_pid": pid}, status="active", last_used=now)
+        value = {**value, "lock_pid": pid, "status": "active", "last_used": now}
         change.put_metadata(profile_id, value)
         was = f" (was {_list(left)})" if left else ""
         change.summary = f"activate {profile_id}{was}"
@@ -693,7 +693,7 @@ class ProfileManager:
                 config.update(platform_config or {})
                 config = {key: item for key, item in config.items() if item is not None}
                 value["platform_config"] = config or None
-                values[profile_id] = _without(value)
+                values[profile_id] = value
                 change.put_metadata(profile_id, values[profile_id])
             change.summary = f"set {_list(profile_ids)}"
         return [self._now_or_then(profile_id, values[profile_id]) for profile_id in profile_ids]
@@ -972,12 +972,6 @@ class ProfileManager:
     delete = delete_profile
     list = list_profiles
     recover = recover_profile
-
-
-def _without(value: Mapping[str, Any], *names: str, **changes: Any) -> dict[str, Any]:
-    """A copy with changes, without some keys and without what is None."""
-    merged = {**value, **changes}
-    return {key: item for key, item in merged.items() if item is not None and key not in names}
 
 
 def _list(names: Sequence[str]) -> str:

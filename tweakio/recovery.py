@@ -150,7 +150,7 @@ class Recovery:
             fingerprint = self._last_valid_fingerprint(profile_id) or directories.new_fingerprint(
                 str(metadata["platform"]), profile_id
             )
-        return {key: item for key, item in metadata.items() if item is not None}, fingerprint
+        return metadata, fingerprint
 
     def _differs(self, path: Path, profile_id: str, root: bytes) -> bool:
         if os.path.islink(path.parent):
