@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tweakio.history import History
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
+    from tweakio.undo import Undo
 
 __all__ = ["ProfileManager"]
 
@@ -740,7 +741,12 @@ class ProfileManager:
     def _history(self) -> History:
         from tweakio.history import History
 
-        return History(self.repository, self.locks)
+        return History(self.repository)
+
+    def _undo(self) -> Undo:
+        from tweakio.undo import Undo
+
+        return Undo(self.repository, self.locks)
 
     def undo(self) -> Change:
         """Take back the last change as a new commit, with the browser data it moved.
@@ -754,7 +760,7 @@ class ProfileManager:
         """
         if self._existing() is None:
             raise NothingToUndoError("there is nothing to undo", hint="there is no history yet")
-        change = self._history().undo(command=self._name("undo"))
+        change = self._undo().undo(command=self._name("undo"))
         self._release_lost()
         return change
 
@@ -766,7 +772,7 @@ class ProfileManager:
         """
         if self._existing() is None:
             raise NothingToRedoError("there is nothing to redo", hint="there is no history yet")
-        change = self._history().redo(command=self._name("redo"))
+        change = self._undo().redo(command=self._name("redo"))
         self._release_lost()
         return change
 
@@ -837,7 +843,9 @@ class ProfileManager:
         """
         self.validator.validate_id(profile_id)
         self._require_history(to)
-        value = self._history().restore(profile_id, to, command=self._name("restore"))
+        from tweakio.restore import restore
+
+        value = restore(self.repository, self.locks, profile_id, to, command=self._name("restore"))
         return self._now_or_then(profile_id, value)
 
     def _require_history(self, revision: str) -> None:
