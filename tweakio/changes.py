@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from tweakio.errors import InvalidMetadataError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
-__all__ = ["begin", "set_inactive"]
+__all__ = ["begin", "name_some", "set_inactive"]
 
 log = logging.getLogger(__name__)
 
@@ -69,3 +69,9 @@ def set_inactive(change: Transaction, profile_id: str) -> None:
     """Put into a change that a profile is not active any more."""
     value = {**change.metadata(profile_id), "status": "inactive"}
     change.put_metadata(profile_id, {key: item for key, item in value.items() if key != "lock_pid"})
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Names for a summary: at most three of them, and how many more there are."""
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

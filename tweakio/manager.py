@@ -2,58 +2,42 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import threading
-import weakref
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tweakio import changes, directories, schema
+from tweakio.activation import Activation, AtExit
 from tweakio.errors import (
-    ConcurrentChangeError,
-    HomeNotFoundError,
     InvalidInputError,
-    NewerFormatError,
     NothingToRedoError,
     NothingToUndoError,
     ProfileActiveError,
-    ProfileExistsError,
-    ProfileNotFoundError,
+    RevisionNotFoundError,
     TrashEntryNotFoundError,
     TweakioError,
     storage_error,
 )
-from tweakio.layout import HOME_VARIABLE, Layout, default_home
-from tweakio.metadata import ProfileMetadataHandler, corrupted_error, not_found_error
-from tweakio.models import (
-    Change,
-    Profile,
-    ProfileDiff,
-    RecoveryMode,
-    Status,
-    TrashEntry,
-    format_time,
-    parse_time,
-    utc_now,
-)
+from tweakio.metadata import ProfileMetadataHandler, not_found_error
+from tweakio.models import Change, Profile, ProfileDiff, RecoveryMode, Status, TrashEntry, utc_now
+from tweakio.opening import Opening
+from tweakio.reading import Reader
 from tweakio.registry import ProfileRegistry
-from tweakio.store.initialise import is_initialised, open_repository
+from tweakio.store.initialise import is_initialised
 from tweakio.store.locks import ProfileLockManager
-from tweakio.store.worktree import FINGERPRINT, METADATA, Found
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
+    from pathlib import Path
     from types import TracebackType
 
     from tweakio.doctor import Report
+    from tweakio.editing import Editor
     from tweakio.history import History
+    from tweakio.layout import Layout
     from tweakio.store.repository import Repository
-    from tweakio.store.transaction import Transaction
     from tweakio.undo import Undo
 
 __all__ = ["ProfileManager"]
@@ -94,25 +78,17 @@ class ProfileManager:
         clock: Callable[[], datetime] = utc_now,
         command: str | None = None,
     ) -> None:
-        self._explicit = home is not None or bool(os.environ.get(HOME_VARIABLE))
-        chosen = Path(home) if home is not None else default_home()
-        try:
-            self.layout = Layout(Path(os.path.abspath(chosen.expanduser())))
-        except RuntimeError as error:  # "~name" of a user that does not exist
-            raise InvalidInputError(
-                f"the home directory {os.fspath(chosen)!r} cannot be found: {error}",
-                hint="give the path in full",
-            ) from None
+        self._opening = Opening(home)
+        self.layout = self._opening.layout
         self.registry = registry if registry is not None else ProfileRegistry()
         self.validator = validator if validator is not None else ProfileValidator()
         self.locks = lock_manager(self.layout)
         self._metadata_handler = metadata_handler
         self._clock = clock
         self._command = command
-        self._repository: Repository | None = None
-        self._finalizer: Callable[[], None] | None = None
-        # What this object holds and what it calls active change together.
-        self._switching = threading.RLock()
+        self._activation = Activation(self.locks, self.registry, clock)
+        self._reader = Reader(self.layout, self.locks, self.registry, metadata_handler)
+        self._at_exit = AtExit()
 
     # The life of the object
 
@@ -129,22 +105,14 @@ class ProfileManager:
 
     def close(self) -> None:
         """Deactivate and release what this object holds, and close the repository."""
-        with self._switching:
+        with self._activation.switching:
             try:
                 for profile_id in sorted(self.locks.held):
                     self._deactivate(profile_id, "close")
             finally:
-                self.locks.release_all()
-                self.registry.set_active(None)
-                if self._finalizer is not None:
-                    atexit.unregister(self._finalizer)
-                    self._finalizer = None
-                self._close_repository()
-
-    def _close_repository(self) -> None:
-        repository, self._repository = self._repository, None
-        if repository is not None:
-            repository.close()
+                self._activation.release_all()
+                self._at_exit.call_off()
+                self._opening.close()
 
     @property
     def home(self) -> Path:
@@ -158,65 +126,27 @@ class ProfileManager:
         Raises:
             ForeignRepositoryError, HomeNotFoundError, RepositoryDamagedError: see there.
         """
-        if self._repository is None:
-            home = self.layout.home
-            if self._explicit and not home.parent.is_dir():
-                raise HomeNotFoundError(
-                    f"{home.parent} does not exist", hint="make it first, or give another --home"
-                )
-            self._repository = open_repository(self.layout, create=True)
-            assert self._repository is not None
-            self._take_over_single_account()
-        return self._repository
+        return self._opening.repository
 
     @property
     def metadata(self) -> ProfileMetadataHandler:
         """What reads and writes metadata.json."""
         return self._metadata_handler(self.repository)
 
-    def _existing(self) -> Repository | None:
-        """The repository if there is one; reading makes nothing."""
-        if self._repository is None:
-            home = self.layout.home
-            if not is_initialised(self.layout):
-                if self._has_single_account():
-                    return self.repository
-                if self._explicit and not os.path.lexists(home):
-                    raise HomeNotFoundError(
-                        f"home {home} does not exist",
-                        hint="give another --home, or create a profile to make it",
-                    )
-            self._repository = open_repository(self.layout, create=False)
-            if self._repository is not None:
-                self._take_over_single_account()
-        return self._repository
-
-    def _has_single_account(self) -> bool:
-        return any(
-            os.path.lexists(self.layout.home / name) for name in ("browser_profile", "session.json")
-        )
-
-    def _take_over_single_account(self) -> None:
-        if self._has_single_account():
-            from tweakio.migration import take_over_single_account
-
-            assert self._repository is not None
-            try:
-                take_over_single_account(self._repository)
-            except BaseException:
-                # Or the next method would go on without it.
-                repository, self._repository = self._repository, None
-                repository.close()
-                raise
-
     def _name(self, method: str) -> str:
         return self._command or f"ProfileManager.{method}"
 
-    def _change(
-        self, operation: str, ids: Iterable[str], method: str
-    ) -> AbstractContextManager[Transaction]:
-        command = self._name(method)
-        return changes.begin(self.repository, self.locks, operation, list(ids), command=command)
+    def _check_ids(self, profile_ids: Sequence[str]) -> None:
+        """Fail early if there cannot be profiles of these ids."""
+        for profile_id in profile_ids:
+            self.validator.validate_id(profile_id)
+        if profile_ids:
+            self._opening.need(not_found_error(profile_ids[0]))
+
+    def _editor(self, method: str) -> Editor:
+        from tweakio.editing import Editor
+
+        return Editor(self.repository, self.locks, self.validator, self._name(method))
 
     # Creating
 
@@ -269,52 +199,20 @@ class ProfileManager:
         Args:
             progress: called with the number of profiles prepared so far.
         """
-        for profile_id in profile_ids:
-            self.validator.validate_id(profile_id)
-        _refuse_duplicates(profile_ids)
-        self.validator.validate_platform(platform)
-        now = format_time(self._clock())
-        value = {
-            "platform": platform,
-            "platform_version": platform_version,
-            "platform_config": dict(platform_config) if platform_config else None,
-            "created_at": now,
-            "last_used": now,
-            "status": "inactive",
-            "tags": sorted({self.validator.validate_tag(tag) for tag in tags}),
-            "note": note,
-            "schema_version": schema.SCHEMA_VERSION,
-        }
-        if profile_ids:
-            schema.validate({"profile_id": profile_ids[0], **value})
-        with self._change("create", profile_ids, "create_profile") as change:
-            self._refuse_existing(change, profile_ids)
-            for number, profile_id in enumerate(profile_ids, 1):
-                files = {
-                    METADATA: schema.dump({"profile_id": profile_id, **value}),
-                    FINGERPRINT: directories.new_fingerprint(platform, profile_id),
-                }
-                directories.build(change, self.repository, profile_id, platform, files)
-                if progress is not None:
-                    progress(number)
-            change.summary = f"create {_list(profile_ids)} ({platform})"
-        return [
-            self._now_or_then(profile_id, {"profile_id": profile_id, **value})
-            for profile_id in profile_ids
-        ]
+        from tweakio.editing import new_profiles
 
-    def _refuse_existing(self, change: Transaction, profile_ids: Sequence[str]) -> None:
-        existing = {name.lower(): name for name in change.profile_ids()}
-        for profile_id in profile_ids:
-            other = existing.get(profile_id.lower())
-            if other is None:
-                continue
-            difference = "" if other == profile_id else f" and differs from '{profile_id}' by case"
-            raise ProfileExistsError(
-                f"profile '{other}' exists{difference}",
-                hint="choose another id",
-                profile_id=other,
-            )
+        values = new_profiles(
+            profile_ids,
+            platform,
+            self.validator,
+            self._clock(),
+            tags=tags,
+            note=note,
+            platform_version=platform_version,
+            platform_config=platform_config,
+        )
+        self._editor("create_profile").create(values, platform, progress)
+        return self._after(profile_ids, values)
 
     # Activating
 
@@ -332,18 +230,13 @@ class ProfileManager:
             ProfileNotFoundError, ProfileCorruptedError: it cannot be activated.
             LockTimeoutError: another process kept it.
         """
-        with self._switching:
-            if profile_id in self.locks.held and self.registry.get_active() == profile_id:
+        with self._activation.switching:
+            if self._activation.is_mine(profile_id):
                 return self.get_profile(profile_id)
             self._require(profile_id)
-            self.locks.acquire(profile_id, timeout)
-            try:
+            with self._activation.taking(profile_id, timeout):
                 value = self._activate(profile_id, os.getpid())
-            except BaseException:
-                self.locks.release(profile_id)
-                raise
-            self.registry.set_active(profile_id)
-            self._close_at_exit()
+            self._at_exit.register(self)
             return self._now_or_then(profile_id, value)
 
     def select_profile(self, profile_id: str, timeout: float = 30.0) -> Profile:
@@ -356,7 +249,7 @@ class ProfileManager:
         Raises:
             As ``activate_profile``.
         """
-        with self._switching:
+        with self._activation.switching:
             self._require(profile_id)
             if profile_id in self.locks.held:
                 raise ProfileActiveError(
@@ -367,84 +260,12 @@ class ProfileManager:
             return self._now_or_then(profile_id, value)
 
     def _require(self, profile_id: str) -> None:
-        """Fail early, before a lock is waited for, if there is no such profile."""
-        self.validator.validate_id(profile_id)
-        repository = self._existing()
-        if repository is None or not repository.directory_id(repository.head().root, profile_id):
-            raise not_found_error(profile_id)
-        directory = self.layout.profile(profile_id).directory
-        if not directory.is_dir():
-            # Or it is being deleted: this waits for a change that is under way.
-            self.metadata.examine(profile_id)
-        if not os.path.lexists(directory):
-            raise corrupted_error(profile_id, "its directory is missing")
-        if directory.is_symlink() or not directory.is_dir():
-            raise corrupted_error(profile_id, "its directory is not a directory")
+        self._check_ids([profile_id])
+        self._reader.require(self.repository, profile_id)
 
     def _activate(self, profile_id: str, pid: int | None) -> dict[str, Any]:
-        left: list[str] = []
-        change: Transaction | None = None
-        try:
-            with self._change("activate", [profile_id], "activate_profile") as change:
-                value, left = self._put_activation(change, profile_id, pid)
-        finally:
-            # Also if a Ctrl-C came just after the commit point.
-            if change is not None and change.commit_id is not None:
-                self._let_go(left)
-        return value
-
-    def _put_activation(
-        self, change: Transaction, profile_id: str, pid: int | None
-    ) -> tuple[dict[str, Any], list[str]]:
-        """Put an activation into a change: the profile's metadata then, and whom it leaves."""
-        # Again, now that nobody can change it.
-        value = self._healthy(change, profile_id)
-        if not self.locks.is_current(profile_id):
-            raise ConcurrentChangeError(
-                f"profile '{profile_id}' was deleted and made anew just now",
-                hint="run the command again",
-                profile_id=profile_id,
-            )
-        left = [other for other in change.head.active if other != profile_id]
-        left = [other for other in left if self._is_ours_or_nobodys(change, other)]
-        if value["status"] == "active" and value.get("lock_pid") == pid and not left:
-            return value, []
-        for other in left:
-            changes.set_inactive(change, other)
-        directories.complete(self.repository, profile_id, str(value["platform"]))
-        now = format_time(self._clock())
-        value = {**value, "lock_pid": pid, "status": "active", "last_used": now}
-        change.put_metadata(profile_id, value)
-        was = f" (was {_list(left)})" if left else ""
-        change.summary = f"activate {profile_id}{was}"
-        return value, left
-
-    def _let_go(self, profile_ids: Iterable[str]) -> None:
-        """Release what a change has deactivated, as far as it is held here."""
-        for profile_id in profile_ids:
-            self.locks.release(profile_id)
-            if self.registry.get_active() == profile_id:
-                self.registry.set_active(None)
-
-    def _healthy(self, change: Transaction, profile_id: str) -> dict[str, Any]:
-        found = self.repository.work_tree.examine(change.head, profile_id)
-        if found is None:
-            raise not_found_error(profile_id)
-        if found.state == "newer":
-            raise NewerFormatError(
-                f"profile '{profile_id}': {found.problem}", hint="upgrade tweakio"
-            )
-        if found.state == "damaged" or (found.metadata or {}).get("status") == "corrupted":
-            raise corrupted_error(profile_id, found.problem)
-        return change.metadata(profile_id)
-
-    def _is_ours_or_nobodys(self, change: Transaction, profile_id: str) -> bool:
-        if not change.exists(profile_id):
-            return False
-        found = self.repository.work_tree.examine(change.head, profile_id)
-        if found is None or found.state not in ("clean", "edited"):
-            return False  # damaged: left to a recovery, its bytes stay
-        return profile_id in self.locks.held or not self.locks.is_locked(profile_id)
+        command = self._name("activate_profile")
+        return self._activation.switch(self.repository, profile_id, pid, command)
 
     def deactivate_profile(self) -> Profile | None:
         """Deactivate what this object activated, else what is selected and not in use.
@@ -452,54 +273,20 @@ class ProfileManager:
         Returns:
             The profile that was deactivated; None if none was active.
         """
-        if self._existing() is None:
+        if self._opening.existing() is None:
             return None
-        with self._switching:
-            held = sorted(self.locks.held)
-            if not held:
-                self.list_profiles()
-                active = self.registry.get_active()
-                held = [active] if active is not None else []
-            values = [self._deactivate(name, "deactivate_profile") for name in held]
-            return self._now_or_then(held[0], values[0]) if values and values[0] else None
+        with self._activation.switching:
+            names = sorted(self.locks.held) or self._selected()
+            values = [self._deactivate(name, "deactivate_profile") for name in names]
+            return self._now_or_then(names[0], values[0]) if values and values[0] else None
+
+    def _selected(self) -> list[str]:
+        self.list_profiles()
+        active = self.registry.get_active()
+        return [] if active is None else [active]
 
     def _deactivate(self, profile_id: str, method: str) -> dict[str, Any] | None:
-        """Make it inactive, and let go of it; its metadata then, None if it was not active."""
-        value = None
-        try:
-            with self._change("deactivate", [profile_id], method) as change:
-                found = self.repository.work_tree.examine(change.head, profile_id)
-                if (
-                    found is not None
-                    and found.metadata is not None
-                    and (found.metadata["status"] == "active")
-                    # What was only selected may have got a holder meanwhile.
-                    and (profile_id in self.locks.held or not self.locks.is_locked(profile_id))
-                ):
-                    changes.set_inactive(change, profile_id)
-                    change.summary = f"deactivate {profile_id}"
-                    value = change.metadata(profile_id)
-        finally:
-            self.locks.release(profile_id)
-            self.registry.set_active(None)
-        return value
-
-    def _close_at_exit(self) -> None:
-        if self._finalizer is not None:
-            return
-        reference = weakref.ref(self)
-        owner = os.getpid()
-
-        def close() -> None:
-            manager = reference()
-            if manager is not None and os.getpid() == owner:
-                try:
-                    manager.close()
-                except TweakioError as error:
-                    log.warning("the active profile could not be deactivated: %s", error)
-
-        self._finalizer = close
-        atexit.register(close)
+        return self._activation.deactivate(self.repository, profile_id, self._name(method))
 
     # Deleting
 
@@ -527,24 +314,14 @@ class ProfileManager:
         self, profile_ids: Sequence[str], *, force: bool = False, purge: bool = False
     ) -> None:
         """Delete several profiles as one commit, or none; see ``delete_profile``."""
-        for profile_id in profile_ids:
-            self.validator.validate_id(profile_id)
-        _refuse_duplicates(profile_ids)
-        if self._existing() is None and profile_ids:
-            raise not_found_error(profile_ids[0])
-        with self._switching:
-            with self._change("delete", profile_ids, "delete_profile") as change:
-                for profile_id in profile_ids:
-                    profile = self._profile(change.head.root, profile_id)
-                    if profile is None:
-                        raise not_found_error(profile_id)
-                    if not (force and profile_id in self.locks.held):
-                        self.validator.can_delete(profile, force=force)
-                    directories.take_away(change, self.repository, profile_id, purge=purge)
-                change.summary = f"delete {_list(profile_ids)}"
-            for profile_id in profile_ids:
-                self.locks.release(profile_id)
-                self.registry.unregister(profile_id)
+        from tweakio.editing import refuse_duplicates
+
+        self._check_ids(profile_ids)
+        refuse_duplicates(profile_ids)
+        with self._activation.switching:
+            editor = self._editor("delete_profile")
+            editor.delete(profile_ids, self._reader, force=force, purge=purge)
+            self._activation.forget(profile_ids)
 
     # Reading
 
@@ -562,31 +339,10 @@ class ProfileManager:
             platform: only this platform's.
             tags: only those that have all of these.
         """
-        repository = self._existing()
+        repository = self._opening.existing()
         if repository is None:
             return []
-        profiles = self._read_all(repository)
-        self.registry.refresh(profiles)
-        wanted = set(tags)
-        return [
-            profile
-            for profile in profiles
-            if (status is None or profile.status == status)
-            and (platform is None or profile.platform == platform)
-            and wanted.issubset(profile.tags)
-        ]
-
-    def _read_all(self, repository: Repository) -> _Profiles:
-        for attempt in range(3):
-            head = repository.head()
-            found = repository.work_tree.examine_all(head)
-            odd = any(item.state in ("damaged", "edited") for item in found)
-            # What looks odd while another program is at work is looked at again after.
-            if odd and attempt < 2 and repository.is_busy(head):
-                repository.wait_for_others()
-                continue
-            break
-        return [self._assemble(item) for item in sorted(found, key=lambda item: item.profile_id)]
+        return self._reader.all(repository, status=status, platform=platform, tags=tags)
 
     def get_profile(self, profile_id: str) -> Profile:
         """One profile, damaged or not.
@@ -594,12 +350,8 @@ class ProfileManager:
         Raises:
             ProfileNotFoundError: there is none.
         """
-        self.validator.validate_id(profile_id)
-        if self._existing() is None:
-            raise not_found_error(profile_id)
-        profile = self._assemble(self.metadata.examine(profile_id))
-        self.registry.update(profile)
-        return profile
+        self._check_ids([profile_id])
+        return self._reader.one(self.repository, profile_id)
 
     def _now_or_then(self, profile_id: str, value: Mapping[str, Any]) -> Profile:
         """A profile after a change; as the change left it if it cannot be read any more.
@@ -610,44 +362,13 @@ class ProfileManager:
             return self.get_profile(profile_id)
         except (TweakioError, OSError) as error:
             log.debug("profile %s cannot be read after its change: %s", profile_id, error)
-            return self._assemble(Found(profile_id, "clean", dict(value)))
+            return self._reader.committed(profile_id, value)
 
-    def _profile(self, root: bytes, profile_id: str) -> Profile | None:
-        """A profile inside a transaction, where nobody else changes anything."""
-        head = self.repository.head()
-        found = self.repository.work_tree.examine(head, profile_id) if root == head.root else None
-        return self._assemble(found) if found is not None else None
-
-    def _assemble(self, found: Found) -> Profile:
-        profile_id = found.profile_id
-        path = self.layout.profile(profile_id).directory
-        in_use = self.locks.is_locked(profile_id)
-        owner = self.locks.owner(profile_id) if in_use else None
-        value = found.metadata
-        if value is None:
-            return Profile(
-                profile_id, "", "corrupted", None, None, path,
-                in_use=in_use, lock_pid=owner.pid if owner else None, problem=found.problem,
-            )  # fmt: skip
-        status: Status = value["status"]
-        if status == "active" and value.get("lock_pid") is not None and not in_use:
-            status = "inactive"  # its holder died; the next change writes it down
-        last_used = value.get("last_used") or value["created_at"]
-        return Profile(
-            id=profile_id,
-            platform=value["platform"],
-            status=status,
-            created_at=parse_time(value["created_at"]),
-            last_used=parse_time(last_used),
-            path=path,
-            tags=tuple(sorted(value.get("tags") or ())),
-            note=value.get("note") or "",
-            platform_version=value.get("platform_version"),
-            platform_config=value.get("platform_config") or {},
-            lock_pid=owner.pid if owner else None,
-            in_use=in_use,
-            problem="marked as corrupted" if status == "corrupted" else None,
-        )
+    def _after(self, profile_ids: Sequence[str], values: Sequence[Mapping[str, Any]]) -> _Profiles:
+        return [
+            self._now_or_then(profile_id, value)
+            for profile_id, value in zip(profile_ids, values, strict=True)
+        ]
 
     # Changing
 
@@ -675,29 +396,16 @@ class ProfileManager:
             ProfileNotFoundError, ProfileCorruptedError, InvalidMetadataError: nothing is
                 changed then.
         """
-        for profile_id in profile_ids:
-            self.validator.validate_id(profile_id)
-        added = {self.validator.validate_tag(tag) for tag in add_tags}
-        removed = set(remove_tags)
-        if self._existing() is None and profile_ids:
-            raise not_found_error(profile_ids[0])
-        values: dict[str, dict[str, Any]] = {}
-        with self._change("set", profile_ids, "update_profiles") as change:
-            for profile_id in profile_ids:
-                value = self._healthy(change, profile_id)
-                value["tags"] = sorted(({*(value.get("tags") or ())} | added) - removed)
-                if note is not None:
-                    value["note"] = note
-                if platform_version is not None:
-                    value["platform_version"] = platform_version or None
-                config = dict(value.get("platform_config") or {})
-                config.update(platform_config or {})
-                config = {key: item for key, item in config.items() if item is not None}
-                value["platform_config"] = config or None
-                values[profile_id] = value
-                change.put_metadata(profile_id, values[profile_id])
-            change.summary = f"set {_list(profile_ids)}"
-        return [self._now_or_then(profile_id, values[profile_id]) for profile_id in profile_ids]
+        self._check_ids(profile_ids)
+        values = self._editor("update_profiles").update(
+            profile_ids,
+            add_tags=add_tags,
+            remove_tags=remove_tags,
+            note=note,
+            platform_version=platform_version,
+            platform_config=platform_config,
+        )
+        return self._after(profile_ids, values)
 
     # Recovering
 
@@ -724,17 +432,13 @@ class ProfileManager:
 
         if mode not in ("soft", "hard"):
             raise InvalidInputError(f"unknown mode {mode!r}", hint="use 'soft' or 'hard'")
-        for profile_id in profile_ids:
-            self.validator.validate_id(profile_id)
-        repository = self._existing()
-        if repository is None:
-            if not profile_ids:
-                return []
-            raise not_found_error(profile_ids[0])
-        values = Recovery(repository, self.locks).recover(
+        if not profile_ids:
+            return []
+        self._check_ids(profile_ids)
+        values = Recovery(self.repository, self.locks).recover(
             profile_ids, mode, command=self._name("recover_profile")
         )
-        return [self._now_or_then(profile_id, values[profile_id]) for profile_id in profile_ids]
+        return self._after(profile_ids, [values[profile_id] for profile_id in profile_ids])
 
     # History
 
@@ -758,10 +462,11 @@ class ProfileManager:
             NothingToUndoError: there is none.
             ProfileActiveError: a live process uses a profile that would go.
         """
-        if self._existing() is None:
-            raise NothingToUndoError("there is nothing to undo", hint="there is no history yet")
+        self._opening.need(
+            NothingToUndoError("there is nothing to undo", hint="there is no history yet")
+        )
         change = self._undo().undo(command=self._name("undo"))
-        self._release_lost()
+        self._activation.release_lost(self.get_profile)
         return change
 
     def redo(self) -> Change:
@@ -770,28 +475,12 @@ class ProfileManager:
         Raises:
             NothingToRedoError: nothing was undone since the last change.
         """
-        if self._existing() is None:
-            raise NothingToRedoError("there is nothing to redo", hint="there is no history yet")
+        self._opening.need(
+            NothingToRedoError("there is nothing to redo", hint="there is no history yet")
+        )
         change = self._undo().redo(command=self._name("redo"))
-        self._release_lost()
+        self._activation.release_lost(self.get_profile)
         return change
-
-    def _release_lost(self) -> None:
-        """Let go of profiles that an undo or a redo deactivated or removed."""
-        with self._switching:
-            for profile_id in self.locks.held:
-                try:
-                    lost = self.get_profile(profile_id).status != "active"
-                except ProfileNotFoundError:
-                    self.registry.unregister(profile_id)
-                    lost = True
-                except (TweakioError, OSError) as error:
-                    # The change has taken place; what is held stays held until it is known.
-                    log.warning("profile %s cannot be read: %s", profile_id, error)
-                    continue
-                if lost:
-                    self.locks.release(profile_id)
-                    self.registry.set_active(None)
 
     def history(self, profile_id: str | None = None, limit: int | None = None) -> _Changes:
         """The changes, newest first.
@@ -802,14 +491,11 @@ class ProfileManager:
         """
         if profile_id is not None:
             self.validator.validate_id(profile_id)
-        if self._existing() is None:
+        if self._opening.existing() is None:
             return []
-        found: _Changes = []
-        for change in self._history().changes(profile_id):
-            if limit is not None and len(found) >= limit:
-                break
-            found.append(change)
-        return found
+        return [
+            *islice(self._history().changes(profile_id), None if limit is None else max(limit, 0))
+        ]
 
     def show(self, revision: str) -> tuple[Change, list[ProfileDiff]]:
         """One change and what it did to each profile, field by field.
@@ -826,9 +512,7 @@ class ProfileManager:
         Returns:
             None if nothing differs.
         """
-        self.validator.validate_id(profile_id)
-        if self._existing() is None:
-            raise not_found_error(profile_id)
+        self._check_ids([profile_id])
         return self._history().diff(profile_id, revision)
 
     def restore(self, profile_id: str, to: str) -> Profile:
@@ -849,26 +533,20 @@ class ProfileManager:
         return self._now_or_then(profile_id, value)
 
     def _require_history(self, revision: str) -> None:
-        if self._existing() is None:
-            from tweakio.errors import RevisionNotFoundError
-
-            raise RevisionNotFoundError(
+        self._opening.need(
+            RevisionNotFoundError(
                 f"no revision {revision[:80]!r}", hint="there is no history yet", revision=revision
             )
+        )
 
     # Trash
 
     def trash(self, profile_id: str | None = None) -> _Entries:
         """What the trash keeps, newest first, with sizes; the rescued are among it."""
-        repository = self._existing()
-        if repository is None:
-            return []
-        entries = [
-            entry
-            for attic in (repository.trash, repository.rescued)
-            for entry in attic.entries(profile_id, sizes=True)
-        ]
-        return sorted(entries, key=lambda entry: (entry.time, entry.name), reverse=True)
+        from tweakio.trash import entries
+
+        repository = self._opening.existing()
+        return [] if repository is None else entries(repository, profile_id)
 
     def restore_from_trash(self, name: str) -> Profile:
         """Bring back what a trash entry keeps, as a new commit.
@@ -886,11 +564,9 @@ class ProfileManager:
         """
         from tweakio.trash import restore_entry
 
-        repository = self._existing()
-        if repository is None:
-            raise TrashEntryNotFoundError(
-                f"no trash entry {name[:80]!r}", hint="there is no trash yet"
-            )
+        repository = self._opening.need(
+            TrashEntryNotFoundError(f"no trash entry {name[:80]!r}", hint="there is no trash yet")
+        )
         value = restore_entry(repository, self.locks, name, self._name("restore_from_trash"))
         return self._now_or_then(value["profile_id"], value)
 
@@ -908,7 +584,7 @@ class ProfileManager:
         """
         from tweakio.trash import purge
 
-        repository = self._existing()
+        repository = self._opening.existing()
         return [] if repository is None else purge(repository, name, older_than)
 
     # The repository
@@ -920,7 +596,7 @@ class ProfileManager:
             fix: mend it; else nothing is changed.
             progress: called with the number of commits read so far.
         """
-        self._close_repository()
+        self._opening.close()
         from tweakio.doctor import examine
 
         return examine(self.layout, fix=fix, command=self._name("doctor"), progress=progress)
@@ -933,7 +609,7 @@ class ProfileManager:
         """
         from tweakio.store import maintenance
 
-        repository = self._existing()
+        repository = self._opening.existing()
         if repository is None:
             return 0, 0
         with repository.exclusive():
@@ -980,16 +656,3 @@ class ProfileManager:
     delete = delete_profile
     list = list_profiles
     recover = recover_profile
-
-
-def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
-
-
-def _refuse_duplicates(profile_ids: Sequence[str]) -> None:
-    seen = set()
-    for profile_id in profile_ids:
-        if profile_id.lower() in seen:
-            raise InvalidInputError(f"'{profile_id}' is given twice", hint="name it once")
-        seen.add(profile_id.lower())

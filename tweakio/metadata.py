@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tweakio.store.transaction import Transaction
     from tweakio.store.worktree import Found
 
-__all__ = ["ProfileMetadataHandler", "corrupted_error", "not_found_error"]
+__all__ = ["ProfileMetadataHandler", "corrupted_error", "healthy", "not_found_error"]
 
 
 def not_found_error(profile_id: str) -> ProfileNotFoundError:
@@ -41,6 +41,22 @@ def corrupted_error(profile_id: str, problem: str | None) -> ProfileCorruptedErr
         hint=f"run 'tweakio profile recover {profile_id}'",
         profile_id=profile_id,
     )
+
+
+def healthy(change: Transaction, repository: Repository, profile_id: str) -> dict[str, Any]:
+    """A profile's metadata within a change that needs the profile to be sound.
+
+    Raises:
+        ProfileNotFoundError, ProfileCorruptedError, NewerFormatError: it is not.
+    """
+    found = repository.work_tree.examine(change.head, profile_id)
+    if found is None:
+        raise not_found_error(profile_id)
+    if found.state == "newer":
+        raise NewerFormatError(f"profile '{profile_id}': {found.problem}", hint="upgrade tweakio")
+    if found.state == "damaged" or (found.metadata or {}).get("status") == "corrupted":
+        raise corrupted_error(profile_id, found.problem)
+    return change.metadata(profile_id)
 
 
 class ProfileMetadataHandler:

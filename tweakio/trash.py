@@ -27,7 +27,22 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
-__all__ = ["find_entry", "purge", "restore_entry"]
+__all__ = ["entries", "find_entry", "purge", "restore_entry"]
+
+
+def entries(repository: Repository, profile_id: str | None = None) -> list[TrashEntry]:
+    """What the trash and the rescued keep, newest first, with sizes.
+
+    Args:
+        repository: where.
+        profile_id: only what is of this profile.
+    """
+    found = [
+        entry
+        for attic in (repository.trash, repository.rescued)
+        for entry in attic.entries(profile_id, sizes=True)
+    ]
+    return sorted(found, key=lambda entry: (entry.time, entry.name), reverse=True)
 
 
 def find_entry(repository: Repository, name: str) -> tuple[Attic, TrashEntry]:

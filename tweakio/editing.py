@@ -1,0 +1,202 @@
+"""Creating, setting and deleting profiles, several at a time as one commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tweakio import changes, directories, schema
+from tweakio.errors import InvalidInputError, ProfileExistsError
+from tweakio.metadata import healthy
+from tweakio.models import format_time
+from tweakio.store.worktree import FINGERPRINT, METADATA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from tweakio.reading import Reader
+    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.repository import Repository
+    from tweakio.store.transaction import Transaction
+    from tweakio.validator import ProfileValidator
+
+__all__ = ["Editor", "new_profiles", "refuse_duplicates"]
+
+
+def refuse_duplicates(profile_ids: Sequence[str]) -> None:
+    """Check that no id is given twice, in whatever case.
+
+    Raises:
+        InvalidInputError: one is.
+    """
+    seen = set()
+    for profile_id in profile_ids:
+        if profile_id.lower() in seen:
+            raise InvalidInputError(f"'{profile_id}' is given twice", hint="name it once")
+        seen.add(profile_id.lower())
+
+
+def new_profiles(
+    profile_ids: Sequence[str],
+    platform: str,
+    validator: ProfileValidator,
+    moment: datetime,
+    *,
+    tags: Iterable[str],
+    note: str,
+    platform_version: str | None,
+    platform_config: Mapping[str, Any] | None,
+) -> list[dict[str, Any]]:
+    """The metadata of new profiles; see ``ProfileManager.create_profile``.
+
+    All that can be said about the arguments without a repository is checked.
+    """
+    for profile_id in profile_ids:
+        validator.validate_id(profile_id)
+    refuse_duplicates(profile_ids)
+    validator.validate_platform(platform)
+    now = format_time(moment)
+    common = {
+        "platform": platform,
+        "platform_version": platform_version,
+        "platform_config": dict(platform_config) if platform_config else None,
+        "created_at": now,
+        "last_used": now,
+        "status": "inactive",
+        "tags": sorted({validator.validate_tag(tag) for tag in tags}),
+        "note": note,
+        "schema_version": schema.SCHEMA_VERSION,
+    }
+    values = [{"profile_id": profile_id, **common} for profile_id in profile_ids]
+    for value in values[:1]:  # they differ by their ids only
+        schema.validate(value)
+    return values
+
+
+class Editor:
+    """Changes what profiles there are and what their settings say.
+
+    Args:
+        repository: where.
+        locks: tells which profiles are in use.
+        validator: the rules about names and deletion.
+        command: for the history.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        locks: ProfileLockManager,
+        validator: ProfileValidator,
+        command: str,
+    ) -> None:
+        self._repository = repository
+        self._locks = locks
+        self._validator = validator
+        self._command = command
+
+    def _change(
+        self, operation: str, profile_ids: Sequence[str]
+    ) -> AbstractContextManager[Transaction]:
+        return changes.begin(
+            self._repository, self._locks, operation, profile_ids, command=self._command
+        )
+
+    def create(
+        self,
+        values: Sequence[Mapping[str, Any]],
+        platform: str,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Create profiles, all or none.
+
+        Args:
+            values: their metadata, see ``new_profiles``.
+            platform: the platform of all of them.
+            progress: called with the number of profiles prepared so far.
+
+        Raises:
+            ProfileExistsError: an id is taken.
+        """
+        profile_ids = [str(value["profile_id"]) for value in values]
+        with self._change("create", profile_ids) as change:
+            _refuse_existing(change, profile_ids)
+            for number, value in enumerate(values, 1):
+                self._build(change, value)
+                if progress is not None:
+                    progress(number)
+            change.summary = f"create {changes.name_some(profile_ids)} ({platform})"
+
+    def _build(self, change: Transaction, value: Mapping[str, Any]) -> None:
+        profile_id, platform = value["profile_id"], value["platform"]
+        files = {
+            METADATA: schema.dump(value),
+            FINGERPRINT: directories.new_fingerprint(platform, profile_id),
+        }
+        directories.build(change, self._repository, profile_id, platform, files)
+
+    def update(
+        self,
+        profile_ids: Sequence[str],
+        *,
+        add_tags: Iterable[str],
+        remove_tags: Iterable[str],
+        note: str | None,
+        platform_version: str | None,
+        platform_config: Mapping[str, Any] | None,
+    ) -> list[dict[str, Any]]:
+        """Change settings; see ``ProfileManager.update_profiles``.
+
+        Returns:
+            The metadata of the profiles then.
+        """
+        added = {self._validator.validate_tag(tag) for tag in add_tags}
+        removed = set(remove_tags)
+        values = []
+        with self._change("set", profile_ids) as change:
+            for profile_id in profile_ids:
+                value = healthy(change, self._repository, profile_id)
+                value["tags"] = sorted(({*(value.get("tags") or ())} | added) - removed)
+                if note is not None:
+                    value["note"] = note
+                if platform_version is not None:
+                    value["platform_version"] = platform_version or None
+                config = {**(value.get("platform_config") or {}), **(platform_config or {})}
+                config = {key: item for key, item in config.items() if item is not None}
+                value["platform_config"] = config or None
+                change.put_metadata(profile_id, value)
+                values.append(value)
+            change.summary = f"set {changes.name_some(profile_ids)}"
+        return values
+
+    def delete(
+        self, profile_ids: Sequence[str], reader: Reader, *, force: bool, purge: bool
+    ) -> None:
+        """Delete profiles, all or none; see ``ProfileManager.delete_profile``.
+
+        Args:
+            profile_ids: each given once.
+            reader: tells what state they are in.
+            force: also if they are active.
+            purge: keep nothing in the trash.
+        """
+        with self._change("delete", profile_ids) as change:
+            for profile_id in profile_ids:
+                profile = reader.within(self._repository, change, profile_id)
+                if not (force and profile_id in self._locks.held):
+                    self._validator.can_delete(profile, force=force)
+                directories.take_away(change, self._repository, profile_id, purge=purge)
+            change.summary = f"delete {changes.name_some(profile_ids)}"
+
+
+def _refuse_existing(change: Transaction, profile_ids: Sequence[str]) -> None:
+    existing = {name.lower(): name for name in change.profile_ids()}
+    for profile_id in profile_ids:
+        other = existing.get(profile_id.lower())
+        if other is None:
+            continue
+        difference = "" if other == profile_id else f" and differs from '{profile_id}' by case"
+        raise ProfileExistsError(
+            f"profile '{other}' exists{difference}", hint="choose another id", profile_id=other
+        )

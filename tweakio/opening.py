@@ -1,0 +1,102 @@
+"""A home's repository: opened when it is first needed, made when it is missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tweakio.errors import HomeNotFoundError, InvalidInputError, TweakioError
+from tweakio.layout import HOME_VARIABLE, Layout, default_home
+from tweakio.store.initialise import is_initialised, open_repository
+
+if TYPE_CHECKING:
+    from tweakio.store.repository import Repository
+
+__all__ = ["Opening"]
+
+
+class Opening:
+    """Owns the one open repository of a manager.
+
+    Args:
+        home: as the caller named it; None for the default. What was named by anybody is not
+            made together with missing directories above it.
+    """
+
+    def __init__(self, home: str | os.PathLike[str] | None) -> None:
+        self._explicit = home is not None or bool(os.environ.get(HOME_VARIABLE))
+        chosen = Path(home) if home is not None else default_home()
+        try:
+            self.layout = Layout(Path(os.path.abspath(chosen.expanduser())))
+        except RuntimeError as error:  # "~name" of a user that does not exist
+            raise InvalidInputError(
+                f"the home directory {os.fspath(chosen)!r} cannot be found: {error}",
+                hint="give the path in full",
+            ) from None
+        self._repository: Repository | None = None
+
+    @property
+    def repository(self) -> Repository:
+        """The repository; made if it was missing."""
+        if self._repository is None:
+            home = self.layout.home
+            if self._explicit and not home.parent.is_dir():
+                raise HomeNotFoundError(
+                    f"{home.parent} does not exist", hint="make it first, or give another --home"
+                )
+            self._repository = open_repository(self.layout, create=True)
+            assert self._repository is not None
+            self._take_over_single_account()
+        return self._repository
+
+    def existing(self) -> Repository | None:
+        """The repository if there is one; reading makes nothing."""
+        if self._repository is None:
+            home = self.layout.home
+            if not is_initialised(self.layout):
+                if self._has_single_account():
+                    return self.repository
+                if self._explicit and not os.path.lexists(home):
+                    raise HomeNotFoundError(
+                        f"home {home} does not exist",
+                        hint="give another --home, or create a profile to make it",
+                    )
+            self._repository = open_repository(self.layout, create=False)
+            if self._repository is not None:
+                self._take_over_single_account()
+        return self._repository
+
+    def need(self, missing: TweakioError) -> Repository:
+        """The repository if there is one.
+
+        Args:
+            missing: what is raised if there is none.
+        """
+        repository = self.existing()
+        if repository is None:
+            raise missing
+        return repository
+
+    def close(self) -> None:
+        """Close what was opened; the next use opens it again."""
+        repository, self._repository = self._repository, None
+        if repository is not None:
+            repository.close()
+
+    def _has_single_account(self) -> bool:
+        return any(
+            os.path.lexists(self.layout.home / name) for name in ("browser_profile", "session.json")
+        )
+
+    def _take_over_single_account(self) -> None:
+        if self._has_single_account():
+            from tweakio.migration import take_over_single_account
+
+            assert self._repository is not None
+            try:
+                take_over_single_account(self._repository)
+            except BaseException:
+                # Or the next method would go on without it.
+                self.close()
+                raise

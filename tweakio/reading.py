@@ -1,0 +1,153 @@
+"""Profiles as they are now, from HEAD, the work tree and the locks."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from tweakio.metadata import ProfileMetadataHandler, corrupted_error, not_found_error
+from tweakio.models import Profile, Status, parse_time
+from tweakio.store.worktree import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from tweakio.layout import Layout
+    from tweakio.registry import ProfileRegistry
+    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.repository import Repository
+    from tweakio.store.transaction import Transaction
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """Makes ``Profile`` records, and keeps the registry up to date with them.
+
+    Args:
+        layout: the home.
+        locks: tells which profiles are in use.
+        registry: learns what was read.
+        handler: makes what reads metadata.json.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        locks: ProfileLockManager,
+        registry: ProfileRegistry,
+        handler: Callable[[Repository], ProfileMetadataHandler],
+    ) -> None:
+        self._layout = layout
+        self._locks = locks
+        self._registry = registry
+        self._handler = handler
+
+    def one(self, repository: Repository, profile_id: str) -> Profile:
+        """One profile, damaged or not.
+
+        Raises:
+            ProfileNotFoundError: there is none.
+        """
+        found = self._handler(repository).examine(profile_id)
+        profile = self._assemble(found)
+        self._registry.update(profile)
+        return profile
+
+    def all(
+        self,
+        repository: Repository,
+        *,
+        status: Status | None = None,
+        platform: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> list[Profile]:
+        """The profiles in alphabetical order; see ``ProfileManager.list_profiles``."""
+        found = sorted(self._examine_all(repository), key=lambda item: item.profile_id)
+        profiles = [self._assemble(item) for item in found]
+        self._registry.refresh(profiles)
+        wanted = set(tags)
+        return [
+            profile
+            for profile in profiles
+            if (status is None or profile.status == status)
+            and (platform is None or profile.platform == platform)
+            and wanted.issubset(profile.tags)
+        ]
+
+    @staticmethod
+    def _examine_all(repository: Repository) -> list[Found]:
+        for attempt in range(3):
+            head = repository.head()
+            found = repository.work_tree.examine_all(head)
+            odd = any(item.state in ("damaged", "edited") for item in found)
+            # What looks odd while another program is at work is looked at again after.
+            if odd and attempt < 2 and repository.is_busy(head):
+                repository.wait_for_others()
+                continue
+            break
+        return found
+
+    def within(self, repository: Repository, change: Transaction, profile_id: str) -> Profile:
+        """A profile inside a transaction, where nobody else changes anything.
+
+        Raises:
+            ProfileNotFoundError: there is none.
+        """
+        found = repository.work_tree.examine(change.head, profile_id)
+        if found is None:
+            raise not_found_error(profile_id)
+        return self._assemble(found)
+
+    def committed(self, profile_id: str, metadata: Mapping[str, Any]) -> Profile:
+        """A profile as a change left it, whatever has become of it since."""
+        return self._assemble(Found(profile_id, "clean", dict(metadata)))
+
+    def require(self, repository: Repository, profile_id: str) -> None:
+        """Fail early, before a lock is waited for, if a profile cannot be activated.
+
+        Raises:
+            ProfileNotFoundError: there is none.
+            ProfileCorruptedError: its directory is not there.
+        """
+        if not repository.directory_id(repository.head().root, profile_id):
+            raise not_found_error(profile_id)
+        directory = self._layout.profile(profile_id).directory
+        if not directory.is_dir():
+            # Or it is being deleted: this waits for a change that is under way.
+            self._handler(repository).examine(profile_id)
+        if not os.path.lexists(directory):
+            raise corrupted_error(profile_id, "its directory is missing")
+        if directory.is_symlink() or not directory.is_dir():
+            raise corrupted_error(profile_id, "its directory is not a directory")
+
+    def _assemble(self, found: Found) -> Profile:
+        profile_id = found.profile_id
+        path = self._layout.profile(profile_id).directory
+        in_use = self._locks.is_locked(profile_id)
+        owner = self._locks.owner(profile_id) if in_use else None
+        value = found.metadata
+        if value is None:
+            return Profile(
+                profile_id, "", "corrupted", None, None, path,
+                in_use=in_use, lock_pid=owner.pid if owner else None, problem=found.problem,
+            )  # fmt: skip
+        status: Status = value["status"]
+        if status == "active" and value.get("lock_pid") is not None and not in_use:
+            status = "inactive"  # its holder died; the next change writes it down
+        last_used = value.get("last_used") or value["created_at"]
+        return Profile(
+            id=profile_id,
+            platform=value["platform"],
+            status=status,
+            created_at=parse_time(value["created_at"]),
+            last_used=parse_time(last_used),
+            path=path,
+            tags=tuple(sorted(value.get("tags") or ())),
+            note=value.get("note") or "",
+            platform_version=value.get("platform_version"),
+            platform_config=value.get("platform_config") or {},
+            lock_pid=owner.pid if owner else None,
+            in_use=in_use,
+            problem="marked as corrupted" if status == "corrupted" else None,
+        )
