@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tweakio.doctor.case import Case
 from tweakio.doctor.examination import Examination
 from tweakio.doctor.report import Finding, Report
 from tweakio.errors import TweakioError, storage_error
@@ -42,7 +43,8 @@ def examine(
         NewerFormatError: made by a newer tweakio.
     """
     try:
-        return Examination(layout, fix, command, progress or (lambda _: None)).run()
+        case = Case(layout, fix=fix, command=command, progress=progress or (lambda _: None))
+        return Examination(case).run()
     except OSError as error:
         if isinstance(error, TweakioError):
             raise

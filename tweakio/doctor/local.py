@@ -1,0 +1,60 @@
+"""What is this machine's own in a git directory: locks, hooks, and what is under way."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tweakio.store import initialise
+from tweakio.store.journal import Journal
+from tweakio.store.refs import is_abandoned, operation_in_progress, set_aside
+
+if TYPE_CHECKING:
+    from tweakio.doctor.case import Case
+    from tweakio.store.repository import Repository
+
+__all__ = ["look_at_hooks", "look_at_locks"]
+
+
+def look_at_locks(case: Case, repository: Repository) -> None:
+    """Report interrupted changes and lock files; set those aside that a dead git left."""
+    if Journal.exists(case.layout):
+        case.add("interrupted", "note", "a change was interrupted; the next one finishes it")
+    if what := operation_in_progress(case.layout.git_dir):
+        case.add(
+            "git-in-progress",
+            "problem",
+            f"a {what} is under way in the profile repository",
+            hint=f"finish it, or run 'git -C {case.layout.profiles} {what} --abort'",
+        )
+    for lock in sorted(case.layout.git_dir.glob("*.lock")) + sorted(
+        (case.layout.git_dir / "refs").rglob("*.lock")
+    ):
+        if repository.git_locks.is_ours(lock):
+            continue  # the next change removes it
+        if is_abandoned(lock, case.layout.git_dir, after=1.0):
+            if case.fix:
+                set_aside(lock, case.layout.locks / "abandoned")
+            message = f"{lock.name} was left by a git that is gone"
+            case.add("abandoned-lock", "problem", message, fixed=case.fix)
+        else:
+            message = f"{lock.name} is held by a git that is running"
+            case.add("git-running", "note", message)
+
+
+def look_at_hooks(case: Case) -> None:
+    """Report hooks that are missing or not ours; install ours."""
+    hook = case.layout.git_dir / "hooks" / "pre-commit"
+    if not os.path.lexists(hook):
+        if case.fix:
+            initialise.install_hooks(case.layout.git_dir)
+        message = "the pre-commit hook is missing, so commits by hand are not checked"
+        case.add("hook-missing", "problem", message, fixed=hook.exists())
+    elif case.fix:
+        initialise.install_hooks(case.layout.git_dir)
+    for name in initialise.foreign_hooks(case.layout.git_dir):
+        case.add(
+            "foreign-hook",
+            "note",
+            f"the hook {name} is not tweakio's, so commits by hand are not checked",
+        )

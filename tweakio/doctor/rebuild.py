@@ -1,0 +1,118 @@
+"""A new git directory from the work tree, when the old one cannot be mended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tweakio import durable
+from tweakio.doctor.past import Past
+from tweakio.doctor.tracking import Tracking
+from tweakio.errors import RepositoryBusyError
+from tweakio.layout import Layout
+from tweakio.store import initialise
+from tweakio.store.repository import Repository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tweakio.doctor.case import Case
+
+__all__ = ["rebuild", "take_over_attics"]
+
+_ASIDE = "damaged-git-"
+
+
+def rebuild(case: Case, reason: str) -> bool:
+    """Make a new git directory from the work tree, and put the old one aside.
+
+    The new one is complete, with every profile in its history, before it takes the place.
+
+    Returns:
+        Whether it was made; without ``fix`` its want is reported only.
+    """
+    if not case.fix:
+        case.add("repository-lost", "damage", reason)
+        return False
+    layout = case.layout
+    before = _inode(layout.git_dir)
+    aside: Path | None = None
+    building = _Building(layout.home, f".git.new-{os.getpid()}-{time.time_ns()}")
+    try:
+        initialise.make_git_directory(building.git_dir)
+        names = _commit_directories(case, building)
+        if _inode(layout.git_dir) != before:
+            raise RepositoryBusyError(
+                "the git directory was replaced meanwhile", hint="run the command again"
+            )
+        if before is not None:
+            aside = layout.home / f"{_ASIDE}{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+            os.rename(layout.git_dir, aside)
+        os.rename(building.git_dir, layout.git_dir)
+    finally:
+        if before is not None and aside is not None and _inode(layout.git_dir) is None:
+            os.rename(aside, layout.git_dir)
+        # With damaged files of profiles in it, it is kept.
+        if os.path.lexists(building.git_dir) and not building.rescued.is_dir():
+            shutil.rmtree(building.git_dir, ignore_errors=True)
+    durable.sync_tree((layout.profiles, layout.home))
+    kept = f"; the old git directory is {aside}" if aside is not None else ""
+    case.add(
+        "repository-lost",
+        "damage",
+        f"{reason}; rebuilt with {len(names)} profiles{kept}",
+        fixed=True,
+    )
+    return True
+
+
+def take_over_attics(case: Case) -> None:
+    """Take the trash and the rescued out of git directories that were put aside."""
+    for aside in sorted(case.layout.home.glob(f"{_ASIDE}*")):
+        for old, new in (
+            (aside / "tweakio" / "trash", case.layout.trash),
+            (aside / "tweakio" / "rescued", case.layout.rescued),
+        ):
+            if not old.is_dir() or old.is_symlink():
+                continue
+            durable.make_directory(new)
+            for name in os.listdir(old):
+                if not os.path.lexists(new / name):
+                    os.rename(old / name, new / name)
+            durable.sync_tree((old, new, new.parent))
+
+
+def _commit_directories(case: Case, layout: Layout) -> list[str]:
+    repository = Repository(layout)
+    try:
+        with repository.transaction_unreconciled("rebuild", case.command) as change:
+            names = Tracking(case, repository, change).put()
+            change.summary = f"rebuild history from {len(names)} profile directories"
+            change.record_always = bool(names)
+        case.report.commits = Past(case, repository).walk(repository.refs.head()).commits
+        return names
+    finally:
+        repository.close()
+
+
+class _Building(Layout):
+    """A home whose git directory is being built beside the place of the old one."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        super().__init__(home)
+        self._name = name
+
+    @cached_property
+    def git_dir(self) -> Path:
+        return self.profiles / self._name
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

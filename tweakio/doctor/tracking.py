@@ -1,0 +1,113 @@
+"""Bringing the profile directories of a work tree into history as they are."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from tweakio import directories, durable, schema
+from tweakio.errors import InvalidMetadataError, NewerFormatError
+from tweakio.recovery import rebuild_metadata
+from tweakio.store import initialise
+from tweakio.store.worktree import FINGERPRINT, METADATA
+from tweakio.validator import ProfileValidator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tweakio.doctor.case import Case
+    from tweakio.store.head import Head
+    from tweakio.store.repository import Repository
+    from tweakio.store.transaction import Transaction
+
+__all__ = ["Tracking"]
+
+log = logging.getLogger(__name__)
+
+
+class Tracking:
+    """The profile directories that a change takes as they are.
+
+    Args:
+        case: the examination that it is part of.
+        repository: whose history gets them.
+        change: the transaction that it becomes part of.
+    """
+
+    def __init__(self, case: Case, repository: Repository, change: Transaction) -> None:
+        self._case = case
+        self._repository = repository
+        self._change = change
+
+    def put(self) -> list[str]:
+        """Bring profiles into history as the work tree has them; the ids of those."""
+        head = self._change.head
+        known = self._repository.work_tree.ids(head)
+        tracked = []
+        for profile_id in self._directories_by_id(known):
+            found = self._repository.work_tree.examine(head, profile_id)
+            # One that is damaged here but whole in history is left to its recovery.
+            if found is None or found.state in ("edited", "newer"):
+                self._track(profile_id)
+                tracked.append(profile_id)
+        for profile_id in known:
+            if self._was_deleted(head, profile_id):
+                self._change.remove(profile_id)
+        return tracked
+
+    def _was_deleted(self, head: Head, profile_id: str) -> bool:
+        """Whether a profile of an older commit is in the trash since."""
+        if os.path.lexists(self._case.layout.profile(profile_id).directory):
+            return False
+        created = directories.identity_at(self._repository, head.root, profile_id)
+        return created is not None and any(
+            entry.kind == "deleted" and entry.profile_created_at == created
+            for entry in self._repository.trash.entries(profile_id)
+        )
+
+    def _directories_by_id(self, known: Iterable[str]) -> list[str]:
+        """The profile directories that can be profiles again; no two differ by case only."""
+        rules = ProfileValidator()
+        found = {name.lower(): name for name in known}
+        present = initialise.profile_like_directories(self._case.layout)
+        # Of several, the one that says what it is.
+        present.sort(key=lambda name: not os.path.lexists(self._case.layout.profile(name).metadata))
+        for name in present:
+            if rules.is_id(name) and found.get(name.lower(), name) == name:
+                found[name.lower()] = name
+            else:
+                self._case.add(
+                    "bad-name",
+                    "problem",
+                    f"directory {name!r} cannot be a profile and was left",
+                    hint="rename it to a valid id that is free",
+                )
+        return sorted(set(found.values()).intersection(present))
+
+    def _track(self, profile_id: str) -> None:
+        paths = self._case.layout.profile(profile_id)
+        try:
+            content = durable.read_regular(paths.metadata, schema.MAX_BYTES)
+            metadata = schema.load(content, profile_id)
+        except (OSError, InvalidMetadataError):
+            metadata = rebuild_metadata(paths.directory, profile_id)
+            directories.keep_file(self._change, self._repository, profile_id, paths.metadata)
+            log.warning("the metadata of %s was rebuilt from its files", profile_id)
+        except NewerFormatError:
+            self._change.put(profile_id, METADATA, content)
+            metadata = {}
+        if metadata:
+            metadata = {key: item for key, item in metadata.items() if key != "lock_pid"}
+            self._change.put_metadata(profile_id, metadata)
+        try:
+            fingerprint = durable.read_regular(paths.fingerprint, schema.MAX_BYTES)
+            if not isinstance(json.loads(fingerprint), dict):
+                raise ValueError
+        except (OSError, ValueError, RecursionError):
+            directories.keep_file(self._change, self._repository, profile_id, paths.fingerprint)
+            fingerprint = directories.new_fingerprint(
+                str(metadata.get("platform", "custom")), profile_id
+            )
+        self._change.put(profile_id, FINGERPRINT, fingerprint)
