@@ -532,6 +532,15 @@ def test_restore_of_an_id_that_is_another_profile_now(two):
     check(two.home, permissions=False)
 
 
+def test_undo_of_a_commit_that_removed_the_metadata(two, git):
+    content = two.layout.profile("alpha").metadata.read_bytes()
+    git("rm", "-q", "alpha/metadata.json")
+    git("commit", "-q", "--no-verify", "-m", "removed by hand")
+    assert two.undo().summary == "removed by hand"
+    assert two.layout.profile("alpha").metadata.read_bytes() == content
+    check(two.home, permissions=False)
+
+
 def test_restore_over_an_invalid_commit_by_hand(two, git):
     old = two.update_profiles(["alpha"], note="old")[0]
     revision = two.history()[0].revision
