@@ -321,7 +321,12 @@ def _apply(
         target = commit.trailers["Tweakio-Undoes"][0]
         if target not in states:
             return "undoes what is not in history"
-        _undo(model, states.get(parents[target], {}), states[target], actual)
+        before, after = states.get(parents[target], {}), states[target]
+        _undo(model, before, after, actual)
+        for name in named:
+            # Whose holder died; every change writes that down.
+            if before.get(name) == after.get(name) and "lock_pid" in model.get(name, {}):
+                _set(model, name, status="inactive", lock_pid=None)
         return ""
     if operation not in ("init", "create", "activate", "deactivate", "delete"):
         return f"unexpected operation {operation}"
