@@ -16,6 +16,7 @@ from invariants import check, tree_digest
 
 from tweakio import ProfileManager
 from tweakio.doctor import Report, examine
+from tweakio.doctor.salvage import BrokenPack
 from tweakio.errors import (
     ForeignRepositoryError,
     HomeNotFoundError,
@@ -379,6 +380,47 @@ def test_only_pack(make: Callable[[str], Path], way: Damage, with_index: bool) -
     assert git(home, "status", "--porcelain") == ""
 
 
+def test_a_blob_that_says_it_is_a_tree(make: Callable[[str], Path]) -> None:
+    """One bit of an entry's kind: as a tree it would be an object that git refuses."""
+    home = make("packed")
+    pack = last_pack(home)
+    index = os.fspath(pack.with_suffix(".idx"))
+    (offset, *_) = (
+        int(line.split()[4])
+        for line in git(home, "verify-pack", "-v", index).splitlines()
+        if line.split()[1:2] == ["blob"] and len(line.split()) == 5
+    )
+    data = bytearray(pack.read_bytes())
+    data[offset] ^= 0x10
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    pack.with_suffix(".idx").unlink()
+    examined(home, fix=True)
+    git(home, "fsck", "--strict")
+
+
+def test_what_comes_after_a_damaged_entry_without_an_index(make: Callable[[str], Path]) -> None:
+    home = make("packed")
+    pack = last_pack(home)
+    before = {
+        line.split()[0]: int(line.split()[4])
+        for line in git(home, "verify-pack", "-v", os.fspath(pack.with_suffix(".idx"))).splitlines()
+        if len(line.split()) in (5, 7) and line.split()[1] in ("commit", "tree", "blob")
+    }
+    first = min(before, key=before.__getitem__)
+    data = bytearray(pack.read_bytes())
+    data[before[first] + 6] ^= 0xFF
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    pack.with_suffix(".idx").unlink()
+    with ProfileManager(home) as manager:
+        found = BrokenPack(os.fspath(pack)[: -len(".pack")], manager.repository)
+        names = {name.hex() for name, *_ in found.objects()}
+    assert first not in names
+    # What builds on the damaged one by deltas is lost with it.
+    assert len(names) > len(before) // 2
+
+
 @pytest.mark.parametrize("deltas", ["by offset", "by name"])
 def test_one_entry_of_a_pack(make: Callable[[str], Path], deltas: str) -> None:
     """A flipped bit costs one object; the others of the pack are written again."""
@@ -665,6 +707,21 @@ def test_git_directory(make: Callable[[str], Path], name: str) -> None:
     if not name.startswith(("objects", "packs")):
         # Nothing of history was damaged, and nothing of it is lost.
         assert head in git(home, "rev-list", "HEAD").split()
+
+
+def test_index_older_than_history(make: Callable[[str], Path]) -> None:
+    """As a git commit leaves it that read it before a change and wrote it back after."""
+
+    def damage(home: Path) -> None:
+        index = in_git("index")(home)
+        old = index.read_bytes()
+        with ProfileManager(home) as manager:
+            manager.update_profiles(["gamma"], note="newer")
+        index.write_bytes(old)
+
+    home = make("commits")
+    mend(home, damage, "index-outdated")
+    assert git(home, "status", "--porcelain") == ""
 
 
 def test_reflogs_are_derived(make: Callable[[str], Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tweakio.doctor.files import ObjectFiles
 from tweakio.doctor.local import look_at_hooks, look_at_locks
@@ -105,37 +105,43 @@ class Examination:
         look_at_hooks(self._case)
         repository = Repository(self._case.layout)
         try:
-            index_is_whole = self._index_is_whole(repository)
+            index = self._index_state(repository)
             if self._case.fix:
                 with repository.exclusive():
                     take_over_attics(self._case)
                 # Finishes what was interrupted, adopts and rescues.
                 with repository.transaction("doctor", command=self._case.command):
                     pass
-                if not self._index_is_whole(repository):
-                    self._mend_index(repository)
-            if not index_is_whole:
-                message = "the index was missing or damaged"
-                self._case.add("index-damaged", "damage", message, fixed=self._case.fix)
+                self._mend_index(repository)
+            if index != "sound":
+                message = f"the index was {_INDEX_STATES[index]}"
+                self._case.add(f"index-{index}", "damage", message, fixed=self._case.fix)
             self._profiles(repository)
         except RepositoryBusyError as error:
             self._case.add("busy", "problem", error.message, hint=error.hint)
         finally:
             repository.close()
 
-    def _index_is_whole(self, repository: Repository) -> bool:
+    def _index_state(self, repository: Repository) -> Literal["sound", "outdated", "damaged"]:
         index = repository.index_file.read()
         if index is None:
-            return False
-        # With conflicts it is of a person's merge, which is reported besides.
-        return index.conflicts or repository.expected_index_names().issubset(index.entries())
+            return "damaged"
+        if index.conflicts:
+            return "sound"  # of a person's merge, which is reported besides
+        if repository.work_tree.outdated_entries(index, repository.head().root):
+            return "outdated"
+        names = repository.expected_index_names()
+        return "sound" if names.issubset(index.entries()) else "damaged"
 
     def _mend_index(self, repository: Repository) -> None:
         with repository.exclusive():
-            path = self._case.layout.git_dir / "index"
-            if os.path.lexists(path):
-                self._case.keep(path)
-            repository.checkout.rebuild_index()
+            if self._index_state(repository) == "outdated":
+                repository.checkout.update_index()
+            if self._index_state(repository) == "damaged":
+                path = self._case.layout.git_dir / "index"
+                if os.path.lexists(path):
+                    self._case.keep(path)
+                repository.checkout.rebuild_index()
 
     def _profiles(self, repository: Repository) -> None:
         head = repository.head()
@@ -158,6 +164,9 @@ class Examination:
                     "note",
                     f"directory {name!r} is not in history; the next change moves it aside",
                 )
+
+
+_INDEX_STATES = {"outdated": "older than history", "damaged": "missing or damaged"}
 
 
 def _names(root: bytes) -> list[bytes]:

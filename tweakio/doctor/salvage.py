@@ -11,12 +11,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from tweakio import durable
-from tweakio.errors import (
-    RepositoryDamagedError,
-)
-from tweakio.store.objects import (
-    object_id,
-)
+from tweakio.errors import RepositoryDamagedError
+from tweakio.store.objects import object_id, parse_commit, parse_tree
 from tweakio.store.packs.format import (
     HEADER,
     KIND_NAMES,
@@ -38,7 +34,9 @@ __all__ = ["BrokenPack", "is_sound_loose", "is_sound_pack", "loose_files", "pack
 _LOOSE_NAME = re.compile(r"[0-9a-f]{38}")
 _MANY_BYTES = 64 << 20
 _PIECE = 1 << 16
+_LARGEST = 1 << 30
 _REF_DELTA = 7
+_MODES = frozenset({b"100644", b"100755", b"120000", b"160000", b"40000"})
 _UNREADABLE = (
     ValueError, IndexError, KeyError, StopIteration, zlib.error, RepositoryDamagedError,
 )  # fmt: skip
@@ -137,6 +135,7 @@ class BrokenPack:
             try:
                 number, body = self._object(offset)
                 kind = KIND_NAMES[number]
+                _check_form(kind, body)
             except _UNREADABLE:
                 continue
             name = object_id(kind, body)
@@ -147,19 +146,27 @@ class BrokenPack:
             yield name, kind, body, zlib.crc32(memoryview(self._data)[offset:end]), offset
 
     def _sequence(self) -> Iterator[tuple[int, int]]:
-        """The offsets one after the other, as far as they can be followed."""
+        """The offsets one after the other.
+
+        Where an entry ends is known only when it can be read. After one that cannot, the next
+        is looked for at every byte; one in ten thousand looks like the begin of a compressed
+        stream, and none that is not one has the right checksum at its end.
+        """
         at = HEADER
-        for _ in range(self.count):
+        while at < len(self._data) - 20:
             try:
                 *_, end = self._entry(at)
             except _UNREADABLE:
-                return
-            yield at, end
-            at = end
+                at += 1
+            else:
+                yield at, end
+                at = end
 
     def _entry(self, at: int) -> tuple[int, int | bytes, bytes, int]:
         """Kind, base (an offset or a name), content and end of an entry."""
         kind, size, distance, start = read_head(self._data, at)
+        if size > _LARGEST:
+            raise ValueError("larger than any")
         base: int | bytes = at - distance
         if kind == _REF_DELTA:
             base = self._data[start : start + 20]
@@ -213,6 +220,16 @@ class BrokenPack:
         self._cached += len(body)
         while self._cached > _MANY_BYTES:
             self._cached -= len(self._cache.popitem(last=False)[1][1])
+
+
+def _check_form(kind: bytes, body: bytes) -> None:
+    """Refuse what git would not read: where only an entry's kind is damaged its name is new."""
+    if kind == b"tree" and any(
+        entry.mode not in _MODES or not entry.name for entry in parse_tree(body)
+    ):
+        raise ValueError("not a tree")
+    if kind == b"commit":
+        parse_commit("", body)
 
 
 def _apply_delta(base: bytes, delta: bytes) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tweakio import durable
@@ -22,7 +23,7 @@ from tweakio.store.objects import object_id, parse_tree
 from tweakio.store.refs import NO_COMMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from tweakio.store.repository import Repository
@@ -37,8 +38,8 @@ _GIT_LOCK_WAIT = 30.0
 class Checkout:
     """What a transaction does to the index and the work tree around its commit point.
 
-    The caller of every method holds the repository's lock and, but for ``take_over`` and
-    ``rebuild_index``, git's three.
+    The caller of every method holds the repository's lock and, but for ``take_over``,
+    ``rebuild_index`` and ``update_index``, git's three.
 
     Args:
         repository: which one.
@@ -161,10 +162,26 @@ class Checkout:
 
     def rebuild_index(self) -> None:
         """Write a new index from HEAD."""
+        with self._git_locks():
+            repository = self._repository
+            repository.index_file.write(self._index_of(repository.head().root))
+
+    def update_index(self) -> None:
+        """Bring entries up to date that are not as HEAD although the files are."""
+        with self._git_locks():
+            repository = self._repository
+            index = repository.index_file.read()
+            if index is not None:
+                root = repository.head().root
+                entries = repository.work_tree.outdated_entries(index, root)
+                repository.index_file.write(index.edit(entries))
+
+    @contextmanager
+    def _git_locks(self) -> Iterator[None]:
         repository = self._repository
         repository.git_locks.acquire(repository.refs.branch(), time.monotonic() + _GIT_LOCK_WAIT)
         try:
-            repository.index_file.write(self._index_of(repository.head().root))
+            yield
         finally:
             repository.git_locks.release()
 
