@@ -297,8 +297,8 @@ def test_case_15(two):
     two.layout.profile("beta").metadata.write_bytes(b"")
     first, second = two.list_profiles(), two.list_profiles()
     assert first == second
-    assert len({tuple(vars(profile)) for profile in first}) == 1
-    assert all(re.fullmatch("[a-z_]+", name) for name in vars(first[0]))
+    assert len({profile._fields for profile in first}) == 1
+    assert all(re.fullmatch("[a-z_]+", name) for name in first[0]._fields)
     assert [p.id for p in first] == ["Gamma", "alpha", "beta"]
     assert two.get_profile("alpha") == first[1]
 

@@ -551,6 +551,28 @@ def test_restore_over_an_invalid_commit_by_hand(two, git):
     check(two.home, permissions=False)
 
 
+def test_restore_over_a_damaged_file_keeps_its_bytes(two):
+    path = two.get_profile("alpha").path / "metadata.json"
+    path.write_bytes(b"{ broken")
+    assert two.get_profile("alpha").status == "corrupted"
+    assert two.restore("alpha", "HEAD").status == "inactive"
+    assert two.get_profile("alpha").status == "inactive"
+    (entry,) = [entry for entry in two.trash("alpha") if entry.profile_id == "alpha"]
+    assert (entry.path / "data" / "metadata.json").read_bytes() == b"{ broken"
+
+
+def test_undo_back_to_an_invalid_commit_by_hand(two, git):
+    path = two.get_profile("alpha").path / "metadata.json"
+    sound = path.read_bytes()
+    for content in (b"{}", sound):
+        path.write_bytes(content)
+        git("-c", "core.hooksPath=/nowhere", "commit", "-qam", "by hand")
+    two.undo()
+    shown = {profile.id: profile.status for profile in two.list_profiles()}
+    assert shown == {"alpha": "corrupted", "beta": "inactive"}
+    assert two.recover_profile("alpha").status == "inactive"
+
+
 def test_restore_to_a_revision_that_is_invalid_changes_nothing(two, git):
     two.get_profile("alpha").path.joinpath("metadata.json").write_bytes(b"{}")
     git("commit", "-q", "--no-verify", "-am", "broken by hand")

@@ -29,6 +29,7 @@ __all__ = [
     "complete_directory",
     "identity_at",
     "json_bytes",
+    "keep_damaged_files",
     "keep_file",
     "new_fingerprint",
     "reset",
@@ -249,3 +250,26 @@ def keep_file(change: Transaction, repository: Repository, profile_id: str, path
     """Move a damaged file into the rescued, in the same step as a change."""
     if os.path.lexists(path):
         change.keep(repository.rescued, profile_id, "damaged", None, {path.name: path})
+
+
+def keep_damaged_files(change: Transaction, repository: Repository, profile_id: str) -> bool:
+    """The same for each tracked file that is not as HEAD has it; whether there was one.
+
+    A valid edit was adopted when the change began, so what differs now is damaged.
+    """
+    paths = repository.layout.profile(profile_id)
+    if os.path.islink(paths.directory):
+        return False  # what a link leads to is not the profile's
+    found = False
+    for path in (paths.metadata, paths.fingerprint):
+        try:
+            content = durable.read_regular(path, 1 << 30)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            content = None
+        committed = repository.file_at(change.head.root, profile_id, path.name)
+        if content is None or content != committed:
+            keep_file(change, repository, profile_id, path)
+            found = True
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tweakio import changes, schema
@@ -82,9 +83,8 @@ class ProfileMetadataHandler:
         head = repository.head()
         found = repository.work_tree.examine(head, profile_id)
         if found is None or found.state in ("damaged", "edited"):
-            if repository.is_busy(head):
-                repository.wait_for_others()
-            found = repository.work_tree.examine(repository.head(), profile_id)
+            with repository.undisturbed() if repository.is_busy(head) else nullcontext():
+                found = repository.work_tree.examine(repository.head(), profile_id)
         if found is None:
             raise not_found_error(profile_id)
         return found

@@ -77,15 +77,13 @@ class Reader:
 
     @staticmethod
     def _examine_all(repository: Repository) -> list[Found]:
-        for attempt in range(3):
-            head = repository.head()
-            found = repository.work_tree.examine_all(head)
-            odd = any(item.state in ("damaged", "edited") for item in found)
-            # What looks odd while another program is at work is looked at again after.
-            if odd and attempt < 2 and repository.is_busy(head):
-                repository.wait_for_others()
-                continue
-            break
+        head = repository.head()
+        found = repository.work_tree.examine_all(head)
+        odd = any(item.state in ("damaged", "edited") for item in found)
+        if odd and repository.is_busy(head):
+            # It may be of the middle of another program's change.
+            with repository.undisturbed():
+                return repository.work_tree.examine_all(repository.head())
         return found
 
     def within(self, repository: Repository, change: Transaction, profile_id: str) -> Profile:

@@ -138,9 +138,7 @@ class Recovery:
             metadata = rebuild_metadata(paths.directory, profile_id)
             log.warning("no valid metadata of %s in history; rebuilt from its files", profile_id)
         if rewrite:
-            for path in (paths.metadata, paths.fingerprint):
-                if self._differs(path, profile_id, change.head.root):
-                    directories.keep_file(change, repository, profile_id, path)
+            directories.keep_damaged_files(change, repository, profile_id)
         owner = self._locks.owner(profile_id)
         if metadata["status"] == "corrupted" or (metadata["status"] == "active" and rewrite):
             metadata["status"] = "active" if owner is not None else "inactive"
@@ -151,17 +149,6 @@ class Recovery:
                 str(metadata["platform"]), profile_id
             )
         return metadata, fingerprint
-
-    def _differs(self, path: Path, profile_id: str, root: bytes) -> bool:
-        if os.path.islink(path.parent):
-            return False  # what a link leads to is not the profile's
-        try:
-            content = durable.read_regular(path, 1 << 30)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-        return content != self._repository.file_at(root, profile_id, path.name)
 
     def last_valid_metadata(self, profile_id: str) -> dict[str, Any] | None:
         """The newest metadata in history that fits the schema and is not marked corrupted."""

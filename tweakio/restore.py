@@ -57,6 +57,8 @@ def restore(
     with changes.begin(repository, locks, "restore", [profile_id], command=command) as change:
         change.summary = f"restore {profile_id} to {commit_id[:12]}"
         if change.exists(profile_id) and _is_same(change, profile_id, wanted):
+            if directories.keep_damaged_files(change, repository, profile_id):
+                change.record_always = True
             wanted.update(_runtime_state(change, locks, profile_id))
             for name, content in files.items():
                 change.put(profile_id, name, content)

@@ -499,6 +499,15 @@ def test_fork(layout: Layout) -> None:
     sender.close()
 
 
+def test_file_in_the_place_of_a_profile(layout: Layout) -> None:
+    place = layout.profile("a").directory
+    place.rmdir()
+    place.write_bytes(b"x")
+    with pytest.raises(ProfileNotFoundError):
+        ProfileLockManager(layout).acquire("a", timeout=0.1)
+    assert place.read_bytes() == b"x"
+
+
 def test_read_only_profile(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 

@@ -12,6 +12,7 @@ import errno
 import json
 import logging
 import os
+import stat
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -191,7 +192,8 @@ class RecordedLock:
         lock = _file_lock(self.path, on_acquired=self._remember)
         while True:
             # filelock would make a missing directory: that of a profile which is gone.
-            os.stat(self.path.parent)
+            if not stat.S_ISDIR(os.stat(self.path.parent).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(self.path.parent))
             # Up to 4.1, the last for Python 3.10, filelock empties a file that it has locked.
             before = read_record(self.path)
             try:

@@ -43,8 +43,9 @@ def maintain(repository: Repository) -> None:
         if found.count >= _MANY_OBJECTS or found.bytes >= _MANY_BYTES:
             pack(repository)
         expire_trash(repository)
-    except OSError as error:
+    except Exception as error:
         log.warning("packing the history was put off: %s", error)
+        log.debug("because of this", exc_info=True)
 
 
 def pack(repository: Repository) -> int:

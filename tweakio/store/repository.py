@@ -248,10 +248,17 @@ class Repository:
         except TweakioError:
             return False  # the next reading says so better
 
-    def wait_for_others(self) -> None:
-        """Wait until a transaction that is under way elsewhere has ended."""
-        with contextlib.suppress(LockTimeoutError, OSError), self._locked(self.timeout):
-            pass
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Look at the work tree when no other program is in the middle of a change.
+
+        One that does not end, or a place where nothing can be locked, does not keep anybody
+        from looking.
+        """
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(LockTimeoutError, RepositoryBusyError, OSError):
+                stack.enter_context(self._locked(self.timeout))
+            yield
 
     def is_busy(self, head: Head) -> bool:
         """Whether what was read under this head may be of the middle of a change."""

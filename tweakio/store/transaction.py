@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tweakio import durable, identity, schema
 from tweakio.errors import (
     ConcurrentChangeError,
+    InvalidMetadataError,
+    NewerFormatError,
     ProfileNotFoundError,
     RepositoryBusyError,
     RepositoryDamagedError,
@@ -61,6 +63,7 @@ class Transaction:
         self._base = repository.head()
         self._files: dict[str, dict[str, bytes | None]] = {}
         self._removed: set[str] = set()
+        self._unchecked: set[str] = set()
         self._trailers: list[tuple[str, str]] = []
         self._moves: list[Move] = []
         self._purge: list[str] = []
@@ -118,6 +121,7 @@ class Transaction:
     def put(self, profile_id: str, name: str, content: bytes | None) -> None:
         """Set a tracked file of a profile, or remove it with None."""
         self._files.setdefault(profile_id, {})[name] = content
+        self._unchecked.add(profile_id)
 
     def put_metadata(self, profile_id: str, value: Mapping[str, Any]) -> None:
         """Set a profile's metadata, after checking it.
@@ -126,7 +130,8 @@ class Transaction:
             InvalidMetadataError: it does not fit the schema.
             NewerFormatError: the profile was written by a newer tweakio.
         """
-        self.put(profile_id, METADATA, schema.dump(schema.validate(value)))
+        content = schema.dump(schema.validate(value))
+        self._files.setdefault(profile_id, {})[METADATA] = content
 
     def stage(self, name: str) -> Path:
         """A new directory to build in, which becomes something else's place by a move."""
@@ -299,7 +304,8 @@ class Transaction:
             log.warning("committed; the next command completes the work tree (%s)", error)
         first = self._base.commit == NO_COMMIT
         # After a head with invalid metadata the next change looks again: it may be mended.
-        if first or (self._base.surveyed and self._base.valid):
+        known = first or (self._base.surveyed and self._base.valid)
+        if known and self._is_valid():
             repository.remember(
                 Head(
                     journal.new,
@@ -313,6 +319,18 @@ class Transaction:
         if self._moves:
             repository.names_changed()
         return interruption
+
+    def _is_valid(self) -> bool:
+        """Whether all metadata of the change fits the schema: an undo may bring back what a
+        person had committed."""
+        try:
+            for profile_id in self._unchecked - self._removed:
+                content = self._files.get(profile_id, {}).get(METADATA)
+                if content is not None:
+                    schema.load(content, profile_id)
+        except (InvalidMetadataError, NewerFormatError):
+            return False
+        return True
 
     def _active(self) -> dict[str, int | None]:
         active = dict(self._base.active)
