@@ -16,7 +16,10 @@ TIMEOUT = 60
 
 def environment(base: Path, **changes: str) -> dict[str, str]:
     """Nothing of the user who runs the tests: no git identity, no home, no terminal."""
-    kept = ("PATH", "SYSTEMROOT", "COMSPEC", "TMPDIR", "TEMP", "LANG", "COVERAGE_PROCESS_START")
+    kept = (
+        *("PATH", "SYSTEMROOT", "COMSPEC", "TMPDIR", "TEMP", "LANG"),
+        *("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"),
+    )
     values = {name: os.environ[name] for name in kept if name in os.environ}
     values |= {
         "HOME": str(base),

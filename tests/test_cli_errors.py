@@ -164,6 +164,7 @@ def test_bad_input_is_one_line_and_changes_nothing(home, arguments, code, text):
         ("undo", 11, "there is nothing to undo", "there is no history yet"),
         ("redo", 11, "there is nothing to redo", "there is no history yet"),
         ("trash restore x", 21, "no trash entry 'x'", "there is no trash yet"),
+        ("trash purge x", 21, "no trash entry 'x'", "there is no trash yet"),
     ],
 )
 def test_before_there_is_anything(tmp_path, home, command, code, text, hint):
@@ -339,8 +340,7 @@ class TestStreams:
                 stderr=subprocess.PIPE,
             )
             assert process.stderr is not None
-            # filelock's own log says that it has begun to wait.
-            while b"not acquired" not in process.stderr.readline():
+            while b"waiting for alpha" not in process.stderr.readline():
                 assert process.poll() is None
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=TIMEOUT)
@@ -355,10 +355,10 @@ class TestStreams:
         cli.create("alpha")
         with Holder(cli, "alpha"):
             process = cli.start(
-                *[*COMMAND, "--debug", "profile", "activate", "alpha"], stderr=subprocess.PIPE
+                *[*COMMAND, "-v", "profile", "activate", "alpha"], stderr=subprocess.PIPE
             )
             assert process.stderr is not None
-            while b"not acquired" not in process.stderr.readline():
+            while b"waiting for alpha" not in process.stderr.readline():
                 assert process.poll() is None
             process.terminate()
             process.communicate(timeout=TIMEOUT)

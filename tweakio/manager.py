@@ -564,9 +564,7 @@ class ProfileManager:
         """
         from tweakio.trash import restore_entry
 
-        repository = self._opening.need(
-            TrashEntryNotFoundError(f"no trash entry {name[:80]!r}", hint="there is no trash yet")
-        )
+        repository = self._opening.need(_no_trash(name))
         value = restore_entry(repository, self.locks, name, self._name("restore_from_trash"))
         return self._now_or_then(value["profile_id"], value)
 
@@ -581,9 +579,14 @@ class ProfileManager:
 
         Returns:
             What was removed.
+
+        Raises:
+            TrashEntryNotFoundError: there is no entry of this name.
         """
         from tweakio.trash import purge
 
+        if name is not None:
+            return purge(self._opening.need(_no_trash(name)), name, older_than)
         repository = self._opening.existing()
         return [] if repository is None else purge(repository, name, older_than)
 
@@ -656,3 +659,7 @@ class ProfileManager:
     delete = delete_profile
     list = list_profiles
     recover = recover_profile
+
+
+def _no_trash(name: str) -> TrashEntryNotFoundError:
+    return TrashEntryNotFoundError(f"no trash entry {name[:80]!r}", hint="there is no trash yet")

@@ -146,8 +146,8 @@ def test_git_cannot_commit_the_old_index_after_a_kill(
     script = f"""
 import os, signal, sys
 from tweakio import ProfileManager
-from tweakio.store.repository import Repository
-Repository.finish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+from tweakio.store.checkout import Checkout
+Checkout.finish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 manager = ProfileManager({os.fspath(home)!r})
 {{"select": lambda: manager.select_profile("kept"),
   "create": lambda: manager.create_profile("x", "custom"),

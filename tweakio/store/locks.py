@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import stat
 import sys
@@ -190,6 +191,7 @@ class RecordedLock:
         from filelock import Timeout
 
         lock = _file_lock(self.path, on_acquired=self._remember)
+        tell_after = time.monotonic() + _AT_ONCE
         while True:
             # filelock would make a missing directory: that of a profile which is gone.
             if not stat.S_ISDIR(os.stat(self.path.parent).st_mode):
@@ -207,6 +209,11 @@ class RecordedLock:
                         hint="wait for it to end, or give a longer --timeout",
                         owner=owner,
                     ) from None
+                if time.monotonic() >= tell_after:
+                    what = f"{self.path.parent.name}/{self.path.name}"
+                    holder = describe_owner(read_record(self.path))
+                    log.info("waiting for %s, held by %s", what, holder)
+                    tell_after = math.inf
                 time.sleep(poll)
                 continue
             if self.is_current():
