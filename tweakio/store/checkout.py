@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from tweakio.store.head import Head
     from tweakio.store.repository import Repository
 
 __all__ = ["Checkout"]
@@ -49,7 +50,7 @@ class Checkout:
         self._repository = repository
         self._layout = repository.layout
 
-    def prepare_index(self, journal: Journal, before: bytes, after: bytes) -> None:
+    def prepare_index(self, journal: Journal, before: Head, after: bytes) -> None:
         """Write the index that goes with the new commit, before there is a new HEAD.
 
         It is not synced: until ``finish`` has written it once more the journal is there, and
@@ -57,8 +58,8 @@ class Checkout:
 
         Args:
             journal: of the transaction.
-            before: the root tree of the old commit.
-            after: the root tree of the new one.
+            before: the state that is changed.
+            after: the root tree of the new commit.
         """
         repository = self._repository
         index = repository.index_file.read()
@@ -66,10 +67,10 @@ class Checkout:
             edited = self._index_of(after)
         else:
             entries: dict[bytes, bytes | None] = {}
-            if repository.index_file.checksum() != repository.head().index_checksum:
+            if repository.index_file.checksum() != before.index_checksum:
                 # Written by another program since we last looked.
-                entries.update(repository.work_tree.outdated_entries(index, before))
-            for prefix, old, new in self._changes(journal, before, after):
+                entries.update(repository.work_tree.outdated_entries(index, before.root))
+            for prefix, old, new in self._changes(journal, before.root, after):
                 for name in old.keys() | new.keys():
                     key = _key(prefix, name)
                     if old.get(name) != new.get(name):

@@ -74,11 +74,18 @@ def read_record(path: Path) -> LockRecord | None:
     try:
         descriptor = os.open(path, _READ)
         try:
-            # Windows locks the first byte of the file against reading too.
-            os.lseek(descriptor, 1, os.SEEK_SET)
-            data = os.read(descriptor, _MAX_RECORD)
+            return _record_in(descriptor)
         finally:
             os.close(descriptor)
+    except OSError:
+        return None
+
+
+def _record_in(descriptor: int) -> LockRecord | None:
+    try:
+        # Windows locks the first byte of the file against reading too.
+        os.lseek(descriptor, 1, os.SEEK_SET)
+        data = os.read(descriptor, _MAX_RECORD)
         if not data:
             return None
         value = json.loads(data)
@@ -263,7 +270,7 @@ class RecordedLock:
         Returns:
             The record of a holder that did not empty it.
         """
-        previous = read_record(self.path)
+        previous = _record_in(self._descriptor)
         if previous is None and before is not None and is_alive(before) is not True:
             previous = before
         text = b"\n" + json.dumps(own_record()._asdict()).encode() + b"\n"

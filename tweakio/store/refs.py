@@ -284,7 +284,7 @@ class GitLocks:
 
     def remove_own_dead(self, branch: str) -> None:
         """Remove what a process of ours left; the caller holds the repository's lock."""
-        for name in ("index", "HEAD", branch):
+        for name in (branch, "HEAD", "index"):
             path = self._git_dir / f"{name}.lock"
             if self.is_ours(path):
                 durable.remove(path)

@@ -343,8 +343,10 @@ class Repository:
             self.checkout.take_over(journal, took_place=self._took_place(journal))
             self._directory_time = -1
             self.rescued.discard_incomplete()
-        with contextlib.suppress(RepositoryBusyError, RepositoryDamagedError):
-            self.git_locks.remove_own_dead(journal.branch if journal else self.refs.branch())
+        if journal is not None or self._index_lock.exists():
+            # The first of git's locks to be taken and the last to go.
+            with contextlib.suppress(RepositoryBusyError, RepositoryDamagedError):
+                self.git_locks.remove_own_dead(journal.branch if journal else self.refs.branch())
         _empty_if_possible(layout.staging)
 
     def _took_place(self, journal: Journal) -> bool:

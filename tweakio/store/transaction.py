@@ -271,7 +271,7 @@ class Transaction:
         try:
             journal.write(layout)
             move_on(layout, journal.moves)
-            self._repository.checkout.prepare_index(journal, self._base.root, root)
+            self._repository.checkout.prepare_index(journal, self._base, root)
             self._repository.refs.publish(journal.branch, journal.new)
         except BaseException as error:
             if self._repository.refs.resolve(journal.branch) == journal.new:

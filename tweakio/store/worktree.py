@@ -32,7 +32,7 @@ from tweakio.store.transaction import Transaction
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -194,8 +194,9 @@ class WorkTree:
             full: look at all others as well.
         """
         repository = self._repository
+        head = repository.head()
         if not full:
-            self._adopt([found for found in map(self._edited, profile_ids) if found])
+            self._adopt(self._edited(head, profile_ids))
             return
         began = time.monotonic()
         for attic in (repository.trash, repository.rescued):
@@ -203,8 +204,7 @@ class WorkTree:
         self.settle_directories()
         head = repository.head()
         if head.surveyed:
-            changed = self._suspects(head)
-            self._adopt([found for found in map(self._edited, changed) if found])
+            self._adopt(self._edited(head, self._suspects(head)))
         else:
             self._adopt(self.survey(head))
         repository.scanned(time.monotonic() - began)
@@ -252,9 +252,10 @@ class WorkTree:
                 return parse_time(schema.load(content, profile_id)["created_at"])
         return None
 
-    def _edited(self, profile_id: str) -> Found | None:
-        found = self.examine(self._repository.head(), profile_id)
-        return found if found is not None and found.state == "edited" else None
+    def _edited(self, head: Head, profile_ids: Iterable[str]) -> list[Found]:
+        """Those of some profiles that a person edited."""
+        looked_at = (self.examine(head, profile_id) for profile_id in profile_ids)
+        return [found for found in looked_at if found is not None and found.state == "edited"]
 
     def survey(self, head: Head) -> list[Found]:
         """Look at every profile's content; record what HEAD holds; the edited ones."""
