@@ -32,6 +32,7 @@ __all__ = [
     "replace",
     "sync_descriptor",
     "sync_tree",
+    "write_over",
 ]
 
 FILE_MODE = 0o600
@@ -154,6 +155,19 @@ def replace(path: Path, data: bytes, temporary: Path, *, sync: bool = True) -> N
         raise
     if sync:
         fsync_directory(path.parent)
+
+
+def write_over(path: Path | str, data: bytes) -> None:
+    """Give a file a new content in its place, unsynced: whoever reads it must know half a one."""
+    flags = os.O_WRONLY | os.O_CREAT | _BINARY | _CLOEXEC | _NOFOLLOW
+    descriptor = os.open(path, flags, FILE_MODE)
+    try:
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, FILE_MODE)
+        _write_all(descriptor, data)
+        os.ftruncate(descriptor, len(data))
+    finally:
+        os.close(descriptor)
 
 
 def append(path: Path | str, data: bytes, *, create_missing: bool, sync: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -20,8 +21,7 @@ HEAD = Head("1" * 40, ROOT, surveyed=True, valid=True, active={"b": 12, "c": Non
 
 @pytest.fixture
 def cache(tmp_path: Path) -> HeadCache:
-    (tmp_path / "tmp").mkdir()
-    return HeadCache(tmp_path / "cache" / "head", tmp_path / "tmp")
+    return HeadCache(tmp_path / "cache" / "head")
 
 
 def test_round_trip(cache: HeadCache, tmp_path: Path) -> None:
@@ -29,7 +29,10 @@ def test_round_trip(cache: HeadCache, tmp_path: Path) -> None:
     cache.write(HEAD)
     assert cache.read(HEAD.commit) == HEAD
     assert cache.read("2" * 40) is None
-    assert os.listdir(tmp_path / "tmp") == []
+    shorter = HEAD._replace(commit="2" * 40, active={})
+    cache.write(shorter)
+    assert cache.last() == shorter
+    assert os.listdir(tmp_path / "cache") == ["head"]
 
 
 def test_only_what_was_looked_at(cache: HeadCache, tmp_path: Path) -> None:
@@ -38,17 +41,22 @@ def test_only_what_was_looked_at(cache: HeadCache, tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_wrong_tree_or_garbage(cache: HeadCache, tmp_path: Path) -> None:
+def test_garbage(cache: HeadCache, tmp_path: Path) -> None:
     path = tmp_path / "cache" / "head"
     cache.write(HEAD)
     good = path.read_bytes()
-    header, _, root = good.partition(b"\n")
+    header, _, root = good.partition(b"\n")[2].partition(b"\n")
     value = json.loads(header)
     cases = [
-        b"", b"\n", b"x\n" + root, good[:-1], good + b"x", header, b"[]\n" + root, b"null\n" + root,
-        json.dumps({**value, "tree": "2" * 40}).encode() + b"\n" + root,
-        json.dumps({**value, "active": 5}).encode() + b"\n" + root,
-        json.dumps({key: value[key] for key in ("commit", "tree")}).encode() + b"\n" + root,
+        b"", b"\n", b"x\n" + root, good[:-1], good + b"x", good.replace(b"12", b"13"), b"\xff\n",
+        *(
+            hashlib.sha1(content).hexdigest().encode() + b"\n" + content
+            for content in (
+                b"[]\n" + root, b"null\n" + root,
+                json.dumps({**value, "active": 5}).encode() + b"\n" + root,
+                json.dumps({"commit": value["commit"]}).encode() + b"\n" + root,
+            )
+        ),
     ]  # fmt: skip
     for content in cases:
         path.write_bytes(content)
@@ -61,14 +69,28 @@ def test_wrong_tree_or_garbage(cache: HeadCache, tmp_path: Path) -> None:
 def test_failure_to_write_is_only_slower(
     cache: HeadCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*arguments: object) -> None:
+    def fails(*arguments: object) -> int:
         raise OSError(28, "full")
 
+    cache.write(HEAD)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", fails)
-        cache.write(HEAD)
-    assert os.listdir(tmp_path / "tmp") == []
-    assert cache.read(HEAD.commit) is None
-    (tmp_path / "tmp").rmdir()
+        patch.setattr(os, "write", fails)
+        cache.write(HEAD._replace(commit="2" * 40))
+    assert cache.read("2" * 40) is None
+    path = tmp_path / "cache" / "head"
+    path.unlink()
+    path.mkdir()
     cache.write(HEAD)
     assert cache.read(HEAD.commit) is None
+
+
+@pytest.mark.parametrize("length", [0, 10, 30, 60])
+def test_half_of_it_is_none(cache: HeadCache, tmp_path: Path, length: int) -> None:
+    """It is written over, so a crash leaves the begin of the new and the end of the old."""
+    path = tmp_path / "cache" / "head"
+    cache.write(HEAD)
+    old = path.read_bytes()
+    cache.write(HEAD._replace(commit="2" * 40))
+    path.write_bytes(path.read_bytes()[:length] + old[length:])
+    found = cache.last()
+    assert found == (HEAD if length == 0 else None)

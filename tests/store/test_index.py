@@ -343,9 +343,10 @@ def test_unchanged_by_its_stat(path: Path) -> None:
     # Written in the same tick of the clock as the index: it may have changed after.
     assert not is_unchanged(header, status, status.st_mtime_ns)
     assert not is_unchanged(header, status, status.st_mtime_ns - 1)
-    (path / "a").write_text("b")
-    os.utime(path / "a", ns=(status.st_atime_ns, status.st_mtime_ns))
-    # The time of the last change of the inode cannot be set back.
+    (path / "b").write_text("b")
+    os.utime(path / "b", ns=(status.st_atime_ns, status.st_mtime_ns))
+    (path / "b").replace(path / "a")
+    # Another file, although of the same size and time.
     assert not is_unchanged(header, os.lstat(path / "a"), status.st_mtime_ns + 10**12)
     blank = entry_header(header[40:60], None, b"a")
     assert not is_unchanged(blank, status, status.st_mtime_ns + 1)

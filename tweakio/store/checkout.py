@@ -4,6 +4,10 @@ The index is written before the branch moves. ``git commit`` reads HEAD first, t
 and takes ``index.lock`` only after that: with an index that is never older than HEAD, a commit
 of what it read is refused by git's own comparison of HEAD, where it would otherwise take the
 change back.
+
+The files are written before as well, so that the index can have their stat data; what is left
+for after the commit point is to rename them. That changes their ctime, which git is told not
+to look at (``core.trustctime``).
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import RepositoryDamagedError
@@ -29,11 +33,26 @@ if TYPE_CHECKING:
     from tweakio.store.head import Head
     from tweakio.store.repository import Repository
 
-__all__ = ["Checkout"]
+__all__ = ["Checkout", "Placement"]
 
 log = logging.getLogger(__name__)
 
 _GIT_LOCK_WAIT = 30.0
+_STAGED = "checkout-"
+
+
+class Placement(NamedTuple):
+    """One file to put in place.
+
+    Attributes:
+        path: where.
+        content: the new file under its temporary name; None to remove the present one.
+        expected: the blob that must still be there; None if nothing must be.
+    """
+
+    path: Path
+    content: Path | None
+    expected: bytes | None
 
 
 class Checkout:
@@ -50,41 +69,33 @@ class Checkout:
         self._repository = repository
         self._layout = repository.layout
 
-    def prepare_index(self, journal: Journal, before: Head, after: bytes) -> None:
-        """Write the index that goes with the new commit, before there is a new HEAD.
-
-        It is not synced: until ``finish`` has written it once more the journal is there, and
-        with it an index that a power cut damaged is made anew.
+    def prepare(self, journal: Journal, before: Head, after: bytes) -> list[Placement]:
+        """Write the new files, not yet at their places, and the index that goes with them.
 
         Args:
             journal: of the transaction.
             before: the state that is changed.
             after: the root tree of the new commit.
+
+        Returns:
+            What ``finish`` is to put in place.
         """
         repository = self._repository
+        entries, placements = self._stage(journal, before.root, after)
         index = repository.index_file.read()
         if index is None:
-            edited = self._index_of(after)
-        else:
-            entries: dict[bytes, bytes | None] = {}
-            if repository.index_file.checksum() != before.index_checksum:
-                # Written by another program since we last looked.
-                entries.update(repository.work_tree.outdated_entries(index, before.root))
-            for prefix, old, new in self._changes(journal, before.root, after):
-                for name in old.keys() | new.keys():
-                    key = _key(prefix, name)
-                    if old.get(name) != new.get(name):
-                        entries[key] = entry_header(new[name], None, key) if name in new else None
-            if not entries:
-                return
-            edited = index.edit(entries)
-        repository.index_file.write(edited, sync=False)
+            index = self._index_of(after)
+        elif repository.index_file.checksum() != before.index_checksum:
+            # Written by another program since we last looked.
+            entries = {**repository.work_tree.outdated_entries(index, before.root), **entries}
+        if entries:
+            repository.index_file.write(index.edit(entries))
+        return placements
 
     def finish(
         self,
         journal: Journal,
-        before: bytes | None = None,
-        after: bytes | None = None,
+        placements: list[Placement] | None = None,
         *,
         insist: bool = True,
     ) -> None:
@@ -95,22 +106,23 @@ class Checkout:
 
         Args:
             journal: of the transaction.
-            before: the root tree of the old commit, if it is at hand.
-            after: the root tree of the branch, if it is at hand.
+            placements: what ``prepare`` returned; None if that was in another process, or
+                if it is not the first try.
             insist: keep the journal if a trash entry cannot be removed, to try once more.
         """
         repository = self._repository
         line = journal.reflog.encode("utf-8", "replace")
         for name in ("HEAD", journal.branch):
             repository.refs.append_reflog(name, line)
-        if before is None or after is None:
+        if placements is None:
             before = self._root_or_empty(journal.old)
             after = repository.root_of(repository.refs.resolve(journal.branch) or journal.new)
-        entries = self._bring_files(journal, before, after)
-        index = repository.index_file.read()
-        if index is None:
-            index = self._index_of(after)
-        repository.index_file.write(index.edit(entries))
+            entries, placements = self._stage(journal, before, after)
+            index = repository.index_file.read()
+            if index is None:
+                index = self._index_of(after)
+            repository.index_file.write(index.edit(entries))
+        self._place(placements)
         for name in journal.purge:
             self._purge(self._layout.home / name, insist=insist)
         if journal.moves:
@@ -127,6 +139,7 @@ class Checkout:
         """
         repository = self._repository
         move_back(self._layout, journal.moves)
+        self._discard_staged()
         head = self._root_or_empty(repository.refs.resolve(journal.branch) or NO_COMMIT)
         entries: dict[bytes, bytes | None] = {}
         for prefix, old, new in self._changes(journal, head, self._root_or_empty(journal.new)):
@@ -205,11 +218,16 @@ class Checkout:
                 {name: new[name] for name in names if name in new},
             )
 
-    def _bring_files(
+    def _stage(
         self, journal: Journal, before: bytes, after: bytes
-    ) -> dict[bytes, bytes | None]:
-        """Bring a change's files from one root tree to another; the index entries to set."""
+    ) -> tuple[dict[bytes, bytes | None], list[Placement]]:
+        """Write the files of a change under temporary names.
+
+        Returns:
+            The index entries to set, and what is to be put in place.
+        """
         entries: dict[bytes, bytes | None] = {}
+        placements: list[Placement] = []
         for prefix, old, new in self._changes(journal, before, after):
             directory = self._layout.profiles / prefix if prefix else self._layout.profiles
             there = _is_directory(directory)
@@ -218,24 +236,50 @@ class Checkout:
                 if name in new and old.get(name) == new[name] and os.path.lexists(path):
                     continue
                 key = _key(prefix, name)
-                entries[key] = self._bring(path, old.get(name), new.get(name), key, there=there)
-        return entries
+                found = _blob_of(path) if there else None
+                placement = None
+                if name in new and there and found in (None, old.get(name)):
+                    # What cannot be read is a person's, or damaged; it stays.
+                    if found is not None or not os.path.lexists(path):
+                        placement = self._write(path, new[name], found, len(placements))
+                elif name not in new and found is not None and found == old.get(name):
+                    placement = Placement(path, None, found)
+                if placement is not None:
+                    placements.append(placement)
+                entries[key] = None
+                if name in new:
+                    seen = placement.content if placement is not None else None
+                    if seen is None and found == new[name]:
+                        seen = path
+                    status = os.lstat(seen) if seen is not None else None
+                    entries[key] = entry_header(new[name], status, key)
+        return entries, placements
 
-    def _bring(
-        self, path: Path, old: bytes | None, new: bytes | None, key: bytes, *, there: bool
-    ) -> bytes | None:
-        """Bring one file from one blob to another, unless it is neither; its index entry."""
-        found = _blob_of(path) if there else None
-        if new is None:
-            if found is not None and found == old:
+    def _write(self, path: Path, blob: bytes, found: bytes | None, number: int) -> Placement:
+        temporary = self._layout.temporary / f"{_STAGED}{number}"
+        durable.remove(temporary)
+        durable.create(temporary, self._repository.reader.read(blob, b"blob"))
+        return Placement(path, temporary, found)
+
+    def _discard_staged(self) -> None:
+        for name in os.listdir(self._layout.temporary):
+            if name.startswith(_STAGED):
+                durable.remove(self._layout.temporary / name)
+
+    def _place(self, placements: list[Placement]) -> None:
+        """Put files in place, or remove them, unless somebody edited them just now."""
+        directories = set()
+        for path, content, expected in placements:
+            if _blob_of(path) != expected or (expected is None and os.path.lexists(path)):
+                if content is not None:
+                    durable.remove(content)
+                continue
+            if content is None:
                 durable.remove(path)
-            return None
-        missing = there and not os.path.lexists(path)
-        if missing or (found is not None and found == old):
-            content = self._repository.reader.read(new, b"blob")
-            durable.replace(path, content, self._layout.temporary / "checkout")
-            found = new
-        return entry_header(new, os.lstat(path) if found == new else None, key)
+            else:
+                durable.move(content, path)
+                directories.add(path.parent)
+        durable.sync_tree(sorted(directories))
 
     def _purge(self, entry: Path, *, insist: bool) -> None:
         """Remove a trash entry that a change used up, or was told not to keep."""

@@ -1,18 +1,17 @@
 """What HEAD says, and the cache that saves reading it from git's objects.
 
-The cache is derived: it is believed only for the commit it names and if its tree has the
-right hash, and it may be removed at any time.
+The cache is derived: it is believed only for the commit it names, and it may be removed at any
+time.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
+import logging
+from hashlib import sha1
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
-from tweakio.store.objects import object_id
 from tweakio.store.refs import NO_COMMIT
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Head", "HeadCache"]
+
+log = logging.getLogger(__name__)
 
 
 _NOBODY: Mapping[str, int | None] = {}
@@ -46,16 +47,17 @@ class Head(NamedTuple):
 
 
 class HeadCache:
-    """One file with the last known ``Head``; written without sync.
+    """One file with the last known ``Head``.
+
+    It is written over and not synced, which costs a third of a millisecond less than a new
+    file: half a one, of a crash or seen beside its writer, has the wrong checksum and is none.
 
     Args:
         path: the file.
-        temporary: a directory for its next content.
     """
 
-    def __init__(self, path: Path, temporary: Path) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._temporary = temporary
 
     def read(self, commit: str) -> Head | None:
         """The head for a commit, if the cache has just that one."""
@@ -66,10 +68,11 @@ class HeadCache:
         """The head that a tweakio last made or looked at here, wherever HEAD is now."""
         try:
             data = durable.read_regular(self._path, 1 << 28)
-            header, _, root = data.partition(b"\n")
-            value = json.loads(header)
-            if value["tree"] != object_id(b"tree", root).hex():
+            checksum, _, content = data.partition(b"\n")
+            if checksum.decode("ascii") != _checksum(content):
                 return None
+            header, _, root = content.partition(b"\n")
+            value = json.loads(header)
             return Head(
                 str(value["commit"]),
                 root,
@@ -91,16 +94,17 @@ class HeadCache:
             return
         header = {
             "commit": head.commit,
-            "tree": object_id(b"tree", head.root).hex(),
             "valid": head.valid,
             "active": dict(head.active),
             "index": head.index_checksum,
         }
-        data = json.dumps(header).encode() + b"\n" + head.root
-        temporary = self._temporary / f"head-{os.getpid()}"
+        content = json.dumps(header).encode() + b"\n" + head.root
         try:
             durable.make_directory(self._path.parent)
-            durable.replace(self._path, data, temporary, sync=False)
-        except OSError:
-            with contextlib.suppress(OSError):
-                durable.remove(temporary)
+            durable.write_over(self._path, _checksum(content).encode() + b"\n" + content)
+        except OSError as error:
+            log.debug("the cache of HEAD was not written: %s", error)
+
+
+def _checksum(content: bytes) -> str:
+    return sha1(content, usedforsecurity=False).hexdigest()

@@ -197,7 +197,8 @@ def is_unchanged(header: bytes, status: os.stat_result, written: int) -> bool:
     """
     if status.st_mtime_ns >= written:
         return False
-    return entry_header(header[40:60], status, b"")[:40] == header[:40]
+    # Without the ctime: putting the file in place changed it (see the checkout).
+    return entry_header(header[40:60], status, b"")[8:40] == header[8:40]
 
 
 class IndexFile:
@@ -226,11 +227,11 @@ class IndexFile:
         self._index, self._signature, self._checksum = index, signature, data[-20:]
         return index
 
-    def write(self, index: Index, *, sync: bool = True) -> None:
+    def write(self, index: Index) -> None:
         """Replace the file; the caller holds ``index.lock``."""
         self._index = None
         data = bytes(index)
-        durable.replace(self._path, data, self._temporary / "index", sync=sync)
+        durable.replace(self._path, data, self._temporary / "index")
         self._index, self._signature, self._checksum = index, self._stat(), data[-20:]
 
     def checksum(self) -> str:

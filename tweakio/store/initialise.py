@@ -70,6 +70,7 @@ CONFIG = f"""\
 \tbare = false
 \tlogallrefupdates = true
 \tautocrlf = false
+\ttrustctime = false
 [gc]
 \tauto = 0
 [tweakio]
@@ -342,7 +343,8 @@ def complete_local(layout: Layout) -> None:
         config = layout.git_dir / "config"
         if _configured_format(config) is None:
             lines = (
-                f"[gc]\n\tauto = 0\n[core]\n\tautocrlf = false\n[tweakio]\n\tformat = {FORMAT}\n"
+                "[gc]\n\tauto = 0\n[core]\n\tautocrlf = false\n\ttrustctime = false\n"
+                f"[tweakio]\n\tformat = {FORMAT}\n"
             )
             durable.append(config, lines.encode(), create_missing=True)
         install_hooks(layout.git_dir)

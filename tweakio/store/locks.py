@@ -159,6 +159,7 @@ class RecordedLock:
     def __init__(self, path: Path, line: Path | None = None) -> None:
         self.path = path
         self._line = line
+        self._file: BaseFileLock | None = None
         self._lock: BaseFileLock | None = None
         self._descriptor = -1
 
@@ -197,7 +198,7 @@ class RecordedLock:
     def _acquire(self, deadline: float, poll: float) -> LockRecord | None:
         from filelock import Timeout
 
-        lock = _file_lock(self.path, on_acquired=self._remember)
+        lock = self._file = self._file or _file_lock(self.path, on_acquired=self._remember)
         tell_after = time.monotonic() + _AT_ONCE
         while True:
             # filelock would make a missing directory: that of a profile which is gone.
@@ -246,7 +247,7 @@ class RecordedLock:
 
     def forget(self) -> None:
         """After a fork: the parent holds it, not this process."""
-        self._lock = None
+        self._file = self._lock = None
         self._descriptor = -1
 
     def _remember(self, descriptor: int) -> None:

@@ -45,6 +45,7 @@ class Refs:
 
     def __init__(self, git_dir: Path, temporary: Path) -> None:
         self._git_dir = git_dir
+        self._base = os.fspath(git_dir)
         self._temporary = temporary
 
     def branch(self) -> str:
@@ -77,7 +78,8 @@ class Refs:
         """The commit of a full ref name, loose or packed; None if there is none."""
         for _ in range(3):
             try:
-                content = durable.read_regular(self._git_dir / name, 4096).strip().decode("ascii")
+                data = durable.read_regular(f"{self._base}/{name}", 4096)
+                content = data.strip().decode("ascii")
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 packed = self._packed().get(name)
                 # pack-refs writes packed-refs first and unlinks the loose file after, so
@@ -146,7 +148,7 @@ class Refs:
 
     def _head(self) -> str:
         try:
-            content = durable.read_regular(self._git_dir / "HEAD", 4096)
+            content = durable.read_regular(f"{self._base}/HEAD", 4096)
         except OSError as error:
             raise self._damaged(f"HEAD cannot be read ({error.strerror})") from None
         return content.decode("utf-8", "replace").strip()

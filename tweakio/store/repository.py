@@ -66,9 +66,10 @@ class Repository:
         self.rescued = Attic(layout.rescued)
         self.work_tree = WorkTree(self)
         self.checkout = Checkout(self)
-        self._cache = HeadCache(layout.head_cache, layout.temporary)
+        self._cache = HeadCache(layout.head_cache)
         self._index_lock = layout.git_dir / "index.lock"
         self._head: Head | None = None
+        self._lock = RecordedLock(layout.locks / "repository.lock", line=layout.locks / "line")
         self._thread_lock = threading.RLock()
         self._in_transaction = False
         self._scanned_at = float("-inf")
@@ -287,8 +288,7 @@ class Repository:
         with self._thread_lock:
             if self._in_transaction:
                 raise RuntimeError("a transaction was begun inside another")
-            locks = self.layout.locks
-            lock = RecordedLock(locks / "repository.lock", line=locks / "line")
+            lock = self._lock
             try:
                 lock.acquire(timeout)
             except LockTimeoutError as error:

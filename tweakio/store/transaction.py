@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tweakio.store.attic import Attic, Kind
+    from tweakio.store.checkout import Placement
     from tweakio.store.repository import Repository
 
 __all__ = ["Transaction"]
@@ -68,6 +69,7 @@ class Transaction:
         self._moves: list[Move] = []
         self._purge: list[str] = []
         self._staging: Path | None = None
+        self._placements: list[Placement] | None = None
 
     # What is there
 
@@ -271,7 +273,7 @@ class Transaction:
         try:
             journal.write(layout)
             move_on(layout, journal.moves)
-            self._repository.checkout.prepare_index(journal, self._base, root)
+            self._placements = self._repository.checkout.prepare(journal, self._base, root)
             self._repository.refs.publish(journal.branch, journal.new)
         except BaseException as error:
             if self._repository.refs.resolve(journal.branch) == journal.new:
@@ -290,16 +292,15 @@ class Transaction:
             A Ctrl-C that came meanwhile, to be raised when all is done.
         """
         repository = self._repository
-        before = self._base.root
         interruption: BaseException | None = None
         try:
             try:
-                repository.checkout.finish(journal, before, root)
+                repository.checkout.finish(journal, self._placements)
             except Exception:
                 raise
             except BaseException as error:
                 interruption = error
-                repository.checkout.finish(journal, before, root)
+                repository.checkout.finish(journal)
         except (OSError, RepositoryDamagedError) as error:
             log.warning("committed; the next command completes the work tree (%s)", error)
         first = self._base.commit == NO_COMMIT
