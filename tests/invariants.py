@@ -1,6 +1,7 @@
 """What holds of every home that was opened again, whatever happened to it before.
 
-The checks read the disk and ask the real ``git``; of tweakio they use only what a user has.
+The checks read the disk and ask the real ``git``; of tweakio they use little more than what a
+user has.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from tweakio import ProfileManager
 from tweakio.errors import HomeNotFoundError
+from tweakio.layout import Layout
+from tweakio.store.journal import Journal
 
 __all__ = ["check", "data_digests", "git", "tree_digest"]
 
@@ -170,7 +173,7 @@ class _Check:
             for name in files:
                 if name.endswith(".lock"):
                     self.say(f"left: {(place / name).relative_to(self.git_dir)}")
-        if (self.local / "journal.json").exists():
+        if Journal.exists(Layout(self.home)):
             self.say("left: the journal")
         for name in os.listdir(self.git_dir / "hooks"):
             if ".new" in name or name.endswith("~"):

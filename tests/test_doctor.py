@@ -25,6 +25,7 @@ from tweakio.errors import (
     TweakioError,
 )
 from tweakio.layout import Layout
+from tweakio.store.journal import Journal, Move
 
 Damage = Callable[[Path], None]
 BROWSER = bytes(range(256)) * 64
@@ -875,19 +876,16 @@ def test_interrupted_change_is_only_noted(make: Callable[[str], Path]) -> None:
     home = make("commits")
     before = untracked(home)
     head = head_commit(home)
-    journal = {
-        "version": 1, "branch": "refs/heads/main", "old": git(home, "rev-parse", "HEAD~1"),
-        "new": head, "reflog": f"{git(home, 'rev-parse', 'HEAD~1')} {head} A <a> 1 +0000\tx\n",
-        "profiles": ["alpha"], "root_files": [], "moves": [], "purge": [],
-    }  # fmt: skip
-    in_git("tweakio", "journal.json")(home).write_text(json.dumps(journal))
+    old = git(home, "rev-parse", "HEAD~1")
+    line = f"{old} {head} A <a> 1 +0000\tx\n"
+    Journal("refs/heads/main", old, head, line, ("alpha",)).write(Layout(home))
     state = whole_tree(home)
     report = examined(home)
     assert codes(report) == ["interrupted"]
     assert report.healthy
     assert whole_tree(home) == state
     examined(home, fix=True)
-    assert not in_git("tweakio", "journal.json")(home).exists()
+    assert not Journal.exists(Layout(home))
     assert_mended(home, before)
 
 
@@ -909,12 +907,8 @@ def test_interrupted_change_whose_ref_was_lost(make: Callable[[str], Path]) -> N
     head, old = head_commit(home), git(home, "rev-parse", "HEAD~2")
     create = git(home, "rev-parse", "HEAD~1")
     line = f"{old} {create} Tester <tester@example.com> 1700000000 +0000\ttweakio: x\n"
-    journal = {
-        "version": 1, "branch": "refs/heads/main", "old": old, "new": create, "reflog": line,
-        "profiles": ["gamma"], "root_files": [], "purge": [],
-        "moves": [{"source": "profiles/.git/tweakio/staging/x", "target": "profiles/gamma"}],
-    }  # fmt: skip
-    in_git("tweakio", "journal.json")(home).write_text(json.dumps(journal))
+    move = Move("profiles/.git/tweakio/staging/x", "profiles/gamma")
+    Journal("refs/heads/main", old, create, line, ("gamma",), moves=(move,)).write(Layout(home))
     for name in ("HEAD", "refs/heads/main"):
         path = in_git("logs", *name.split("/"))(home)
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))

@@ -98,7 +98,7 @@ class Activation:
     ) -> tuple[dict[str, Any], list[str]]:
         """Put an activation into a change: the profile's metadata then, and whom it leaves."""
         # Again, now that nobody can change it.
-        value = healthy(change, repository, profile_id)
+        value = healthy(change, profile_id)
         if not self._locks.is_current(profile_id):
             raise ConcurrentChangeError(
                 f"profile '{profile_id}' was deleted and made anew just now",
@@ -147,7 +147,7 @@ class Activation:
             with changes.begin(
                 repository, self._locks, "deactivate", [profile_id], command=command
             ) as change:
-                found = repository.work_tree.examine(change.head, profile_id)
+                found = change.examine(profile_id)
                 if (
                     found is not None
                     and found.metadata is not None

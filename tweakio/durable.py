@@ -26,6 +26,7 @@ __all__ = [
     "fsync_directory",
     "make_directory",
     "move",
+    "read_begin",
     "read_regular",
     "remove",
     "remove_tree",
@@ -157,15 +158,36 @@ def replace(path: Path, data: bytes, temporary: Path, *, sync: bool = True) -> N
         fsync_directory(path.parent)
 
 
-def write_over(path: Path | str, data: bytes) -> None:
-    """Give a file a new content in its place, unsynced: whoever reads it must know half a one."""
+def write_over(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write over the begin of a file; what it had after that stays.
+
+    Whoever reads it must know half a content, and the end of the new one.
+
+    Args:
+        path: the file; made if it is missing.
+        data: its new begin.
+        sync: bring it to the disk.
+    """
     flags = os.O_WRONLY | os.O_CREAT | _BINARY | _CLOEXEC | _NOFOLLOW
     descriptor = os.open(path, flags, FILE_MODE)
     try:
-        if hasattr(os, "fchmod"):
+        new = not os.fstat(descriptor).st_size
+        if new and hasattr(os, "fchmod"):
             os.fchmod(descriptor, FILE_MODE)
         _write_all(descriptor, data)
-        os.ftruncate(descriptor, len(data))
+        if sync:
+            sync_descriptor(descriptor)
+    finally:
+        os.close(descriptor)
+    if sync and new:
+        fsync_directory(path.parent)
+
+
+def read_begin(path: Path | str, length: int) -> bytes:
+    """The first bytes of a regular file."""
+    descriptor = os.open(path, os.O_RDONLY | _BINARY | _CLOEXEC | _NOFOLLOW | _NONBLOCK)
+    try:
+        return os.read(descriptor, length)
     finally:
         os.close(descriptor)
 

@@ -156,7 +156,7 @@ class Editor:
         values = []
         with self._change("set", profile_ids) as change:
             for profile_id in profile_ids:
-                value = healthy(change, self._repository, profile_id)
+                value = healthy(change, profile_id)
                 value["tags"] = sorted(({*(value.get("tags") or ())} | added) - removed)
                 if note is not None:
                     value["note"] = note

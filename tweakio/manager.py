@@ -237,7 +237,7 @@ class ProfileManager:
             with self._activation.taking(profile_id, timeout):
                 value = self._activate(profile_id, os.getpid())
             self._at_exit.register(self)
-            return self._now_or_then(profile_id, value)
+            return self._reader.committed(profile_id, value)
 
     def select_profile(self, profile_id: str, timeout: float = 30.0) -> Profile:
         """Select a profile without holding it, as the command line does.

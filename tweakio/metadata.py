@@ -44,13 +44,13 @@ def corrupted_error(profile_id: str, problem: str | None) -> ProfileCorruptedErr
     )
 
 
-def healthy(change: Transaction, repository: Repository, profile_id: str) -> dict[str, Any]:
+def healthy(change: Transaction, profile_id: str) -> dict[str, Any]:
     """A profile's metadata within a change that needs the profile to be sound.
 
     Raises:
         ProfileNotFoundError, ProfileCorruptedError, NewerFormatError: it is not.
     """
-    found = repository.work_tree.examine(change.head, profile_id)
+    found = change.examine(profile_id)
     if found is None:
         raise not_found_error(profile_id)
     if found.state == "newer":

@@ -155,7 +155,7 @@ def _is_outdated(entry: _Staged) -> bool:
 
 def _refuse_outdated(paths: list[str]) -> Refusal:
     reason = "the index is older than history, and the file is as in history"
-    if os.path.lexists(os.path.join(_git_dir(), "tweakio", "journal.json")):
+    if os.path.lexists(os.path.join(_git_dir(), "index.lock")):
         return Refusal(paths[0], reason, "tweakio is changing it at this moment; run git again")
     return Refusal(paths[0], reason, _unstage(paths[0]) if len(paths) == 1 else "git reset")
 

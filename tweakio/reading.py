@@ -99,7 +99,9 @@ class Reader:
 
     def committed(self, profile_id: str, metadata: Mapping[str, Any]) -> Profile:
         """A profile as a change left it, whatever has become of it since."""
-        return self._assemble(Found(profile_id, "clean", dict(metadata)))
+        profile = self._assemble(Found(profile_id, "clean", dict(metadata)))
+        self._registry.update(profile)
+        return profile
 
     def require(self, repository: Repository, profile_id: str) -> None:
         """Fail early, before a lock is waited for, if a profile cannot be activated.

@@ -45,12 +45,12 @@ def test_garbage(cache: HeadCache, tmp_path: Path) -> None:
     path = tmp_path / "cache" / "head"
     cache.write(HEAD)
     good = path.read_bytes()
-    header, _, root = good.partition(b"\n")[2].partition(b"\n")
+    header, root = good.split(b"\n", 3)[2:]
     value = json.loads(header)
     cases = [
-        b"", b"\n", b"x\n" + root, good[:-1], good + b"x", good.replace(b"12", b"13"), b"\xff\n",
+        b"", b"\n", b"x\n" + root, good[:-1], good.replace(b"12", b"13"), b"\xff\n",
         *(
-            hashlib.sha1(content).hexdigest().encode() + b"\n" + content
+            b"%b\n%d\n%b" % (hashlib.sha1(content).hexdigest().encode(), len(content), content)
             for content in (
                 b"[]\n" + root, b"null\n" + root,
                 json.dumps({**value, "active": 5}).encode() + b"\n" + root,

@@ -29,6 +29,7 @@ from tweakio.store.initialise import (
     profile_like_directories,
     refuse_foreign,
 )
+from tweakio.store.journal import Journal
 
 from . import child, create, end, git, line_of, open_store
 
@@ -55,7 +56,7 @@ def test_new_repository(home: Path) -> None:
     assert git(profiles, "symbolic-ref", "HEAD").strip() == "refs/heads/main"
     assert git(profiles, "config", "gc.auto").strip() == "0"
     assert len(git(profiles, "reflog").splitlines()) == 1
-    assert not repository.layout.journal.exists()
+    assert not Journal.exists(repository.layout)
     assert sorted(os.listdir(profiles)) == [".git", ".gitattributes", ".gitignore"]
     repository.close()
 
@@ -198,7 +199,7 @@ def test_interrupted_before_the_first_files(home: Path) -> None:
     layout = Layout(home)
     layout.profiles.mkdir(parents=True)
     make_git_directory(layout.git_dir)
-    assert layout.journal.exists()
+    assert Journal.exists(layout)
     open_store(home).close()
     assert git(layout.profiles, "status", "--porcelain") == ""
     assert (layout.profiles / ".gitignore").read_text() == initialise.IGNORE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -37,23 +38,55 @@ def test_round_trip(layout: Layout) -> None:
     JOURNAL.write(layout)
     assert Journal.exists(layout)
     assert Journal.read(layout) == JOURNAL
-    assert os.listdir(layout.temporary) == []
     assert str(layout.home) not in layout.journal.read_text()
     Journal.drop(layout)
     Journal.drop(layout)
     assert not Journal.exists(layout)
 
 
+def changed(layout: Layout, *changes: dict[str, object], without: str = "") -> None:
+    """Change the journal as one that is not damaged."""
+    value = json.loads(layout.journal.read_bytes().split(b"\n")[1])
+    for change in changes:
+        value.update(change)
+    value.pop(without, None)
+    text = json.dumps(value).encode()
+    layout.journal.write_bytes(hashlib.sha1(text).hexdigest().encode() + b"\n" + text + b"\n")
+
+
+def test_shorter_over_longer(layout: Layout) -> None:
+    """It is written over: what an older one was longer stays and counts for nothing."""
+    JOURNAL._replace(profiles=tuple(f"p{number}" for number in range(100))).write(layout)
+    Journal.drop(layout)
+    assert Journal.read(layout) is None
+    JOURNAL.write(layout)
+    assert Journal.read(layout) == JOURNAL
+
+
+@pytest.mark.parametrize("length", [1, 20, 41, 60, 150])
+def test_writing_that_was_cut_off(layout: Layout, length: int) -> None:
+    """Nothing had begun then."""
+    JOURNAL._replace(branch="refs/heads/other").write(layout)
+    Journal.drop(layout)
+    old = layout.journal.read_bytes()
+    JOURNAL.write(layout)
+    new = layout.journal.read_bytes()
+    layout.journal.write_bytes(new[:length] + old[length:])
+    assert Journal.exists(layout)
+    assert Journal.read(layout) is None
+    assert not Journal.exists(layout)
+
+
 def test_newer_version_is_left(layout: Layout) -> None:
     JOURNAL.write(layout)
-    value = json.loads(layout.journal.read_bytes()) | {"version": 2}
-    layout.journal.write_text(json.dumps(value))
+    changed(layout, {"version": 2})
+    before = layout.journal.read_bytes()
     with pytest.raises(NewerFormatError):
         Journal.read(layout)
-    assert json.loads(layout.journal.read_bytes()) == value
+    assert layout.journal.read_bytes() == before
 
 
-CASES = [b"", b"\0" * 50, b"{", b"[]", b"null", b"{}", b"[" * 100_000, b'{"version": 1}', b"\xff"]
+CASES = [b"\0" * 50, b"{", b"[]", b"null", b"{}", b"[" * 100_000, b'{"version": 1}', b"\xff"]
 
 
 @pytest.mark.parametrize("content", CASES, ids=range(len(CASES)))
@@ -68,9 +101,7 @@ def test_garbage_is_kept_aside(layout: Layout, content: bytes) -> None:
 @pytest.mark.parametrize("key", ["branch", "old", "new", "reflog", "profiles", "moves", "purge"])
 def test_incomplete(layout: Layout, key: str) -> None:
     JOURNAL.write(layout)
-    value = json.loads(layout.journal.read_bytes())
-    del value[key]
-    layout.journal.write_text(json.dumps(value))
+    changed(layout, without=key)
     assert Journal.read(layout) is None
     assert not Journal.exists(layout)
 

@@ -23,6 +23,8 @@ from tweakio.errors import (
     RepositoryBusyError,
     StorageError,
 )
+from tweakio.layout import Layout
+from tweakio.store.journal import Journal
 from tweakio.store.locks import RecordedLock
 from tweakio.store.objects import ObjectWriter
 from tweakio.store.repository import Repository
@@ -62,7 +64,7 @@ def assert_settled(profiles: Path) -> None:
     assert git(profiles, "status", "--porcelain") == ""
     assert git(profiles, "fsck", "--strict", "--no-dangling") == ""
     local = profiles / ".git" / "tweakio"
-    assert not (local / "journal.json").exists()
+    assert not Journal.exists(Layout(profiles.parent))
     assert os.listdir(local / "staging") == []
     assert os.listdir(local / "tmp") == []
     assert list((profiles / ".git").rglob("*.lock")) in ([], [local / "locks" / "repository.lock"])
@@ -343,7 +345,9 @@ def failing(
     real = getattr(os, name)
 
     def fails(*arguments: object, **named: object) -> object:
-        target = str(arguments[-1])
+        # Of "open" the path is first, and only writing counts.
+        reads = name == "open" and not int(arguments[1]) & os.O_WRONLY  # type: ignore[call-overload]
+        target = "" if reads else str(arguments[0 if name == "open" else -1])
         if left[0] and callable(when) and when(target):
             left[0] -= 1
             raise OSError(code, os.strerror(code), target)
@@ -355,7 +359,7 @@ def failing(
 
 @pytest.mark.parametrize(
     ("call", "pattern"),
-    [("write", ""), ("fsync", ""), ("replace", "journal.json"), ("replace", "refs/heads/main"),
+    [("write", ""), ("fsync", ""), ("open", "journal.json"), ("replace", "refs/heads/main"),
      ("replace", ".pack"), ("replace", ".idx")],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -395,7 +399,7 @@ def test_failure_to_go_back(
             failing(patch, "replace", errno.EIO, lambda target: target.endswith("heads/main"))
             failing(patch, "rename", errno.EIO, lambda target: target.endswith("/b"))
     assert (profiles / "c").exists()
-    assert (profiles / ".git/tweakio/journal.json").exists()
+    assert Journal.exists(Layout(profiles.parent))
     open_store(profiles.parent).close()
     assert head(profiles) == before
     assert (profiles / "b" / "session.json").read_text() == "b"
@@ -412,7 +416,7 @@ def test_failure_after_the_commit_point(
         commit = set_note(store, "done")
     assert commit == head(profiles)
     assert "committed" in caplog.text
-    assert (profiles / ".git/tweakio/journal.json").exists()
+    assert Journal.exists(Layout(profiles.parent))
     # Until the files are as HEAD is, plain git is kept away from them.
     assert by_git(profiles, "commit", "--no-verify", "--allow-empty", "-m", "x").returncode
     assert head(profiles) == commit
@@ -566,7 +570,8 @@ point, call, left = sys.argv[2], sys.argv[3], int(sys.argv[4])
 real = getattr(os, call)
 def dies(*arguments, **named):
     global left
-    if str(arguments[-1]).endswith(point):
+    reads = call == "open" and not arguments[1] & os.O_WRONLY
+    if not reads and str(arguments[0 if call == "open" else -1]).endswith(point):
         left -= 1
         if not left:
             os.kill(os.getpid(), 9)
@@ -579,10 +584,10 @@ with repository.transaction("x", ["a", "b"]) as tx:
 """
 
 POINTS = [
-    ("replace", ".idx", 1, "old"), ("replace", "journal.json", 1, "old"),
+    ("replace", ".idx", 1, "old"), ("open", "journal.json", 1, "old"),
     ("rename", "/data", 1, "old"), ("replace", ".git/index", 1, "old"),
     ("replace", "heads/main", 1, "old"), ("replace", "a/metadata.json", 1, "new"),
-    ("unlink", "journal.json", 1, "new"),
+    ("open", "journal.json", 2, "new"),
 ]  # fmt: skip
 
 

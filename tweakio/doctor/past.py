@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import TYPE_CHECKING
 
@@ -189,11 +188,10 @@ class Past:
     def _pending(self) -> Journal | None:
         """The journal of a change all of whose moves were made, so that it may have taken place."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            text = durable.read_regular(self._case.layout.journal, 1 << 28)
-            value = json.loads(text)
+            journal = Journal.parse(durable.read_regular(self._case.layout.journal, 1 << 28))
             home = self._case.layout.home
-            if all(os.path.lexists(home / move["target"]) for move in value["moves"]):
-                return Journal.read(self._case.layout)
+            if all(os.path.lexists(home / move.target) for move in journal.moves):
+                return journal
         return None
 
     def _go_on(self, found: str, problem: str) -> None:

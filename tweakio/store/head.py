@@ -68,7 +68,8 @@ class HeadCache:
         """The head that a tweakio last made or looked at here, wherever HEAD is now."""
         try:
             data = durable.read_regular(self._path, 1 << 28)
-            checksum, _, content = data.partition(b"\n")
+            checksum, length, rest = data.split(b"\n", 2)
+            content = rest[: int(length)]
             if checksum.decode("ascii") != _checksum(content):
                 return None
             header, _, root = content.partition(b"\n")
@@ -101,7 +102,8 @@ class HeadCache:
         content = json.dumps(header).encode() + b"\n" + head.root
         try:
             durable.make_directory(self._path.parent)
-            durable.write_over(self._path, _checksum(content).encode() + b"\n" + content)
+            begin = f"{_checksum(content)}\n{len(content)}\n".encode()
+            durable.write_over(self._path, begin + content)
         except OSError as error:
             log.debug("the cache of HEAD was not written: %s", error)
 

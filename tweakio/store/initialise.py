@@ -252,7 +252,7 @@ def make_git_directory(git_dir: Path) -> None:
         reflog=f"{NO_COMMIT} {commit} {author} {stamp}\ttweakio: init\n",
         root_files=(".gitattributes", ".gitignore"),
     )
-    journal.write_to(local / "journal.json", local / "tmp" / "journal")
+    journal.write_to(local / "journal.json")
     for directory, _, _ in os.walk(git_dir):
         durable.fsync_directory(directory)
 

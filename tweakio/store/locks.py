@@ -421,6 +421,8 @@ class ProfileLockManager:
 
     def owner(self, profile_id: str) -> LockRecord | None:
         """The live holder of a profile, if its lock is held."""
+        if profile_id in self.held:
+            return own_record()
         if not self.is_locked(profile_id):
             return None
         return read_record(self._layout.profile(profile_id).lock)

@@ -165,11 +165,11 @@ class Repository:
         """
         with self._locked(self.timeout if timeout is None else timeout):
             try:
-                self.work_tree.reconcile(list(profile_ids), full=self._scan_is_due())
+                clean = self.work_tree.reconcile(list(profile_ids), full=self._scan_is_due())
                 if Journal.exists(self.layout):
                     # Edits by hand were committed but not completed: one thing at a time.
                     self._heal()
-                transaction = Transaction(self, operation, command)
+                transaction = Transaction(self, operation, command, clean)
             except OSError as error:
                 raise _as_storage_error(error, operation) from error
             try:
@@ -232,7 +232,7 @@ class Repository:
         read-only file system nothing can be done, and HEAD is the truth all the same.
         """
         moved = self._is_unknown_head()
-        if not (moved or self.layout.journal.exists() or self._index_lock.exists()):
+        if not (moved or Journal.exists(self.layout) or self._index_lock.exists()):
             return
         quiet = contextlib.suppress(
             LockTimeoutError, OSError, RepositoryBusyError, RepositoryDamagedError
@@ -263,7 +263,7 @@ class Repository:
 
     def is_busy(self, head: Head) -> bool:
         """Whether what was read under this head may be of the middle of a change."""
-        return self.layout.journal.exists() or self.refs.head() != head.commit
+        return Journal.exists(self.layout) or self.refs.head() != head.commit
 
     def scanned(self, cost: float) -> None:
         """A look at every profile was taken.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tweakio.store.attic import Attic, Kind
     from tweakio.store.checkout import Placement
     from tweakio.store.repository import Repository
+    from tweakio.store.worktree import Found
 
 __all__ = ["Transaction"]
 
@@ -54,7 +55,13 @@ class Transaction:
         commit_id: the new commit, once there is one.
     """
 
-    def __init__(self, repository: Repository, operation: str, command: str) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        operation: str,
+        command: str,
+        examined: Mapping[str, Found] | None = None,
+    ) -> None:
         self.summary = operation
         self.record_always = False
         self.commit_id: str | None = None
@@ -68,6 +75,8 @@ class Transaction:
         self._trailers: list[tuple[str, str]] = []
         self._moves: list[Move] = []
         self._purge: list[str] = []
+        # What was clean a moment ago; a file edited since then stays in any case.
+        self._examined = examined or {}
         self._staging: Path | None = None
         self._placements: list[Placement] | None = None
 
@@ -116,7 +125,16 @@ class Transaction:
                 hint="run 'tweakio profile list'",
                 profile_id=profile_id,
             )
+        if self._base.surveyed and self._base.valid and profile_id not in self._unchecked:
+            return schema.load_trusted(changed)
         return schema.load(changed, profile_id)
+
+    def examine(self, profile_id: str) -> Found | None:
+        """The profile as it stands in the work tree; None if the base has no such profile."""
+        found = self._examined.get(profile_id)
+        if found is None:
+            found = self._repository.work_tree.examine(self._base, profile_id)
+        return found
 
     # Collecting
 

@@ -186,28 +186,34 @@ class WorkTree:
 
     # Settling; the repository's lock is held for all that follows
 
-    def reconcile(self, profile_ids: list[str], *, full: bool) -> None:
+    def reconcile(self, profile_ids: list[str], *, full: bool) -> dict[str, Found]:
         """Adopt or rescue what people did, before a change.
 
         Args:
             profile_ids: what the change will touch.
             full: look at all others as well.
+
+        Returns:
+            Those of the first that were found to be as HEAD has them.
         """
         repository = self._repository
         head = repository.head()
         if not full:
-            self._adopt(self._edited(head, profile_ids))
-            return
+            found = self._look_at(head, profile_ids)
+            self._adopt([item for item in found if item.state == "edited"])
+            return {item.profile_id: item for item in found if item.state == "clean"}
         began = time.monotonic()
         for attic in (repository.trash, repository.rescued):
             attic.discard_incomplete()
         self.settle_directories()
         head = repository.head()
         if head.surveyed:
-            self._adopt(self._edited(head, self._suspects(head)))
+            found = self._look_at(head, self._suspects(head))
+            self._adopt([item for item in found if item.state == "edited"])
         else:
             self._adopt(self.survey(head))
         repository.scanned(time.monotonic() - began)
+        return {}
 
     def settle_directories(self) -> None:
         """Put the directories of the work tree where HEAD wants them; edits stay edits."""
@@ -252,10 +258,10 @@ class WorkTree:
                 return parse_time(schema.load(content, profile_id)["created_at"])
         return None
 
-    def _edited(self, head: Head, profile_ids: Iterable[str]) -> list[Found]:
-        """Those of some profiles that a person edited."""
+    def _look_at(self, head: Head, profile_ids: Iterable[str]) -> list[Found]:
+        """Those of some profiles that HEAD has, as they are."""
         looked_at = (self.examine(head, profile_id) for profile_id in profile_ids)
-        return [found for found in looked_at if found is not None and found.state == "edited"]
+        return [found for found in looked_at if found is not None]
 
     def survey(self, head: Head) -> list[Found]:
         """Look at every profile's content; record what HEAD holds; the edited ones."""
