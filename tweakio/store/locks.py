@@ -240,10 +240,13 @@ class RecordedLock:
         lock, self._lock = self._lock, None
         if lock is None:
             return
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-        self._descriptor = -1
-        lock.release()
+        try:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
+        finally:
+            # Also if Ctrl-C came just now.
+            self._descriptor = -1
+            lock.release()
 
     def forget(self) -> None:
         """After a fork: the parent holds it, not this process."""
