@@ -80,7 +80,7 @@ def add_loose(path: Path, data: bytes) -> str:
 # Names
 
 
-@pytest.mark.parametrize("body", [b"", b"x", b"\0" * 1000, bytes(range(256)) * 300])
+@pytest.mark.parametrize("body", [b"", b"x", b"\0" * 1000, bytes(range(256)) * 300], ids=len)
 def test_object_id_of_a_blob(empty: Path, body: bytes) -> None:
     assert object_id(b"blob", body).hex() == git(empty, "hash-object", "--stdin", data=body).strip()
 
