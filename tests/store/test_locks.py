@@ -200,6 +200,19 @@ def test_a_stopped_process_in_line_is_not_waited_for(
     assert end(stopped) == -9
 
 
+def test_interrupt_while_the_record_is_emptied(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    lock = acquired(path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "ftruncate", interrupted)
+        lock.release()
+    assert not is_held(path)
+    lock.acquire(0)
+    lock.release()
+
+
 def test_same_thread_and_other_thread(path: Path) -> None:
     lock = acquired(path)
     with pytest.raises(LockTimeoutError, match="process"):
