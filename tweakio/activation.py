@@ -61,7 +61,7 @@ class Activation:
         self._locks.acquire(profile_id, timeout)
         try:
             yield
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             self._locks.release(profile_id)
             raise
         self._registry.set_active(profile_id)

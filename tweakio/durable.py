@@ -138,24 +138,22 @@ def move(source: Path | str, target: Path | str, *, attempts: int = 20) -> None:
             time.sleep(0.01)
 
 
-def replace(path: Path, data: bytes, temporary: Path, *, sync: bool = True) -> None:
+def replace(path: Path, data: bytes, temporary: Path) -> None:
     """Put a file in the place of another in one step, or leave the other as it is.
 
     Args:
         path: the file to replace or make.
         data: the whole new content.
         temporary: a free name in the same file system, used for the time of writing.
-        sync: False only for what can be derived again.
     """
-    create(temporary, data, sync=sync)
+    create(temporary, data)
     try:
         move(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    if sync:
-        fsync_directory(path.parent)
+    fsync_directory(path.parent)
 
 
 def write_over(path: Path, data: bytes, *, sync: bool = False) -> None:

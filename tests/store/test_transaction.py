@@ -109,6 +109,66 @@ def test_message_and_parents(store: Repository, profiles: Path) -> None:
     assert_settled(profiles)
 
 
+def test_index_has_the_stat_data_of_the_files(
+    store: Repository, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git's plumbing, which does not refresh the index, finds nothing to compare either."""
+    real = os.replace
+
+    def later(source: str, target: str) -> None:
+        if str(target).endswith("a/metadata.json"):
+            time.sleep(1.1)  # most gits compare whole seconds
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", later)
+    set_note(store, "new")
+    create(store, "c")
+    assert git(profiles, "diff-files") == ""
+
+
+def test_edit_just_before_the_file_is_put_in_place(
+    store: Repository, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came after the commit point, and is adopted by the next change."""
+    path = profiles / "a" / "metadata.json"
+    edited = path.read_bytes().replace(b'"inactive"', b'"inactive",\n  "note": "by hand"')
+    publish = store.refs.publish
+
+    def publish_and_edit(branch: str, commit: str) -> None:
+        publish(branch, commit)
+        path.write_bytes(edited)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.refs, "publish", publish_and_edit)
+        set_note(store, "ours")
+    assert path.read_bytes() == edited
+    set_note(store, "x", "b")
+    with store.transaction("x", ["a"]) as tx:
+        assert tx.metadata("a")["note"] == "by hand"
+    assert_settled(profiles)
+
+
+def test_undisturbed_waits_and_keeps_others_away(store: Repository) -> None:
+    lock = RecordedLock(store.layout.locks / "repository.lock")
+    lock.acquire(0)
+    entered, left = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with store.undisturbed():
+            entered.set()
+            left.wait(10)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    assert not entered.wait(0.2)
+    lock.release()
+    assert entered.wait(5)
+    with pytest.raises(LockTimeoutError):
+        lock.acquire(0)
+    left.set()
+    thread.join(5)
+
+
 def test_nothing_to_change(store: Repository, profiles: Path) -> None:
     before = head(profiles)
     with store.transaction("set", ["a"]) as tx:
@@ -346,7 +406,8 @@ def failing(
 
     def fails(*arguments: object, **named: object) -> object:
         # Of "open" the path is first, and only writing counts.
-        reads = name == "open" and not int(arguments[1]) & os.O_WRONLY  # type: ignore[call-overload]
+        flags = arguments[1] if name == "open" else os.O_WRONLY
+        reads = isinstance(flags, int) and not flags & os.O_WRONLY
         target = "" if reads else str(arguments[0 if name == "open" else -1])
         if left[0] and callable(when) and when(target):
             left[0] -= 1

@@ -208,8 +208,7 @@ class RecordedLock:
             before = read_record(self.path)
             try:
                 lock.acquire(timeout=0)
-            except (Timeout, RuntimeError):
-                # RuntimeError: this very thread holds it by another object.
+            except Timeout:
                 if time.monotonic() >= deadline:
                     owner = read_record(self.path)
                     raise LockTimeoutError(
