@@ -25,7 +25,8 @@ from tweakio.errors import (
     ProfileNotFoundError,
     TweakioError,
 )
-from tweakio.store.locks import ProfileLockManager, RecordedLock
+from tweakio.store.lockfile import RecordedLock
+from tweakio.store.locks import ProfileLockManager
 from tweakio.store.transaction import Transaction
 
 if TYPE_CHECKING:

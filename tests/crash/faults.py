@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pathlib
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,13 @@ def applies(fault: str, kind: str) -> bool:
     return fault != "eacces" or kind not in _BY_DESCRIPTOR
 
 
+def _press_ctrl_c() -> None:
+    """Raise KeyboardInterrupt here, or later where the signal is blocked."""
+    signal.raise_signal(signal.SIGINT)
+    # Python 3.10 looks at signals only after some more of its instructions, this call at once.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 class Injector:
     """Replaces functions of ``os`` in this process, for good: use it in a forked child.
 
@@ -99,6 +107,8 @@ class Injector:
 
     def install(self) -> None:
         """Replace the functions; nothing is counted until ``arm``."""
+        # In the background of a shell Ctrl-C is ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         self._replace("open", self._open)
         for name in _BY_DESCRIPTOR:
             self._replace(name, self._wrapper(name, self._of_descriptor))
@@ -117,6 +127,10 @@ class Injector:
             if real in known:
                 known.add(wrapper)
         setattr(os, name, wrapper)
+        # Python 3.10's pathlib keeps the functions that it found when it was imported.
+        accessor = getattr(pathlib, "_NormalAccessor", None)
+        if accessor is not None and getattr(accessor, name, None) is real:
+            setattr(accessor, name, staticmethod(wrapper))
 
     # Where a call works
 
@@ -194,7 +208,7 @@ class Injector:
             # As when the signal came during the call: it is done and nobody has the result
             # yet. A call that failed raises its own error, and the signal comes later.
             self.fired = True
-            raise KeyboardInterrupt
+            _press_ctrl_c()
         return result
 
     def _hits(self, kind: str, number: int) -> bool:
@@ -215,4 +229,4 @@ class Injector:
             number = ERRORS[fault]
             raise OSError(number, os.strerror(number))
         if fault == "interrupt":
-            raise KeyboardInterrupt
+            _press_ctrl_c()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -9,7 +10,7 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,20 +18,15 @@ import pytest
 from tweakio.errors import LockTimeoutError, ProfileNotFoundError, StorageError
 from tweakio.layout import Layout
 from tweakio.models import LockRecord
-from tweakio.store import locks
-from tweakio.store.locks import (
-    ProfileLockManager,
-    RecordedLock,
-    describe_owner,
-    is_held,
-    read_record,
-)
+from tweakio.store import lockfile
+from tweakio.store.lockfile import RecordedLock, describe_owner, is_held, read_record
+from tweakio.store.locks import ProfileLockManager
 from tweakio.store.processes import own_record
 
 from . import child, end, line_of
 
 HOLD = """
-from tweakio.store.locks import RecordedLock
+from tweakio.store.lockfile import RecordedLock
 lock = RecordedLock(Path(sys.argv[1]))
 lock.acquire(30)
 print("held", flush=True)
@@ -41,7 +37,7 @@ lock.release()
 
 WAIT_IN_LINE = """
 from tweakio.errors import LockTimeoutError
-from tweakio.store.locks import RecordedLock
+from tweakio.store.lockfile import RecordedLock
 try:
     RecordedLock(Path(sys.argv[1]), Path(sys.argv[2])).acquire(float(sys.argv[3]))
 except LockTimeoutError:
@@ -191,7 +187,7 @@ def test_a_stopped_process_in_line_is_not_waited_for(
     stopped = child(HOLD, line)
     assert line_of(stopped) == "held"
     stopped.send_signal(signal.SIGSTOP)
-    monkeypatch.setattr(locks, "_LINE_WAIT", 0.2)
+    monkeypatch.setattr(lockfile, "_LINE_WAIT", 0.2)
     lock = RecordedLock(path, line)
     lock.acquire(10)
     assert is_held(path)
@@ -200,13 +196,53 @@ def test_a_stopped_process_in_line_is_not_waited_for(
     assert end(stopped) == -9
 
 
-def test_interrupt_while_the_record_is_emptied(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: object) -> None:
-        raise KeyboardInterrupt
+def after(real: Callable[..., object], fault: Callable[[], object]) -> Callable[..., object]:
+    def call(*arguments: object, **named: object) -> object:
+        result = real(*arguments, **named)
+        fault()
+        return result
 
+    return call
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def press_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt also if we run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_while_the_file_is_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = RecordedLock(path)
+    for module, call in ((fcntl, "flock"), (os, "fstat")):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, call, after(getattr(module, call), press_ctrl_c))
+            lock.acquire(0)
+        assert not is_held(path)
+        assert read_record(path) is None
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    lock.acquire(0)
+    lock.release()
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("fault", [press_ctrl_c, interrupt])
+def test_ctrl_c_while_the_record_is_emptied(
+    path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], object]
+) -> None:
     lock = acquired(path)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, "ftruncate", interrupted)
+        patch.setattr(os, "ftruncate", after(os.ftruncate, fault))
         lock.release()
     assert not is_held(path)
     lock.acquire(0)
@@ -292,7 +328,7 @@ def test_failure_after_the_lock_lets_go(path: Path, monkeypatch: pytest.MonkeyPa
 
 
 CONTEND = """
-from tweakio.store.locks import RecordedLock
+from tweakio.store.lockfile import RecordedLock
 path, counter, number = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 for turn in range(25):
     lock = RecordedLock(path)

@@ -25,7 +25,7 @@ from tweakio.errors import (
 )
 from tweakio.layout import Layout
 from tweakio.store.journal import Journal
-from tweakio.store.locks import RecordedLock
+from tweakio.store.lockfile import RecordedLock
 from tweakio.store.objects import ObjectWriter
 from tweakio.store.repository import Repository
 from tweakio.store.transaction import Transaction
@@ -760,7 +760,7 @@ def test_reader_never_sees_half_of_a_change(store: Repository, profiles: Path) -
 
 def test_other_process_is_waited_for(store: Repository, profiles: Path) -> None:
     held = child(
-        "from tweakio.store.locks import RecordedLock\n"
+        "from tweakio.store.lockfile import RecordedLock\n"
         "lock = RecordedLock(Path(sys.argv[1]))\nlock.acquire(5)\nprint('held', flush=True)\n"
         "sys.stdin.readline()\nlock.release()",
         store.layout.locks / "repository.lock",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tweakio import schema
-from tweakio.store.locks import RecordedLock
+from tweakio.store.lockfile import RecordedLock
 from tweakio.store.repository import Repository
 
 from . import NOW, create, git, metadata, open_store

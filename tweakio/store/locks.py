@@ -1,24 +1,13 @@
-"""ProfileLockManager, and the recorded lock file that it and the repository use.
-
-The operating system's lock is the truth: it ends with its holder, however that ends. The
-record in the file only tells people who the holder is, and the next holder that the last
-one died (a clean release empties it).
-"""
+"""ProfileLockManager: which profiles are in use, and by whom."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
-import math
 import os
-import stat
-import sys
-import time
 from typing import TYPE_CHECKING
 
-from tweakio import durable
 from tweakio.errors import (
     LockTimeoutError,
     ProfileActiveError,
@@ -26,262 +15,18 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.models import LockRecord
-from tweakio.store.processes import is_alive, own_record
+from tweakio.store.lockfile import RecordedLock, describe_owner, is_held, read_record
+from tweakio.store.processes import own_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from types import TracebackType
-
-    from filelock import BaseFileLock
 
     from tweakio.layout import Layout
 
-__all__ = [
-    "HeldLock",
-    "ProfileLockManager",
-    "RecordedLock",
-    "describe_owner",
-    "is_held",
-    "read_record",
-]
+__all__ = ["HeldLock", "ProfileLockManager"]
 
 log = logging.getLogger(__name__)
-
-# At filelock's default of 50 ms the worst wait among 8 processes was 5.3 s, at 1 ms 0.26 s.
-_POLL = 0.001
-# That is for one waiter. When 64 polled every millisecond they took the processor from the
-# holder, and 2 instead of 23 changes were made in a second. So those who want the repository
-# stand in line, where only the first polls like that, and a profile is asked for less often.
-_PROFILE_POLL = 0.01
-_LINE_POLL = 0.005
-# Not for ever: the first in line may be a stopped process.
-_LINE_WAIT = 5.0
-# A probe (see is_held) takes the lock for microseconds; so "at once" means a few tries.
-_AT_ONCE = 0.02
-_MAX_RECORD = 4096
-_READ = (
-    os.O_RDONLY
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-
-
-def read_record(path: Path) -> LockRecord | None:
-    """The record in a lock file; None if it is empty, missing or unreadable."""
-    try:
-        descriptor = os.open(path, _READ)
-        try:
-            return _record_in(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return None
-
-
-def _record_in(descriptor: int) -> LockRecord | None:
-    try:
-        # Windows locks the first byte of the file against reading too.
-        os.lseek(descriptor, 1, os.SEEK_SET)
-        data = os.read(descriptor, _MAX_RECORD)
-        if not data:
-            return None
-        value = json.loads(data)
-        return LockRecord(
-            int(value["pid"]), float(value["start"]), str(value["boot"]), str(value["host"])
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def describe_owner(record: LockRecord | None) -> str:
-    """A lock's holder in words."""
-    if record is None:
-        return "another process"
-    if is_alive(record) is None:
-        return f"process {record.pid} on {record.host}"
-    return f"process {record.pid}"
-
-
-def is_held(path: Path, *, platform: str = sys.platform) -> bool:
-    """Whether somebody holds a lock file's lock at this moment."""
-    if platform == "win32":
-        from filelock import FileLock, Timeout
-
-        try:
-            with FileLock(path, timeout=0, preserve_lock_file=True, fallback_to_soft=False):
-                return False
-        except Timeout:
-            return True
-    import fcntl
-
-    try:
-        descriptor = os.open(path, _READ)
-    except OSError:
-        return False
-    try:
-        # Shared, so that two who look do not see each other.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
-
-
-def _file_lock(
-    path: Path, poll: float = _POLL, *, on_acquired: Callable[[int], None] | None = None
-) -> BaseFileLock:
-    from filelock import FileLock
-
-    return FileLock(
-        path,
-        mode=durable.FILE_MODE,
-        thread_local=False,
-        poll_interval=poll,
-        fallback_to_soft=False,
-        preserve_lock_file=True,
-        on_acquired=on_acquired,
-    )
-
-
-class RecordedLock:
-    """An exclusive lock on a file, with a record of its holder in it.
-
-    Args:
-        path: the lock file; made if it is missing, never removed.
-        line: for a lock that many want, another file: who has its lock is the next.
-    """
-
-    def __init__(self, path: Path, line: Path | None = None) -> None:
-        self.path = path
-        self._line = line
-        self._file: BaseFileLock | None = None
-        self._lock: BaseFileLock | None = None
-        self._descriptor = -1
-
-    def acquire(self, timeout: float) -> LockRecord | None:
-        """Take the lock.
-
-        Args:
-            timeout: seconds to wait; 0 does not wait.
-
-        Returns:
-            The record of a last holder that died holding it.
-
-        Raises:
-            LockTimeoutError: it is still held; the message names the holder.
-            FileNotFoundError: the directory of the file is gone.
-        """
-        deadline = time.monotonic() + max(timeout, _AT_ONCE)
-        if self._line is None:
-            return self._acquire(deadline, _PROFILE_POLL)
-        if not is_held(self._line):
-            # Nobody waits: a tenth of a millisecond saved. Who gets it now is first in line.
-            with contextlib.suppress(LockTimeoutError):
-                return self._acquire(time.monotonic(), _POLL)
-        from filelock import Timeout
-
-        line = _file_lock(self._line, _LINE_POLL)
-        # A negative time would mean for ever to filelock.
-        wait = min(_LINE_WAIT, deadline - time.monotonic())
-        try:
-            with contextlib.suppress(Timeout):
-                line.acquire(timeout=max(0.0, wait))
-            return self._acquire(deadline, _POLL)
-        finally:
-            line.release()
-
-    def _acquire(self, deadline: float, poll: float) -> LockRecord | None:
-        from filelock import Timeout
-
-        lock = self._file = self._file or _file_lock(self.path, on_acquired=self._remember)
-        tell_after = time.monotonic() + _AT_ONCE
-        while True:
-            # filelock would make a missing directory: that of a profile which is gone.
-            if not stat.S_ISDIR(os.stat(self.path.parent).st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(self.path.parent))
-            # Up to 4.1, the last for Python 3.10, filelock empties a file that it has locked.
-            before = read_record(self.path)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                if time.monotonic() >= deadline:
-                    owner = read_record(self.path)
-                    raise LockTimeoutError(
-                        f"{self.path.name} is held by {describe_owner(owner)}",
-                        hint="wait for it to end, or give a longer --timeout",
-                        owner=owner,
-                    ) from None
-                if time.monotonic() >= tell_after:
-                    what = f"{self.path.parent.name}/{self.path.name}"
-                    holder = describe_owner(read_record(self.path))
-                    log.info("waiting for %s, held by %s", what, holder)
-                    tell_after = math.inf
-                time.sleep(poll)
-                continue
-            if self.is_current():
-                break
-            # The profile was deleted (its directory moved) while we waited for it.
-            lock.release()
-        self._lock = lock
-        try:
-            return self._exchange_record(before)
-        except BaseException:
-            self.release()
-            raise
-
-    def release(self) -> None:
-        """Empty the record and let go of the lock; nothing to do if it is not held."""
-        lock, self._lock = self._lock, None
-        if lock is None:
-            return
-        try:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)
-        finally:
-            # Also if Ctrl-C came just now.
-            self._descriptor = -1
-            lock.release()
-
-    def forget(self) -> None:
-        """After a fork: the parent holds it, not this process."""
-        self._file = self._lock = None
-        self._descriptor = -1
-
-    def _remember(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def is_current(self) -> bool:
-        """Whether the file that is locked is still the one at the path."""
-        held = os.fstat(self._descriptor)
-        try:
-            named = os.stat(self.path)
-        except FileNotFoundError:
-            return False
-        return (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)
-
-    def _exchange_record(self, before: LockRecord | None) -> LockRecord | None:
-        """Write our record.
-
-        Args:
-            before: what was there just before the lock was taken.
-
-        Returns:
-            The record of a holder that did not empty it.
-        """
-        previous = _record_in(self._descriptor)
-        if previous is None and before is not None and is_alive(before) is not True:
-            previous = before
-        text = b"\n" + json.dumps(own_record()._asdict()).encode() + b"\n"
-        # Written over the old one and cut after, so that no reader finds it empty.
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, text)
-        os.ftruncate(self._descriptor, len(text))
-        return previous
 
 
 def _refuse_stray(lock: RecordedLock, before: int) -> None:

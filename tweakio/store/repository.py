@@ -25,7 +25,7 @@ from tweakio.store.checkout import Checkout
 from tweakio.store.head import Head, HeadCache
 from tweakio.store.index import IndexFile
 from tweakio.store.journal import Journal
-from tweakio.store.locks import RecordedLock, describe_owner
+from tweakio.store.lockfile import RecordedLock, describe_owner
 from tweakio.store.objects import ObjectReader, find_entry
 from tweakio.store.refs import NO_COMMIT, GitLocks, Refs
 from tweakio.store.transaction import Transaction

@@ -19,7 +19,7 @@ from tweakio import durable, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
 from tweakio.models import parse_time
 from tweakio.store.index import entry_header, is_unchanged
-from tweakio.store.locks import is_held
+from tweakio.store.lockfile import is_held
 from tweakio.store.objects import (
     BLOB_MODE,
     TreeEntry,
