@@ -72,7 +72,7 @@ class WatchedLocks(ProfileLockManager):
         held = super().acquire(profile_id, timeout)
         if profile_id not in self._noted:
             # The file, not the name: a profile that was deleted and made anew has another.
-            status = os.fstat(self._held[profile_id]._descriptor)
+            status = os.fstat(self._held[profile_id].descriptor)
             key = f"{profile_id} (inode {status.st_ino})"
             self._noted[profile_id] = key
             self.journal.say("lock", key=key)

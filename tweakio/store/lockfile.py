@@ -268,14 +268,18 @@ class RecordedLock:
         if self._lock is not None:
             self._lock.drop(emptied=True)
 
+    @property
+    def descriptor(self) -> int:
+        """Of the locked file; -1 while it is not held."""
+        return -1 if self._lock is None else self._lock.descriptor
+
     def forget(self) -> None:
         """After a fork: the parent holds it, not this process."""
         self._lock = None
 
     def is_current(self) -> bool:
         """Whether the file that is locked is still the one at the path."""
-        assert self._lock is not None
-        held = os.fstat(self._lock.descriptor)
+        held = os.fstat(self.descriptor)
         try:
             named = os.stat(self.path)
         except FileNotFoundError:
@@ -291,8 +295,7 @@ class RecordedLock:
         Returns:
             The record of a holder that did not empty it.
         """
-        assert self._lock is not None
-        descriptor = self._lock.descriptor
+        descriptor = self.descriptor
         previous = _record_in(descriptor)
         if previous is None and before is not None and is_alive(before) is not True:
             previous = before
