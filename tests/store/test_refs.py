@@ -241,6 +241,18 @@ def test_reflog_of_nothing_but_a_torn_line(refs: Refs, git_dir: Path) -> None:
     assert (git_dir / "logs/refs/heads/deep/branch").read_bytes() == line(NO_COMMIT, "1" * 40)
 
 
+@pytest.mark.parametrize("torn", [b"", b"0123456789"])
+def test_lines_that_a_power_cut_took_are_bridged(path: Path, refs: Refs, torn: bytes) -> None:
+    one, two, three = (commit(path, text) for text in "123")
+    file = path / ".git" / "logs" / "HEAD"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + torn)
+    refs.append_reflog("HEAD", line(three, two))
+    assert list(refs.reflog()) == [(three, two), (one, three), (NO_COMMIT, one)]
+    assert git(path, "reflog", "--format=%gs").splitlines()[1] == "tweakio: lines were lost"
+    assert git(path, "rev-parse", "HEAD@{2}").strip() == one
+
+
 def test_damaged_reflog_lines_are_passed(path: Path, refs: Refs) -> None:
     one = commit(path, "1")
     with (path / ".git" / "logs" / "HEAD").open("ab") as file:

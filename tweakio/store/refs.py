@@ -120,20 +120,27 @@ class Refs:
     def append_reflog(self, name: str, line: bytes) -> None:
         """Add a line to one reflog, once: a line that already ends it is not repeated.
 
-        As in git it is not synced. A power cut can take the last seconds of a reflog, which is
-        a record of what the branch was; what it is, and all of history, are in the commits.
+        As in git it is not synced, but for the first line, since without it git would keep no
+        reflog. A power cut can take the last lines of a reflog, which is a record of what the
+        branch was; what it is, and all of history, are in the commits. One line stands for
+        those that were lost.
         """
         path = self._git_dir / "logs" / name
         last = _last_line(path)
+        while last and not last.endswith(b"\n"):
+            # What a crash left of a line: git would read both as one.
+            os.truncate(path, os.stat(path).st_size - len(last))
+            last = _last_line(path)
         if not last:
             durable.make_directory(path.parent, parents=True)
         # Without its time a line is the same if it records the same step.
-        if last.split(b" ")[:2] == line.split(b" ")[:2] and last.endswith(b"\n"):
+        if last.split(b" ")[:2] == line.split(b" ")[:2]:
             return
-        if last and not last.endswith(b"\n"):
-            # What a crash left of a line: git would read both as one.
-            os.truncate(path, os.stat(path).st_size - len(last))
-        durable.append(path, line, create_missing=True, sync=False)
+        before = line[:40] if not last else last[41:81]
+        if before != line[:40] and _HEX.fullmatch(before.decode("ascii", "replace")):
+            lost, _, _ = line.partition(b"\t")
+            line = before + b" " + line[:40] + lost[81:] + b"\ttweakio: lines were lost\n" + line
+        durable.append(path, line, create_missing=True, sync=not last)
 
     def reflog(self, name: str = "HEAD") -> Iterator[tuple[str, str]]:
         """The (old, new) commit ids of a reflog, newest first; damaged lines are passed."""
