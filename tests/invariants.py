@@ -118,7 +118,7 @@ class _Check:
             self.say(f"git {arguments[0]} ended with {done.returncode}: {text[:500]}")
         return done.stdout
 
-    def history(self) -> None:
+    def history(self, *, lagging: bool) -> None:
         done = git(self.profiles, "fsck", "--strict", "--no-dangling")
         text = (done.stdout + done.stderr).decode("utf-8", "replace")
         noise = ("notice:", "Checking", "unreachable", "dangling")
@@ -127,14 +127,16 @@ class _Check:
             self.say(f"git fsck --strict ended with {done.returncode}: {'; '.join(lines)[:500]}")
         head = self.git("rev-parse", "HEAD").strip()
         for name in ("HEAD", "refs/heads/main"):
-            self.reflog(name, head)
+            self.reflog(name, head, lagging=lagging)
 
-    def reflog(self, name: str, head: bytes) -> None:
+    def reflog(self, name: str, head: bytes, *, lagging: bool) -> None:
         try:
             data = (self.git_dir / "logs" / name).read_bytes()
         except OSError as error:
             self.say(f"reflog of {name}: {error}")
             return
+        if lagging:
+            data = data[: data.rfind(b"\n") + 1]
         if not data.endswith(b"\n"):
             self.say(f"reflog of {name} ends in the middle of a line")
         last = b"0" * 40
@@ -146,7 +148,7 @@ class _Check:
             if match[1] != last:
                 self.say(f"reflog of {name} goes from {last[:8]!r} on with {match[1][:8]!r}")
             last = match[2]
-        if last != head:
+        if last != head and not lagging:
             self.say(f"reflog of {name} ends at {last[:8]!r}, HEAD is {head[:8]!r}")
 
     def work_tree(self) -> None:
@@ -274,6 +276,7 @@ def check(
     complete: bool = True,
     permissions: bool = True,
     buildings: bool = True,
+    lagging: bool = False,
     survivors: frozenset[str] | set[str] = frozenset(),
     work: bool = False,
 ) -> None:
@@ -286,6 +289,8 @@ def check(
         complete: every healthy profile has all its parts.
         permissions: nobody but tweakio wrote into it.
         buildings: no git directory was being built by a process that could not remove it.
+        lagging: the power was cut and nothing was changed since: the reflogs, which are not
+            synced, may lack their last lines.
         survivors: digests (see ``data_digests``) that must be found.
         work: also make some changes, in the end.
     """
@@ -298,7 +303,7 @@ def check(
                 raise
             return
         if seen.git_dir.exists():
-            seen.history()
+            seen.history(lagging=lagging)
             if settled:
                 seen.work_tree()
             seen.leftovers(swept=swept, buildings=buildings)
@@ -312,7 +317,7 @@ def check(
     if work and not seen.found:
         seen.works()
         if seen.git_dir.exists():
-            seen.history()
+            seen.history(lagging=False)
             seen.work_tree()
             seen.leftovers(swept=True, buildings=buildings)
     assert not seen.found, "\n".join(["the home is not as it must be:", *seen.found])

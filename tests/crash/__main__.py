@@ -2,6 +2,7 @@
 
 python -m tests.crash --all
 python -m tests.crash --operation delete --fault kill --point 17 --heal list
+python -m tests.crash --power ext4
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from tests.crash.faults import FAULTS
+from tests.crash import disk
+from tests.crash.faults import FAULTS, POWER
 from tests.crash.harness import Harness, Tally, preload, scratch, unavailable
 from tests.crash.operations import OPERATIONS
 
@@ -27,6 +29,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="everything")
     parser.add_argument("--operation", action="append", default=[], choices=list(OPERATIONS))
     parser.add_argument("--fault", action="append", default=[], choices=list(FAULTS))
+    parser.add_argument(
+        "--power",
+        choices=list(disk.FILE_SYSTEMS),
+        help="cut the power of a disk with this file system at every call (needs root)",
+    )
     parser.add_argument("--point", type=int, help="only this call")
     parser.add_argument("--heal", choices=("list", "create"), help="the next command")
     parser.add_argument("--both", action="store_true", help="each point with both next commands")
@@ -37,15 +44,26 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--record", type=Path, help="run each once, for a trace, and write this")
     parser.add_argument("--violations", type=int, default=40, help="show at most so many")
     given = parser.parse_args()
-    if not (given.all or given.operation or given.fault or given.record):
-        parser.error("name an --operation or a --fault, or give --all")
+    if not (given.all or given.operation or given.fault or given.record or given.power):
+        parser.error("name an --operation or a --fault, or give --all or --power")
+    if given.power and not given.fault:
+        given.fault = list(POWER)
     return given
 
 
 def work(name: str, given: argparse.Namespace, directory: str) -> Result:
     """All points of one operation, in a process of its own."""
+    if not given.power:
+        return _work(Harness(name, Path(directory)), given)
+    place = Path(directory, name)
+    place.mkdir()
+    with disk.mounted(given.power, place) as mounted:
+        return _work(Harness(name, mounted.mount, mounted), given)
+
+
+def _work(harness: Harness, given: argparse.Namespace) -> Result:
     began = time.monotonic()
-    harness = Harness(name, Path(directory))
+    name = harness.name
     plan = harness.plan(
         given.fault or list(FAULTS), sample=given.sample, seed=given.seed, both=given.both
     )
@@ -71,6 +89,12 @@ def main() -> int:
     if reason := unavailable():
         print(f"not here: {reason}")
         return 2
+    if given.power:
+        disk.in_own_mounts()
+        with scratch() as directory:
+            if reason := disk.unavailable(given.power, Path(directory)):
+                print(f"not run: power cuts on {given.power}: {reason}")
+                return 2
     if given.seed is None:
         given.seed = random.SystemRandom().randrange(1 << 31)
     preload()

@@ -14,10 +14,12 @@ import pathlib
 import signal
 from typing import TYPE_CHECKING, Any
 
+from tests.crash.disk import cut_power
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FAULTS", "Injector", "applies"]
+__all__ = ["DEADLY", "ERRORS", "FAULTS", "POWER", "Injector", "applies"]
 
 FAULTS = {
     "kill": "SIGKILL before the call",
@@ -28,15 +30,22 @@ FAULTS = {
     "eio": "an input/output error at this one call",
     "eio-on": "input/output errors from this call on, until the operation has ended",
     "eacces": "permission denied at this one call",
+    "eintr": "the call is interrupted by a signal, where Python does not repeat it by itself",
     "interrupt": "Ctrl-C before the call",
     "interrupt-after": "Ctrl-C after the call",
+    "power": "the power is cut before the call, or, one past the last, after the operation",
+    "power-synced": "the same, just after another program has synced a file of its own",
 }
+POWER = ("power", "power-synced")
+DEADLY = ("kill", "kill-after", "torn", *POWER)
+"""The faults that the process does not survive."""
 ERRORS = {
     "enospc": errno.ENOSPC,
     "enospc-on": errno.ENOSPC,
     "eio": errno.EIO,
     "eio-on": errno.EIO,
     "eacces": errno.EACCES,
+    "eintr": errno.EINTR,
 }
 """The faults that are an ``OSError``, with its number."""
 
@@ -61,6 +70,9 @@ def applies(fault: str, kind: str) -> bool:
         return kind == "write"
     if fault == "enospc-on":
         return kind in _CONSUMING
+    if fault == "eintr":
+        # PEP 475: the others are made again until they are through.
+        return kind not in _BY_DESCRIPTOR and kind != "open"
     # The kernel checks permissions by name, when something is opened.
     return fault != "eacces" or kind not in _BY_DESCRIPTOR
 
@@ -107,8 +119,9 @@ class Injector:
 
     def install(self) -> None:
         """Replace the functions; nothing is counted until ``arm``."""
-        # In the background of a shell Ctrl-C is ignored.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.fault is not None and self.fault.startswith("interrupt"):
+            # In the background of a shell Ctrl-C is ignored.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self._replace("open", self._open)
         for name in _BY_DESCRIPTOR:
             self._replace(name, self._wrapper(name, self._of_descriptor))
@@ -223,7 +236,9 @@ class Injector:
         if fault in ("torn", "enospc", "enospc-on") and half is not None:
             # A write that finds the disk full has often written something.
             half()
-        if fault in ("kill", "torn"):
+        if fault in POWER:
+            cut_power(os.path.dirname(self.home), after_sync=fault == "power-synced")
+        if fault in ("kill", "torn", *POWER):
             os.kill(os.getpid(), signal.SIGKILL)
         if fault in ERRORS:
             number = ERRORS[fault]

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tweakio
-from tests.crash.faults import ERRORS, Injector, applies
+from tests.crash.faults import DEADLY, ERRORS, POWER, Injector, applies
 from tests.crash.operations import OPERATIONS, Operation
 from tests.invariants import check, data_digests, git, tree_digest
 from tweakio import ProfileManager
@@ -38,6 +38,8 @@ from tweakio.errors import DiskFullError, FileAccessError, HomeNotFoundError, St
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.crash.disk import Disk
 
 __all__ = ["Harness", "Tally", "Violation", "preload", "scratch", "unavailable"]
 
@@ -234,11 +236,13 @@ class Violation:
     heal: str
     problem: str
     call: str = ""
+    disk: str = ""
 
     @property
     def command(self) -> str:
+        power = f"--power {self.disk} " if self.disk else ""
         return (
-            f"python -m tests.crash --operation {self.operation} --fault {self.fault} "
+            f"python -m tests.crash {power}--operation {self.operation} --fault {self.fault} "
             f"--point {self.point} --heal {self.heal}"
         )
 
@@ -265,11 +269,15 @@ class Harness:
     Args:
         name: its row in the table.
         directory: where homes are made; a file system in memory makes it fast.
+        disk: for power cuts: ``directory`` is on it.
         count: run it without a fault, which everything but ``record`` needs.
     """
 
-    def __init__(self, name: str, directory: Path, *, count: bool = True) -> None:
+    def __init__(
+        self, name: str, directory: Path, disk: Disk | None = None, *, count: bool = True
+    ) -> None:
         self.name = name
+        self._disk = disk
         self.operation: Operation = OPERATIONS[name]
         self.directory = directory / name
         self.directory.mkdir()
@@ -382,6 +390,7 @@ class Harness:
             complete=settled,
             permissions=self.operation.permissions,
             buildings=fault != "eio-on",  # nothing could be removed either
+            lagging=fault in POWER and not self._swept(heal),
             survivors=self.survivors,
             work=work and settled,
         )
@@ -460,6 +469,9 @@ class Harness:
                 call after one that changed nothing that outlives the process (an fsync), or
                 had no effect. A kill after a call is one before the next.
         """
+        if fault in POWER:
+            # The last is after the operation.
+            return list(range(1, len(self.calls) + 2)) if self._disk else []
         numbers = range(1, len(self.calls) + 1)
         if not short or fault not in ("kill", "kill-after"):
             return [number for number in numbers if applies(fault, self.calls[number - 1][0])]
@@ -480,8 +492,10 @@ class Harness:
             shutil.rmtree(home, ignore_errors=True)
 
     def _try(self, home: Path, fault: str, point: int, heal: str, *, work: bool) -> list[str]:
-        deadly = fault in ("kill", "kill-after", "torn")
+        deadly = fault in DEADLY
         injector = Injector(home, fault, point)
+        if self._disk:
+            self._disk.sync()
         status, done, trace = fork_and_report(
             lambda: self._work(home, self.operation.run, injector, "" if deadly else heal)
         )
@@ -491,6 +505,10 @@ class Harness:
             done = {"outcome": "killed"}
         elif done is None:
             return [f"the operation's process failed:\n{trace}"]
+        if self._disk:
+            if not os.WIFSIGNALED(status):
+                self._disk.cut(after_sync=fault == "power-synced")
+            self._disk.come_back()
         problems = _judge_outcome(done, fault)
         status, found, trace = fork_and_report(lambda: self._reopen(home, heal, again=not deadly))
         if os.WIFSIGNALED(status) or found is None:
@@ -577,7 +595,15 @@ class Harness:
             if problems:
                 kind, where, _ = self.calls[point - 1] if point <= len(self.calls) else ("?",) * 3
                 tally.violations.append(
-                    Violation(self.name, fault, point, heal, "\n".join(problems), f"{kind} {where}")
+                    Violation(
+                        self.name,
+                        fault,
+                        point,
+                        heal,
+                        "\n".join(problems),
+                        f"{kind} {where}",
+                        self._disk.kind if self._disk else "",
+                    )
                 )
             tell(fault, point, not problems)
         return tallies
