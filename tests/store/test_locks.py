@@ -223,10 +223,17 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_the_file_is_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        real(descriptor, operation)
+        if operation & fcntl.LOCK_EX:  # and not as the garbage collector lets go of another
+            press_ctrl_c()
+
+    real = fcntl.flock
     lock = RecordedLock(path)
-    for module, call in ((fcntl, "flock"), (os, "fstat")):
+    calls = ((fcntl, "flock", flock), (os, "fstat", after(os.fstat, press_ctrl_c)))
+    for module, name, call in calls:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(module, call, after(getattr(module, call), press_ctrl_c))
+            patch.setattr(module, name, call)
             lock.acquire(0)
         assert not is_held(path)
         assert read_record(path) is None
