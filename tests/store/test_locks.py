@@ -196,10 +196,17 @@ def test_a_stopped_process_in_line_is_not_waited_for(
     assert end(stopped) == -9
 
 
-def after(real: Callable[..., object], fault: Callable[[], object]) -> Callable[..., object]:
-    def call(*arguments: object, **named: object) -> object:
-        result = real(*arguments, **named)
-        fault()
+def after(
+    real: Callable[..., object],
+    fault: Callable[[], object],
+    counts: Callable[..., object] = lambda *_: True,
+) -> Callable[..., object]:
+    """A function that causes a fault after each of its calls that count."""
+
+    def call(*arguments: object) -> object:
+        result = real(*arguments)
+        if counts(*arguments):
+            fault()
         return result
 
     return call
@@ -223,17 +230,15 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_the_file_is_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def flock(descriptor: int, operation: int) -> None:
-        real(descriptor, operation)
-        if operation & fcntl.LOCK_EX:  # and not as the garbage collector lets go of another
-            press_ctrl_c()
-
-    real = fcntl.flock
     lock = RecordedLock(path)
-    calls = ((fcntl, "flock", flock), (os, "fstat", after(os.fstat, press_ctrl_c)))
-    for module, name, call in calls:
+    # Not what the garbage collector does to other locks meanwhile.
+    calls = (
+        (fcntl, "flock", lambda _, operation: operation & fcntl.LOCK_EX),
+        (os, "fstat", lambda descriptor: descriptor == lock.descriptor),
+    )
+    for module, name, counts in calls:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(module, name, call)
+            patch.setattr(module, name, after(getattr(module, name), press_ctrl_c, counts))
             lock.acquire(0)
         assert not is_held(path)
         assert read_record(path) is None
