@@ -12,6 +12,7 @@ import errno
 import os
 import pathlib
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from tests.crash.disk import cut_power
@@ -33,6 +34,7 @@ FAULTS = {
     "eintr": "the call is interrupted by a signal, where Python does not repeat it by itself",
     "interrupt": "Ctrl-C before the call",
     "interrupt-after": "Ctrl-C after the call",
+    "signals": "a signal that has a handler comes all the time",
     "power": "the power is cut before the call, or, one past the last, after the operation",
     "power-synced": "the same, just after another program has synced a file of its own",
 }
@@ -112,6 +114,8 @@ class Injector:
     def arm(self, *, on: bool) -> None:
         """Begin or end to count."""
         self.armed = on
+        if self.fault == "signals":
+            self._storm(on=on)
         if self.marks:
             # A call that fails, and shows in a trace from where to where was counted.
             with contextlib.suppress(OSError):
@@ -129,6 +133,25 @@ class Injector:
             self._replace(name, self._wrapper(name, self._of_path))
         for name in _BY_TWO_PATHS:
             self._replace(name, self._wrapper(name, self._of_target))
+
+    def _storm(self, *, on: bool) -> None:
+        """Let another process send signals to this one, or end it."""
+        if not on:
+            os.kill(self._sender, signal.SIGKILL)
+            os.waitpid(self._sender, 0)
+            return
+        signal.signal(signal.SIGUSR1, self._signalled)
+        target = os.getpid()
+        self._sender = os.fork()
+        if not self._sender:
+            with contextlib.suppress(ProcessLookupError):
+                while os.getppid() == target:
+                    os.kill(target, signal.SIGUSR1)
+                    time.sleep(0.0001)
+            os._exit(0)
+
+    def _signalled(self, *_: object) -> None:
+        self.fired = True
 
     def _replace(self, name: str, wrapper: Callable[..., Any]) -> None:
         real = getattr(os, name, None)

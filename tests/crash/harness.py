@@ -355,6 +355,8 @@ class Harness:
         return report
 
     def _heal(self, manager: ProfileManager, heal: str) -> dict[str, Any]:
+        if self.operation.first is not None:
+            self.operation.first(manager, None)
         if heal == "list":
             profiles_of(manager, ())
         if self._swept(heal):
@@ -472,6 +474,8 @@ class Harness:
         if fault in POWER:
             # The last is after the operation.
             return list(range(1, len(self.calls) + 2)) if self._disk else []
+        if fault == "signals":
+            return [0]
         numbers = range(1, len(self.calls) + 1)
         if not short or fault not in ("kill", "kill-after"):
             return [number for number in numbers if applies(fault, self.calls[number - 1][0])]
@@ -667,6 +671,8 @@ def _judge_outcome(done: dict[str, Any], fault: str) -> list[str]:
             problems.append(f"refused without a fault:\n{done['trace']}")
         elif fault in ERRORS and "\n" in done["message"]:
             problems.append(f"the message is not one line: {done['message']!r}")
+    if fault == "signals" and (done["outcome"] != "done" or not done["fired"]):
+        problems.append(f"signals that have a handler: {done}")
     elif done["outcome"] == "done" and fault.startswith("interrupt") and done["fired"]:
         problems.append("Ctrl-C was swallowed")
     return problems

@@ -40,6 +40,7 @@ class Operation:
         varies: profiles that the next command makes if the operation did not, so that
             their time and fingerprint tell nothing.
         permissions: False if something else than tweakio wrote the home's files.
+        first: what the next command is preceded by, where no other works before.
     """
 
     run: Run
@@ -52,6 +53,7 @@ class Operation:
     changes: bool = True
     varies: tuple[str, ...] = ()
     permissions: bool = True
+    first: Run | None = None
 
 
 def fill(directory: Path, label: str) -> None:
@@ -212,6 +214,42 @@ def lose_index(_: ProfileManager, home: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
+def lose_head(_: ProfileManager, home: Path) -> None:
+    git_dir = home / "profiles" / ".git"
+    (git_dir / "HEAD").write_bytes(b"garbage\n")
+    (git_dir / "refs" / "heads" / "main").unlink()
+
+
+def lose_objects(_: ProfileManager, home: Path) -> None:
+    """Cut every pack short and lose its index."""
+    packs = home / "profiles" / ".git" / "objects" / "pack"
+    assert list(packs.glob("*.pack"))
+    for path in packs.iterdir():
+        if path.suffix == ".idx":
+            path.unlink()
+        elif path.suffix == ".pack":
+            path.chmod(0o600)
+            path.write_bytes(path.read_bytes()[:-30])
+            path.chmod(0o444)
+
+
+def lose_git(_: ProfileManager, home: Path) -> None:
+    shutil.rmtree(home / "profiles" / ".git")
+
+
+def lose_local(_: ProfileManager, home: Path) -> None:
+    """Leave what a clone has."""
+    git_dir = home / "profiles" / ".git"
+    shutil.rmtree(git_dir / "tweakio")
+    (git_dir / "hooks" / "pre-commit").unlink()
+    (git_dir / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = false\n")
+
+
+def change_hook(_: ProfileManager, home: Path) -> None:
+    hook = home / "profiles" / ".git" / "hooks" / "pre-commit"
+    hook.write_bytes(hook.read_bytes().replace(b"#!/bin/sh", b"#!/bin/nothing"))
+
+
 def doctor(manager: ProfileManager, _: object) -> None:
     report = manager.doctor(fix=True)
     assert report.healthy, report
@@ -306,6 +344,9 @@ OPERATIONS: dict[str, Operation] = {
         note("x", "c"), after(delete("b"), reset_by_hand), between=(settle,), dirty="edits",
         permissions=False,
     ),
+    "open-clone": Operation(
+        lambda manager, _: manager.list_profiles(), after(lose_local), changes=False
+    ),
     "migrate-home": Operation(
         # Any command does it first; a look does, too.
         lambda manager, _: manager.list_profiles(),
@@ -317,5 +358,13 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "migrate-sdk": Operation(migrate_sdk, sdk_account),
     "doctor-index": Operation(doctor, after(lose_index), dirty="edits", changes=False),
+    "doctor-head": Operation(
+        doctor, after(lose_head), dirty="edits", changes=False, first=doctor
+    ),
+    "doctor-objects": Operation(
+        doctor, after(lose_objects), dirty="edits", changes=False, first=doctor
+    ),
+    "doctor-git": Operation(doctor, after(lose_git), dirty="edits", changes=False, first=doctor),
+    "doctor-hook": Operation(doctor, after(change_hook), dirty="edits", changes=False),
     "gc": Operation(lambda manager, _: manager.gc(), after(many_changes), changes=False),
 }  # fmt: skip

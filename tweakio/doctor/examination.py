@@ -102,17 +102,20 @@ class Examination:
             self._contents()
 
     def _contents(self) -> None:
-        look_at_hooks(self._case)
         repository = Repository(self._case.layout)
         try:
             index = self._index_state(repository)
             if self._case.fix:
                 with repository.exclusive():
+                    look_at_hooks(self._case)
+                    initialise.remove_dead_buildings(self._case.layout)
                     take_over_attics(self._case)
                 # Finishes what was interrupted, adopts and rescues.
                 with repository.transaction("doctor", command=self._case.command):
                     pass
                 self._mend_index(repository)
+            else:
+                look_at_hooks(self._case)
             if index != "sound":
                 message = f"the index was {_INDEX_STATES[index]}"
                 self._case.add(f"index-{index}", "damage", message, fixed=self._case.fix)

@@ -43,7 +43,10 @@ def look_at_locks(case: Case, repository: Repository) -> None:
 
 
 def look_at_hooks(case: Case) -> None:
-    """Report hooks that are missing or not ours; install ours."""
+    """Report hooks that are missing or not ours; install ours.
+
+    To mend, the repository's lock is held.
+    """
     hook = case.layout.git_dir / "hooks" / "pre-commit"
     if not os.path.lexists(hook):
         if case.fix:

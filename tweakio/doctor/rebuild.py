@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["rebuild", "take_over_attics"]
 
-_ASIDE = "damaged-git-"
-
 
 def rebuild(case: Case, reason: str) -> bool:
     """Make a new git directory from the work tree, and put the old one aside.
@@ -40,7 +38,7 @@ def rebuild(case: Case, reason: str) -> bool:
     layout = case.layout
     before = _inode(layout.git_dir)
     aside: Path | None = None
-    building = _Building(layout.home, f".git.new-{os.getpid()}-{time.time_ns()}")
+    building = _Building(layout.home, f"{initialise.BUILDING}{os.getpid()}-{time.time_ns()}")
     try:
         initialise.make_git_directory(building.git_dir)
         names = _commit_directories(case, building)
@@ -49,7 +47,9 @@ def rebuild(case: Case, reason: str) -> bool:
                 "the git directory was replaced meanwhile", hint="run the command again"
             )
         if before is not None:
-            aside = layout.home / f"{_ASIDE}{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+            aside = (
+                layout.home / f"{initialise.ASIDE}{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+            )
             os.rename(layout.git_dir, aside)
         os.rename(building.git_dir, layout.git_dir)
     finally:
@@ -71,7 +71,7 @@ def rebuild(case: Case, reason: str) -> bool:
 
 def take_over_attics(case: Case) -> None:
     """Take the trash and the rescued out of git directories that were put aside."""
-    for aside in sorted(case.layout.home.glob(f"{_ASIDE}*")):
+    for aside in sorted(case.layout.home.glob(f"{initialise.ASIDE}*")):
         for old, new in (
             (aside / "tweakio" / "trash", case.layout.trash),
             (aside / "tweakio" / "rescued", case.layout.rescued),

@@ -15,12 +15,12 @@ from tweakio.errors import (
     HomeNotFoundError,
     NewerFormatError,
     RepositoryDamagedError,
-    StorageError,
     TweakioError,
     storage_error,
 )
 from tweakio.layout import Layout
 from tweakio.store.journal import Journal
+from tweakio.store.lockfile import RecordedLock
 from tweakio.store.objects import (
     BLOB_MODE,
     ObjectReader,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "ASIDE",
+    "BUILDING",
     "CONFIG",
     "FORMAT",
     "IGNORE",
@@ -47,6 +49,7 @@ __all__ = [
     "open_repository",
     "profile_like_directories",
     "refuse_foreign",
+    "remove_dead_buildings",
 ]
 
 FORMAT = 1
@@ -77,7 +80,8 @@ CONFIG = f"""\
 \tformat = {FORMAT}
 """
 _BRANCH = "refs/heads/main"
-_BUILDING = ".git.new-"
+BUILDING = ".git.new-"
+ASIDE = "damaged-git-"
 _PROFILE_MARKS = ("metadata.json", "browser_profile", "session.json")
 
 
@@ -121,7 +125,7 @@ def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
             return None
         _create(layout)
     refuse_foreign(layout)
-    complete_local(layout)
+    complete_local(layout, timeout)
     repository = Repository(layout, timeout=timeout)
     repository.settle()
     return repository
@@ -169,10 +173,10 @@ def _create(layout: Layout) -> None:
         raise ForeignRepositoryError(
             f"{layout.profiles} is not a directory of its own", hint="give another --home"
         )
-    _remove_dead_buildings(layout)
+    remove_dead_buildings(layout)
     import secrets
 
-    building = layout.profiles / f"{_BUILDING}{os.getpid()}-{secrets.token_hex(4)}"
+    building = layout.profiles / f"{BUILDING}{os.getpid()}-{secrets.token_hex(4)}"
     try:
         make_git_directory(building)
         try:
@@ -189,16 +193,24 @@ def _create(layout: Layout) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _remove_dead_buildings(layout: Layout) -> None:
+def remove_dead_buildings(layout: Layout) -> None:
+    """Remove the git directories that processes were building when they died.
+
+    One that has damaged files of profiles already is put aside like an old git directory.
+    """
+    import shutil
+
     from tweakio.store.processes import process_start
 
     for name in os.listdir(layout.profiles):
-        if name.startswith(_BUILDING):
-            pid = name[len(_BUILDING) :].split("-")[0]
-            if pid.isdigit() and process_start(int(pid)) is None:
-                import shutil
-
-                shutil.rmtree(layout.profiles / name, ignore_errors=True)
+        pid = name[len(BUILDING) :].split("-")[0]
+        if name.startswith(BUILDING) and pid.isdigit() and process_start(int(pid)) is None:
+            building = layout.profiles / name
+            rescued = building / "tweakio" / layout.rescued.name
+            if rescued.is_dir() and os.listdir(rescued):
+                os.rename(building, layout.home / f"{ASIDE}{name[len(BUILDING) :]}")
+            else:
+                shutil.rmtree(building, ignore_errors=True)
 
 
 def make_git_directory(git_dir: Path) -> None:
@@ -326,32 +338,50 @@ def _committed_format(layout: Layout) -> int | None:
     return None
 
 
-def complete_local(layout: Layout) -> None:
-    """Make what a clone lacks; nothing to do in a repository that was made here."""
+def complete_local(layout: Layout, timeout: float = 30.0) -> None:
+    """Make what a clone lacks; nothing to do in a repository that was made here.
+
+    Args:
+        layout: the home.
+        timeout: seconds to wait for another program that does it.
+    """
     marker = layout.locks / "marker"
-    try:
-        if os.stat(marker).st_size:
-            return
-    except FileNotFoundError:
-        pass
+    if _has_content(marker):
+        return
     try:
         for path in (layout.local, layout.locks, layout.staging, layout.temporary):
             durable.make_directory(path)
-        durable.remove(marker)
-        with contextlib.suppress(FileExistsError):
-            _write_marker(layout.locks)
-        config = layout.git_dir / "config"
-        if _configured_format(config) is None:
-            lines = (
-                "[gc]\n\tauto = 0\n[core]\n\tautocrlf = false\n\ttrustctime = false\n"
-                f"[tweakio]\n\tformat = {FORMAT}\n"
-            )
-            durable.append(config, lines.encode(), create_missing=True)
-        install_hooks(layout.git_dir)
+        lock = RecordedLock(layout.locks / "repository.lock")
+        lock.acquire(timeout)
+        try:
+            if not _has_content(marker):
+                _complete_config(layout.git_dir / "config")
+                install_hooks(layout.git_dir)
+                # Last, since it says that the rest is there.
+                durable.remove(marker)
+                _write_marker(layout.locks)
+        finally:
+            lock.release()
     except OSError as error:
-        if isinstance(error, StorageError):
+        if isinstance(error, TweakioError):
             raise
         raise storage_error(error, "set up the profile repository") from error
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return bool(os.stat(path).st_size)
+    except FileNotFoundError:
+        return False
+
+
+def _complete_config(config: Path) -> None:
+    if _configured_format(config) is None:
+        lines = (
+            "[gc]\n\tauto = 0\n[core]\n\tautocrlf = false\n\ttrustctime = false\n"
+            f"[tweakio]\n\tformat = {FORMAT}\n"
+        )
+        durable.append(config, lines.encode(), create_missing=True)
 
 
 _HOOKS = ("pre-commit",)
@@ -379,7 +409,7 @@ def _hook_sources() -> Iterable[Path]:
 
 
 def install_hooks(git_dir: Path) -> list[str]:
-    """Write our hooks into a repository; a hook of the user's own stays.
+    """Write our hooks into a repository, whose lock is held; a hook of the user's own stays.
 
     Returns:
         The names of the hooks that are not ours and were left.
@@ -406,7 +436,7 @@ def install_hooks(git_dir: Path) -> list[str]:
         if present is not None and _HOOK_MARK not in present:
             left.append(name)
             continue
-        temporary = target.with_name(f"{name}.new-{os.getpid()}")
+        temporary = git_dir / "tweakio" / "tmp" / name
         durable.remove(temporary)
         durable.create(temporary, content, mode=0o755)
         durable.move(temporary, target)

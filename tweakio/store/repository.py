@@ -208,6 +208,7 @@ class Repository:
         lock = RecordedLock(self.layout.locks / "repository.lock")
         lock.acquire(self.timeout)
         try:
+            _empty(self.layout.temporary)
             yield
         finally:
             lock.release()
