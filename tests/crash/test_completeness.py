@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash.harness import unavailable
+from tests.invariants import git
+from tweakio import ProfileManager
 
 pytestmark = [
     pytest.mark.slow,
@@ -57,10 +59,15 @@ def strace(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def calls_in(trace: Path, home: str) -> list[tuple[str, str]]:
-    """What a trace has between the two marks, as kind and path relative to the home."""
+def calls_in(trace: Path, home: str, *, counting: bool = False) -> list[tuple[str, str]]:
+    """What a trace has between the two marks, as kind and path relative to the home.
+
+    Args:
+        trace: of one process.
+        home: what is not below it does not count.
+        counting: also what comes before the first mark.
+    """
     found = []
-    counting = False
     for line in trace.read_text(errors="replace").splitlines():
         if "/proc/counting-" in line:
             counting = "counting-on" in line
@@ -93,11 +100,41 @@ def path_of(kind: str, arguments: str) -> str:
     return os.path.normpath(os.path.join(directory or "/", path))
 
 
-def test_strace_sees_what_the_harness_sees(tmp_path: Path) -> None:
+def need_strace(tmp_path: Path) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed (apt-get install strace)")
     if strace(tmp_path, "true").returncode:
         pytest.skip("strace may not trace here (needs ptrace)")
+    for trace in tmp_path.glob("trace.*"):
+        trace.unlink()
+
+
+def test_hook_changes_nothing(tmp_path: Path) -> None:
+    """So there is nothing that a fault in it could leave half done."""
+    need_strace(tmp_path)
+    home = tmp_path / "home"
+    with ProfileManager(home) as manager:
+        manager.create_profile("a", "custom")
+    profiles = home / "profiles"
+    (profiles / "a" / "metadata.json").write_text("{}")
+    git(profiles, "add", "-u")
+    for content, expected in (("{}", 1), (None, 0)):
+        if content is None:
+            git(profiles, "reset", "--hard")
+        hook = profiles / ".git" / "hooks" / "pre-commit"
+        done = strace(tmp_path, "env", "-C", str(profiles), str(hook))
+        assert done.returncode == expected, done.stderr
+    traces = list(tmp_path.glob("trace.*"))
+    assert len(traces) >= 2
+    assert [call for trace in traces for call in calls_in(trace, str(home), counting=True)] == []
+    # A trace of something that does change something is read.
+    assert strace(tmp_path, "mkdir", str(home / "seen")).returncode == 0
+    calls = [calls_in(path, str(home), counting=True) for path in tmp_path.glob("trace.*")]
+    assert [("mkdir", "seen")] in calls
+
+
+def test_strace_sees_what_the_harness_sees(tmp_path: Path) -> None:
+    need_strace(tmp_path)
     record = tmp_path / "record.json"
     done = strace(tmp_path, sys.executable, "-m", "tests.crash", "--record", str(record))
     assert done.returncode == 0, done.stdout + done.stderr
