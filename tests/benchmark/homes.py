@@ -16,10 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["add_history", "clone", "git", "make_home", "metadata_bytes", "name", "without_sync"]
-
-# Longer than this the history is synthesised by git fast-import instead.
-_PATIENCE = 240.0
+__all__ = [
+    "add_history",
+    "clone",
+    "git",
+    "import_history",
+    "make_home",
+    "metadata_bytes",
+    "name",
+    "without_sync",
+]
 
 
 def name(number: int) -> str:
@@ -72,24 +78,17 @@ def metadata_bytes(directory: Path, profile: str, *, active: bool) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def add_history(manager: ProfileManager, commits: int) -> str:
-    """Make so many commits by selecting one profile after the other; how it was done."""
+def add_history(manager: ProfileManager, commits: int) -> None:
+    """Make so many commits by selecting one profile after the other."""
     names = [profile.id for profile in manager.list_profiles()]
-    began = time.monotonic()
     with without_sync():
-        for number in range(commits):
+        for number in range(commits - 1):
             manager.select_profile(names[number % len(names)])
-            spent = time.monotonic() - began
-            if number == 200 and spent / 200 * commits > _PATIENCE:
-                manager.deactivate_profile()
-                _import_history(manager, commits - number - 2)
-                return "git fast-import"
         manager.deactivate_profile()
-    return "a loop of select_profile"
 
 
-def _import_history(manager: ProfileManager, commits: int) -> None:
-    """The same history without us; its last state is the present one."""
+def import_history(manager: ProfileManager, commits: int) -> None:
+    """The same history by ``git fast-import``; its last state is the present one."""
     profiles = manager.home / "profiles"
     names = [profile.id for profile in manager.list_profiles()]
     head = git(profiles, "rev-parse", "HEAD").decode().strip()

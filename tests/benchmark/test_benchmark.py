@@ -30,7 +30,8 @@ def test_quick_form(tmp_path: Path) -> None:
     assert done.returncode in (0, 1), done.stderr
     assert not done.stderr
     found = json.loads(figures.read_text())
-    names = " ".join(row["name"] for row in found["comparisons"])
-    for what in ("activate, 20 profiles", "switch", "commits", "growth", "profile list"):
-        assert what in names
-    assert len(found["others"]) == 7
+    measured = {row["operation"] for row in found["rows"]}
+    for what in ("create", "activate", "switch", "delete", "undo", "list, warm", "soft recovery"):
+        assert what in measured
+    assert all(row["ratio"] > 0 for row in found["rows"])
+    assert [item["reason"] for item in found["not_run"]] == ["they were not asked for"]

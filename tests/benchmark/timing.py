@@ -1,40 +1,86 @@
-"""Measuring in turns: what is compared runs alternately, so that a busy moment hits both."""
+"""Measuring in turns: what is compared runs alternately, so that a busy moment hits all."""
 
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["Comparison", "Measurement", "in_turns", "measure"]
+    Side = Callable[[int], float]
+    """Does one thing once, in the round of that number, and returns what it took."""
+
+__all__ = ["Comparison", "NotRun", "in_turns", "milliseconds", "timed"]
+
+_WARM_UP = 2
+_FEWEST = 3
 
 
-@dataclass
-class Measurement:
-    """The times of one thing, in milliseconds."""
+class NotRun(NamedTuple):
+    """A comparison that could not be made, and why."""
 
-    times: list[float] = field(default_factory=list)
+    what: str
+    reason: str
 
-    def run(self, work: Callable[[], object]) -> None:
-        gc.disable()
-        began = time.perf_counter()
-        try:
-            work()
-        finally:
-            self.times.append((time.perf_counter() - began) * 1000)
-            gc.enable()
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self.times)
+def milliseconds(work: Callable[[], object]) -> float:
+    """How long something takes, without Python's collector."""
+    gc.disable()
+    began = time.perf_counter()
+    try:
+        work()
+        return (time.perf_counter() - began) * 1000
+    finally:
+        gc.enable()
 
-    def __str__(self) -> str:
-        return f"{self.median:.1f} ({min(self.times):.1f} to {max(self.times):.1f})"
+
+def timed(
+    prepare: Callable[[int], Callable[[], object]], after: Callable[[], object] | None = None
+) -> Side:
+    """A side that is timed here.
+
+    Args:
+        prepare: makes what is timed, from the number of the round.
+        after: what follows untimed.
+    """
+
+    def side(number: int) -> float:
+        took = milliseconds(prepare(number))
+        if after is not None:
+            after()
+        return took
+
+    return side
+
+
+def in_turns(
+    rounds: int, sides: Mapping[str, Side], *, seconds: float = math.inf
+) -> dict[str, list[float]]:
+    """Run every side once in each round; who is first changes from round to round.
+
+    Args:
+        rounds: how many; two more come before them and do not count.
+        sides: by name.
+        seconds: after these it ends early, though not before three rounds.
+    """
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    began = time.monotonic()
+    for number in range(-_WARM_UP, rounds):
+        if number >= _FEWEST and time.monotonic() - began > seconds:
+            break
+        names = list(sides)
+        at = number % len(names)
+        turn = names[at:] + names[:at]
+        for name in turn if number % 2 else reversed(turn):
+            took = sides[name](number)
+            if number >= 0:
+                found[name].append(took)
+    return found
 
 
 @dataclass
@@ -42,24 +88,50 @@ class Comparison:
     """One row of the table: ours against another, with the target if there is one.
 
     Attributes:
-        name: what is compared.
+        operation: what is done.
+        against: whom it is compared with; empty for a figure alone.
+        profiles: how many there are.
         ours: median, or the size of something.
         other: the median of what it is compared with.
         ratio: ours to the other.
-        low: the smallest ratio of one round.
-        high: the largest ratio of one round.
+        low: of the ratios of single rounds the lower quartile.
+        high: the upper one.
+        rounds: how many there were.
         target: what the ratio must not exceed; None if it is for information.
         unit: of ours and other.
     """
 
-    name: str
+    operation: str
+    against: str
+    profiles: int
     ours: float
     other: float | None
     ratio: float
     low: float
     high: float
+    rounds: int = 1
     target: float | None = None
     unit: str = "ms"
+
+    @classmethod
+    def of(
+        cls,
+        operation: str,
+        against: str,
+        profiles: int,
+        ours: list[float],
+        other: list[float],
+        target: float | None = None,
+        unit: str = "ms",
+    ) -> Comparison:
+        """A row from what the rounds took."""
+        single = [first / second for first, second in zip(ours, other, strict=True)]
+        low, _, high = statistics.quantiles(single, method="inclusive")
+        mine, theirs = statistics.median(ours), statistics.median(other)
+        return cls(
+            operation, against, profiles, mine, theirs, mine / theirs, low, high, len(ours),
+            target, unit,
+        )  # fmt: skip
 
     @property
     def missed(self) -> bool:
@@ -67,46 +139,3 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "missed": self.missed}
-
-
-def in_turns(
-    name: str,
-    rounds: int,
-    ours: Callable[[int], tuple[Callable[[], object], Callable[[], object]]],
-    other: Callable[[int], tuple[Callable[[], object], Callable[[], object]]],
-    target: float | None = None,
-) -> Comparison:
-    """Compare two things, once each in every round, the first of them in turns.
-
-    Args:
-        name: of the comparison.
-        rounds: how many; two more come before them and do not count.
-        ours: makes, from the number of the round, what is timed and what follows untimed.
-        other: the same for what it is compared with.
-        target: see ``Comparison``.
-    """
-    mine, theirs = Measurement(), Measurement()
-    for number in range(-2, rounds):
-        pair = [(mine, ours), (theirs, other)]
-        for measurement, prepare in pair if number % 2 else reversed(pair):
-            work, after = prepare(number)
-            measurement.run(work)
-            after()
-    for measurement in (mine, theirs):
-        del measurement.times[:2]
-    ratios = [first / second for first, second in zip(mine.times, theirs.times, strict=True)]
-    return Comparison(
-        name, mine.median, theirs.median, mine.median / theirs.median, min(ratios), max(ratios),
-        target,
-    )  # fmt: skip
-
-
-def measure(rounds: int, prepare: Callable[[int], tuple[Callable[[], object], Any]]) -> Measurement:
-    """Time one thing alone."""
-    found = Measurement()
-    for number in range(rounds):
-        work, after = prepare(number)
-        found.run(work)
-        if after is not None:
-            after()
-    return found
