@@ -38,6 +38,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+_NO_FILES: Mapping[str, bytes] = {}
+
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
     """JSON as our files have it."""
@@ -60,20 +62,30 @@ def new_fingerprint(platform: str, profile_id: str) -> bytes:
     return json_bytes(known.fingerprint_generator().generate(profile_id) if known else {})
 
 
-def complete_directory(directory: Path, platform: str, *, leave_out: Collection[str] = ()) -> None:
+def complete_directory(
+    directory: Path,
+    platform: str,
+    *,
+    leave_out: Collection[str] = (),
+    files: Mapping[str, bytes] = _NO_FILES,
+) -> None:
     """Make the untracked parts that a directory lacks.
 
     Args:
         directory: the profile's, in its place or being built.
         platform: whose empty session it begins with.
         leave_out: names of parts that will be put there otherwise.
+        files: others to write there.
     """
     paths = ProfilePaths(directory)
     if "browser_profile" not in leave_out:
         durable.make_directory(paths.browser_profile)
     durable.make_directory(paths.cache)
-    if "session.json" not in leave_out and not os.path.lexists(paths.session):
-        durable.create(paths.session, _empty_session(platform))
+    with durable.Batch() as batch:
+        for name, content in files.items():
+            batch.create(directory / name, content)
+        if "session.json" not in leave_out and not os.path.lexists(paths.session):
+            batch.create(paths.session, _empty_session(platform))
     if not os.path.lexists(paths.lock):
         durable.create(paths.lock, b"", sync=False)
     durable.fsync_directory(directory)
@@ -97,9 +109,8 @@ def build(
     """
     staged = change.stage(f"new-{profile_id}")
     for name, content in files.items():
-        durable.create(staged / name, content)
         change.put(profile_id, name, content)
-    complete_directory(staged, platform)
+    complete_directory(staged, platform, files=files)
     change.move(staged, repository.layout.profile(profile_id).directory)
 
 

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import TracebackType
 
 __all__ = [
     "FILE_MODE",
+    "Batch",
     "append",
     "create",
     "fsync_directory",
@@ -120,6 +122,72 @@ def create(path: Path | str, data: bytes, *, mode: int = FILE_MODE, sync: bool =
         with contextlib.suppress(OSError):
             os.unlink(path)
         raise
+
+
+class Batch:
+    """New files that are on the disk, all of them, when the ``with`` block has been left.
+
+    All are written before the first is synced, and the system is told to begin with them: its
+    journal then takes them in one commit, in half the time of one after the other. If the block
+    fails, they are removed.
+    """
+
+    # Each is one open descriptor.
+    _MOST = 64
+
+    def __init__(self) -> None:
+        self._descriptors: list[int] = []
+        self._paths: list[Path | str] = []
+
+    def create(self, path: Path | str, data: bytes, *, mode: int = FILE_MODE) -> None:
+        """As the function ``create``, but for the sync."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _CLOEXEC, mode)
+        self._descriptors.append(descriptor)
+        self._paths.append(path)
+        _write_all(descriptor, data)
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, mode)
+        _begin_writing(descriptor)
+        if len(self._descriptors) >= self._MOST:
+            self._sync()
+
+    def _sync(self) -> None:
+        while self._descriptors:
+            sync_descriptor(self._descriptors[-1])
+            os.close(self._descriptors.pop())
+
+    def __enter__(self) -> Batch:  # noqa: PYI034 - Self came with Python 3.11
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._sync()
+        except BaseException:
+            self._remove()
+            raise
+        if error is not None:
+            self._remove()
+
+    def _remove(self) -> None:
+        for descriptor in self._descriptors:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        for path in self._paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _begin_writing(descriptor: int) -> None:
+    """Let the system begin to write a file, without waiting for it; it need not."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def move(source: Path | str, target: Path | str, *, attempts: int = 20) -> None:

@@ -191,6 +191,8 @@ class Editor:
 
 
 def _refuse_existing(change: Transaction, profile_ids: Sequence[str]) -> None:
+    if not change.may_have(profile_ids):
+        return
     existing = {name.lower(): name for name in change.profile_ids()}
     for profile_id in profile_ids:
         other = existing.get(profile_id.lower())

@@ -129,6 +129,11 @@ class Layout:
         """Derived from HEAD; may be removed at any time."""
         return self.local / "cache" / "head"
 
+    @cached_property
+    def listing_cache(self) -> Path:
+        """Derived from metadata.json of all; may be removed at any time."""
+        return self.local / "cache" / "profiles"
+
     def profile(self, profile_id: str) -> ProfilePaths:
         """The paths of one profile; the id must have been validated."""
         known = self._known.get(profile_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from tweakio.metadata import ProfileMetadataHandler, corrupted_error, not_found_error
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tweakio.store.transaction import Transaction
 
 __all__ = ["Reader"]
+
+_NEVER: tuple[None, None] = None, None
 
 
 class Reader:
@@ -42,6 +45,7 @@ class Reader:
         self._locks = locks
         self._registry = registry
         self._handler = handler
+        self._made: dict[str, tuple[Found, Profile]] = {}
 
     def one(self, repository: Repository, profile_id: str) -> Profile:
         """One profile, damaged or not.
@@ -64,7 +68,7 @@ class Reader:
     ) -> list[Profile]:
         """The profiles in alphabetical order; see ``ProfileManager.list_profiles``."""
         found = sorted(self._examine_all(repository), key=lambda item: item.profile_id)
-        profiles = [self._assemble(item) for item in found]
+        profiles = [self._assemble_again(item) for item in found]
         self._registry.refresh(profiles)
         wanted = set(tags)
         return [
@@ -78,12 +82,12 @@ class Reader:
     @staticmethod
     def _examine_all(repository: Repository) -> list[Found]:
         head = repository.head()
-        found = repository.work_tree.examine_all(head)
+        found = repository.listing.examine_all(head)
         odd = any(item.state in ("damaged", "edited") for item in found)
         if odd and repository.is_busy(head):
             # It may be of the middle of another program's change.
             with repository.undisturbed():
-                return repository.work_tree.examine_all(repository.head())
+                return repository.listing.examine_all(repository.head())
         return found
 
     def within(self, repository: Repository, change: Transaction, profile_id: str) -> Profile:
@@ -120,6 +124,18 @@ class Reader:
             raise corrupted_error(profile_id, "its directory is missing")
         if directory.is_symlink() or not directory.is_dir():
             raise corrupted_error(profile_id, "its directory is not a directory")
+
+    def _assemble_again(self, found: Found) -> Profile:
+        """The same record as last time if nothing has changed that it was made of."""
+        before, profile = self._made.get(found.profile_id, _NEVER)
+        if before is not found or profile is None or self._locks.is_locked(found.profile_id):
+            profile = self._assemble(found)
+            if not profile.in_use:
+                self._made[found.profile_id] = found, profile
+        if profile.platform_config:
+            # The caller may change what is in it.
+            profile = profile._replace(platform_config=deepcopy(profile.platform_config))
+        return profile
 
     def _assemble(self, found: Found) -> Profile:
         profile_id = found.profile_id

@@ -183,7 +183,7 @@ def test_edits_like_git_makes_them(
 
 
 def test_empty_index_and_missing_removals() -> None:
-    empty = Index(b"", 0)
+    empty = Index(b"", [])
     assert Index.parse(bytes(empty)).count == 0
     edited = empty.edit({b"a": None})
     assert bytes(edited) == bytes(empty)

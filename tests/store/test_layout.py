@@ -23,9 +23,11 @@ def test_everything_is_below_the_home() -> None:
         layout.temporary: local / "tmp",
         layout.locks: local / "locks",
         layout.head_cache: local / "cache" / "head",
+        layout.listing_cache: local / "cache" / "profiles",
     } == {value: value for value in (
         local / "journal.json", local / "trash", local / "rescued", local / "staging",
         local / "tmp", local / "locks", local / "cache" / "head",
+        local / "cache" / "profiles",
     )}  # fmt: skip
 
 

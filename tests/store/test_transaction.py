@@ -132,14 +132,14 @@ def test_edit_just_before_the_file_is_put_in_place(
     """It came after the commit point, and is adopted by the next change."""
     path = profiles / "a" / "metadata.json"
     edited = path.read_bytes().replace(b'"inactive"', b'"inactive",\n  "note": "by hand"')
-    publish = store.refs.publish
+    publish = store.refs.put_in_place
 
-    def publish_and_edit(branch: str, commit: str) -> None:
-        publish(branch, commit)
+    def publish_and_edit(branch: str) -> None:
+        publish(branch)
         path.write_bytes(edited)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.refs, "publish", publish_and_edit)
+        patch.setattr(store.refs, "put_in_place", publish_and_edit)
         set_note(store, "ours")
     assert path.read_bytes() == edited
     set_note(store, "x", "b")

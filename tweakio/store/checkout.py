@@ -70,7 +70,7 @@ class Checkout:
         self._layout = repository.layout
 
     def prepare(self, journal: Journal, before: Head, after: bytes) -> list[Placement]:
-        """Write the new files, not yet at their places, and the index that goes with them.
+        """Write the new files and the branch, not yet at their places, and the index.
 
         Args:
             journal: of the transaction.
@@ -81,15 +81,20 @@ class Checkout:
             What ``finish`` is to put in place.
         """
         repository = self._repository
-        entries, placements = self._stage(journal, before.root, after)
-        index = repository.index_file.read()
-        if index is None:
-            index = self._index_of(after)
-        elif repository.index_file.checksum() != before.index_checksum:
-            # Written by another program since we last looked.
-            entries = {**repository.work_tree.outdated_entries(index, before.root), **entries}
-        if entries:
-            repository.index_file.write(index.edit(entries))
+        staged = None
+        with durable.Batch() as batch:
+            entries, placements = self._stage(journal, before.root, after, batch)
+            index = repository.index_file.read()
+            if index is None:
+                index = self._index_of(after)
+            elif repository.index_file.checksum() != before.index_checksum:
+                # Written by another program since we last looked.
+                entries = {**repository.work_tree.outdated_entries(index, before.root), **entries}
+            if entries:
+                staged = repository.index_file.prepare(index.edit(entries), batch)
+            repository.refs.prepare(journal.new, batch)
+        if staged is not None:
+            repository.index_file.put_in_place(staged)
         return placements
 
     def finish(
@@ -117,7 +122,8 @@ class Checkout:
         if placements is None:
             before = self._root_or_empty(journal.old)
             after = repository.root_of(repository.refs.resolve(journal.branch) or journal.new)
-            entries, placements = self._stage(journal, before, after)
+            with durable.Batch() as batch:
+                entries, placements = self._stage(journal, before, after, batch)
             index = repository.index_file.read()
             if index is None:
                 index = self._index_of(after)
@@ -219,7 +225,7 @@ class Checkout:
             )
 
     def _stage(
-        self, journal: Journal, before: bytes, after: bytes
+        self, journal: Journal, before: bytes, after: bytes, batch: durable.Batch
     ) -> tuple[dict[bytes, bytes | None], list[Placement]]:
         """Write the files of a change under temporary names.
 
@@ -241,7 +247,7 @@ class Checkout:
                 if name in new and there and found in (None, old.get(name)):
                     # What cannot be read is a person's, or damaged; it stays.
                     if found is not None or not os.path.lexists(path):
-                        placement = self._write(path, new[name], found, len(placements))
+                        placement = self._write(batch, path, new[name], found, len(placements))
                 elif name not in new and found is not None and found == old.get(name):
                     placement = Placement(path, None, found)
                 if placement is not None:
@@ -255,16 +261,17 @@ class Checkout:
                     entries[key] = entry_header(new[name], status, key)
         return entries, placements
 
-    def _write(self, path: Path, blob: bytes, found: bytes | None, number: int) -> Placement:
+    def _write(
+        self, batch: durable.Batch, path: Path, blob: bytes, found: bytes | None, number: int
+    ) -> Placement:
         temporary = self._layout.temporary / f"{_STAGED}{number}"
         durable.remove(temporary)
-        durable.create(temporary, self._repository.reader.read(blob, b"blob"))
+        batch.create(temporary, self._repository.reader.read(blob, b"blob"))
         return Placement(path, temporary, found)
 
     def _discard_staged(self) -> None:
         for name in os.listdir(self._layout.temporary):
-            if name.startswith(_STAGED):
-                durable.remove(self._layout.temporary / name)
+            durable.remove_tree(self._layout.temporary / name)
 
     def _place(self, placements: list[Placement]) -> None:
         """Put files in place, or remove them, unless somebody edited them just now."""

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 NO_COMMIT = "0" * 40
 _HEX = re.compile(r"[0-9a-f]{40}")
 _LOCK_POLL = 0.005
+_STAGED = "ref"
 _ABANDONED_AFTER = 10.0
 
 _IN_PROGRESS = {
@@ -110,12 +111,31 @@ class Refs:
         return found
 
     def publish(self, branch: str, commit_id: str) -> None:
-        """Move the branch: the commit point of every transaction.
+        """Move a branch.
 
         The caller holds git's lock of the branch and has compared its value.
         """
+        with durable.Batch() as batch:
+            self.prepare(commit_id, batch)
+        self.put_in_place(branch)
+
+    def prepare(self, commit_id: str, batch: durable.Batch) -> None:
+        """Write what the branch will hold under a temporary name, as one of several files."""
+        batch.create(self._temporary / _STAGED, f"{commit_id}\n".encode())
+
+    def put_in_place(self, branch: str) -> None:
+        """Move a branch to what was prepared and synced: the commit point of a transaction.
+
+        The index, replaced just before, gets its name to the disk here as well: one commit of
+        the file system's journal has both. The branch's own comes last.
+        """
         target = self._git_dir / branch
-        durable.replace(target, f"{commit_id}\n".encode(), self._temporary / "ref")
+        try:
+            durable.move(self._temporary / _STAGED, target)
+        except BaseException:
+            durable.remove(self._temporary / _STAGED)
+            raise
+        durable.sync_tree((self._git_dir, target.parent))
 
     def append_reflog(self, name: str, line: bytes) -> None:
         """Add a line to one reflog, once: a line that already ends it is not repeated.

@@ -25,6 +25,7 @@ from tweakio.store.checkout import Checkout
 from tweakio.store.head import Head, HeadCache
 from tweakio.store.index import IndexFile
 from tweakio.store.journal import Journal
+from tweakio.store.listing import Listing
 from tweakio.store.lockfile import RecordedLock, describe_owner
 from tweakio.store.objects import ObjectReader, find_entry
 from tweakio.store.refs import NO_COMMIT, GitLocks, Refs
@@ -65,6 +66,7 @@ class Repository:
         self.trash = Attic(layout.trash)
         self.rescued = Attic(layout.rescued)
         self.work_tree = WorkTree(self)
+        self.listing = Listing(self)
         self.checkout = Checkout(self)
         self._cache = HeadCache(layout.head_cache)
         self._index_lock = layout.git_dir / "index.lock"

