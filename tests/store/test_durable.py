@@ -320,3 +320,42 @@ def test_remove_tree_does_not_follow_links(tmp_path: Path) -> None:
 def test_sync_tree(tmp_path: Path, calls: list[str]) -> None:
     durable.sync_tree([tmp_path, tmp_path])
     assert calls == ["fsync directory"] * 2
+
+
+def test_batch_writes_all_before_it_syncs_any(tmp_path: Path, calls: list[str]) -> None:
+    with durable.Batch() as batch:
+        for name in ("a", "b"):
+            batch.create(tmp_path / name, name.encode(), mode=0o400)
+        assert calls == []
+    assert calls == ["fsync file"] * 2
+    assert (tmp_path / "b").read_bytes() == b"b"
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o400 or os.name == "nt"
+
+
+def test_batch_of_many_keeps_few_open(tmp_path: Path, calls: list[str]) -> None:
+    with durable.Batch() as batch:
+        for number in range(200):
+            batch.create(tmp_path / str(number), b"x")
+            assert len(batch._descriptors) <= 64
+    assert calls == ["fsync file"] * 200
+
+
+def test_batch_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = tmp_path / "taken"
+    taken.write_bytes(b"mine")
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    with pytest.raises(FileExistsError), durable.Batch() as batch:
+        batch.create(tmp_path / "a", b"x")
+        batch.create(taken, b"x")
+
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="broken"), durable.Batch() as batch:
+        batch.create(tmp_path / "a", b"x")
+        batch.create(tmp_path / "b", b"x")
+    assert os.listdir(tmp_path) == ["taken"]
+    assert taken.read_bytes() == b"mine"
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -51,7 +51,8 @@ class Listing:
         self._base = os.fspath(repository.layout.profiles)
         self._file = CacheFile(repository.layout.listing_cache)
         self._known: dict[str, _Known] | None = None
-        self._kept = 0
+        # How many the cache file lacks.
+        self._lacking = 0
 
     def examine_all(self, head: Head) -> list[Found]:
         """As ``WorkTree.examine_all``, but for the contents of what is clean."""
@@ -107,17 +108,16 @@ class Listing:
             }
         except (ValueError, TypeError):
             known = {}
-        self._kept = len(known)
         return known
 
     def _keep(self, known: dict[str, _Known], read: int) -> None:
         """Write the cache file if many profiles had to be read that it does not have."""
-        self._kept -= read
-        if len(known) - self._kept < max(_WORTH_KEEPING, len(known) // 4):
+        self._lacking += read
+        if self._lacking < max(_WORTH_KEEPING, len(known) // 4):
             return
         rows = [
             (name, item.tree.hex(), item.signature, item.found.metadata)
             for name, item in known.items()
         ]
         self._file.write(json.dumps(rows, separators=(",", ":")).encode())
-        self._kept = len(known)
+        self._lacking = 0
