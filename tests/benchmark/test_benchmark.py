@@ -16,9 +16,19 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is what it compares with")
 def test_quick_form(tmp_path: Path) -> None:
-    figures = tmp_path / "figures.json"
+    figures, page = tmp_path / "figures.json", tmp_path / "performance.md"
+    shutil.copy(ROOT / "docs" / "performance.md", page)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmark", "--quick", "--json", str(figures)],
+        [
+            sys.executable,
+            "-m",
+            "tests.benchmark",
+            "--quick",
+            "--json",
+            str(figures),
+            "--page",
+            str(page),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -35,3 +45,6 @@ def test_quick_form(tmp_path: Path) -> None:
         assert what in measured
     assert all(row["ratio"] > 0 for row in found["rows"])
     assert [item["reason"] for item in found["not_run"]] == ["they were not asked for"]
+    text = page.read_text()
+    assert "| activate | git add, git commit | 20 |" in text
+    assert text.count("Not run: pygit2, camouchat-browser") == 1

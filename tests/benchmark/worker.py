@@ -59,7 +59,6 @@ class Pygit2:
     def commit(self, *paths: str) -> None:
         repository, author = self._repository, self._author
         index = repository.index
-        index.read(False)
         for path in paths:
             index.add(path)
         index.write()
