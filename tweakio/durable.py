@@ -153,8 +153,8 @@ class Batch:
 
     def _sync(self) -> None:
         while self._descriptors:
-            sync_descriptor(self._descriptors[-1])
-            os.close(self._descriptors.pop())
+            sync_descriptor(self._descriptors[0])
+            os.close(self._descriptors.pop(0))
 
     def __enter__(self) -> Batch:  # noqa: PYI034 - Self came with Python 3.11
         return self

@@ -26,7 +26,7 @@ from tweakio.cli import main
 from tweakio.store.refs import Refs
 def kill(*_):
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-Refs.publish = kill
+Refs.put_in_place = kill
 sys.exit(main(sys.argv[1:]))
 """
 _MARKER = "Default/Local Storage/login.bin"
