@@ -43,6 +43,12 @@ def test_power_cuts_leave_the_old_or_the_new_state(operation: str) -> None:
     assert done.returncode == 0, f"seed {seed}\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
 
 
+def test_configuration_of_a_clone_is_never_half() -> None:
+    """Appending to it left zeros behind, at one call and only if somebody else synced."""
+    done = crash("--power", "ext4", "--operation", "open-clone", "--fault", "power-synced")
+    assert done.returncode == 0, f"{done.stdout[-6000:]}{done.stderr[-2000:]}"
+
+
 def test_missing_syncs_are_noticed() -> None:
     script = (
         "import os, sys\n"

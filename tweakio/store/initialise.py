@@ -355,7 +355,7 @@ def complete_local(layout: Layout, timeout: float = 30.0) -> None:
         lock.acquire(timeout)
         try:
             if not _has_content(marker):
-                _complete_config(layout.git_dir / "config")
+                _complete_config(layout)
                 install_hooks(layout.git_dir)
                 # Last, since it says that the rest is there.
                 durable.remove(marker)
@@ -375,13 +375,24 @@ def _has_content(path: Path) -> bool:
         return False
 
 
-def _complete_config(config: Path) -> None:
-    if _configured_format(config) is None:
-        lines = (
-            "[gc]\n\tauto = 0\n[core]\n\tautocrlf = false\n\ttrustctime = false\n"
-            f"[tweakio]\n\tformat = {FORMAT}\n"
-        )
-        durable.append(config, lines.encode(), create_missing=True)
+def _complete_config(layout: Layout) -> None:
+    config = layout.git_dir / "config"
+    if _configured_format(config) is not None:
+        return
+    try:
+        before = durable.read_regular(config, 1 << 20)
+    except FileNotFoundError:
+        before = b""
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    lines = (
+        "[gc]\n\tauto = 0\n[core]\n\tautocrlf = false\n\ttrustctime = false\n"
+        f"[tweakio]\n\tformat = {FORMAT}\n"
+    )
+    temporary = layout.temporary / "config"
+    durable.remove(temporary)
+    # Not appended: a power cut can leave zeros there, and git then reads nothing at all.
+    durable.replace(config, before + lines.encode(), temporary)
 
 
 _HOOKS = ("pre-commit",)
