@@ -25,10 +25,12 @@ __all__ = [
     "Batch",
     "append",
     "create",
+    "cut_end",
     "fsync_directory",
     "make_directory",
     "move",
     "read_begin",
+    "read_end",
     "read_regular",
     "remove",
     "remove_tree",
@@ -224,20 +226,35 @@ def replace(path: Path, data: bytes, temporary: Path) -> None:
     fsync_directory(path.parent)
 
 
+def _open_own(path: Path | str, flags: int) -> tuple[int, os.stat_result]:
+    """Open a file to write in its place; links are not followed and a FIFO does not block."""
+    descriptor = os.open(path, flags | _BINARY | _CLOEXEC | _NOFOLLOW | _NONBLOCK, FILE_MODE)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor, status
+
+
 def write_over(path: Path, data: bytes, *, sync: bool = False) -> None:
     """Write over the begin of a file; what it had after that stays.
 
-    Whoever reads it must know half a content, and the end of the new one.
+    Whoever reads it must know half a content, and the end of the new one. A file that has
+    another name elsewhere, as in a backup of hard links, is left to that name.
 
     Args:
         path: the file; made if it is missing.
         data: its new begin.
         sync: bring it to the disk.
     """
-    flags = os.O_WRONLY | os.O_CREAT | _BINARY | _CLOEXEC | _NOFOLLOW
-    descriptor = os.open(path, flags, FILE_MODE)
+    flags = os.O_WRONLY | os.O_CREAT
+    descriptor, status = _open_own(path, flags)
+    if status.st_nlink > 1:
+        os.close(descriptor)
+        os.unlink(path)
+        descriptor, status = _open_own(path, flags | os.O_EXCL)
     try:
-        new = not os.fstat(descriptor).st_size
+        new = not status.st_size
         if new and hasattr(os, "fchmod"):
             os.fchmod(descriptor, FILE_MODE)
         _write_all(descriptor, data)
@@ -258,8 +275,34 @@ def read_begin(path: Path | str, length: int) -> bytes:
         os.close(descriptor)
 
 
+def read_end(path: Path | str, length: int) -> bytes:
+    """The last bytes of a regular file; links are not followed and a FIFO does not block."""
+    descriptor, status = _open_own(path, os.O_RDONLY)
+    try:
+        os.lseek(descriptor, max(0, status.st_size - length), os.SEEK_SET)
+        return _read_on(descriptor, length)
+    finally:
+        os.close(descriptor)
+
+
+def cut_end(path: Path | str, length: int) -> None:
+    """Take bytes from the end of a file; see ``append`` about its other names."""
+    descriptor, status = _open_own(path, os.O_WRONLY)
+    try:
+        if status.st_nlink == 1:
+            os.ftruncate(descriptor, status.st_size - length)
+            return
+    finally:
+        os.close(descriptor)
+    _copy_own(Path(path))
+    cut_end(path, length)
+
+
 def append(path: Path | str, data: bytes, *, create_missing: bool, sync: bool = True) -> None:
     """Add bytes to the end of a file and bring them to the disk.
+
+    A file that has another name elsewhere, as in a backup of hard links, is replaced by a
+    copy before.
 
     Args:
         path: the file.
@@ -267,18 +310,28 @@ def append(path: Path | str, data: bytes, *, create_missing: bool, sync: bool = 
         create_missing: make the file if it is not there.
         sync: False only for what can be lost without harm.
     """
-    flags = os.O_WRONLY | os.O_APPEND | _BINARY | _CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND
     if create_missing:
         flags |= os.O_CREAT
-    descriptor = os.open(path, flags, FILE_MODE)
+    descriptor, status = _open_own(path, flags)
+    if status.st_nlink > 1:
+        os.close(descriptor)
+        _copy_own(Path(path))
+        descriptor, status = _open_own(path, flags)
     try:
-        if create_missing and hasattr(os, "fchmod") and not os.fstat(descriptor).st_size:
+        if create_missing and hasattr(os, "fchmod") and not status.st_size:
             os.fchmod(descriptor, FILE_MODE)
         _write_all(descriptor, data)
         if sync:
             sync_descriptor(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _copy_own(path: Path) -> None:
+    temporary = path.with_name(f"{path.name}.lock~")
+    remove(temporary)
+    replace(path, read_regular(path, 1 << 28), temporary)
 
 
 def make_directory(path: Path | str, *, parents: bool = False) -> bool:

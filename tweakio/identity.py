@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from tweakio import durable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["author", "stamp"]
+
+_MOST_CONFIG = 1 << 20
 
 
 def _clean(text: str) -> str:
@@ -34,7 +39,10 @@ def author(config: Path) -> str:
 
         backends = list(StackedConfig.default_backends())
         with contextlib.suppress(OSError, ValueError):
-            backends.insert(0, ConfigFile.from_path(str(config)))
+            # Without what it includes: a repository that was given to somebody may name any
+            # file there. The user's own configuration is read as git does.
+            data = durable.read_regular(config, _MOST_CONFIG)
+            backends.insert(0, ConfigFile.from_file(io.BytesIO(data), expand_includes=False))
         stack = StackedConfig(backends)
 
         def configured(key: bytes) -> str | None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Final
+
+from tweakio.errors import InvalidProfileIdError
 
 __all__ = [
     "HOME_VARIABLE",
     "Layout",
     "ProfilePaths",
     "default_home",
+    "is_safe_name",
 ]
 
 HOME_VARIABLE = "TWEAKIO_HOME"
@@ -25,6 +29,24 @@ def default_home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("tweakio", appauthor=False))
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name is that of something directly in the work tree, and not git's own.
+
+    Names come from git's trees, where anything can stand. Refused is what leads elsewhere on
+    any platform: dots, separators, drive letters and streams, and the forms of ``.git`` that
+    a file system takes for it (case, trailing dots and spaces, the short name, characters
+    that HFS+ ignores).
+    """
+    plain = "".join(character for character in name if character.isprintable())
+    folded = plain.lower().rstrip(". ")
+    return (
+        bool(folded)
+        and folded != ".git"
+        and re.fullmatch(r"git~[0-9]+", folded) is None
+        and not set(name) & {"/", "\\", ":", "\0"}
+    )
 
 
 class ProfilePaths:
@@ -135,9 +157,18 @@ class Layout:
         return self.local / "cache" / "profiles"
 
     def profile(self, profile_id: str) -> ProfilePaths:
-        """The paths of one profile; the id must have been validated."""
+        """The paths of one profile; the id must have been validated.
+
+        Raises:
+            InvalidProfileIdError: it was not, and the path would not be that of a profile.
+        """
         known = self._known.get(profile_id)
         if known is None:
+            if not is_safe_name(profile_id):
+                raise InvalidProfileIdError(
+                    f"{ascii(profile_id)[:60]} is not the name of a profile's directory",
+                    hint="a commit has a directory of this name; tweakio leaves it alone",
+                )
             known = self._known[profile_id] = ProfilePaths(self.profiles / profile_id)
         return known
 

@@ -72,6 +72,8 @@ def rebuild(case: Case, reason: str) -> bool:
 def take_over_attics(case: Case) -> None:
     """Take the trash and the rescued out of git directories that were put aside."""
     for aside in sorted(case.layout.home.glob(f"{initialise.ASIDE}*")):
+        if aside.is_symlink() or (aside / "tweakio").is_symlink():
+            continue  # elsewhere, and nothing of ours
         for old, new in (
             (aside / "tweakio" / "trash", case.layout.trash),
             (aside / "tweakio" / "rescued", case.layout.rescued),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from tweakio import durable
 from tweakio.store import initialise
-from tweakio.store.refs import Refs
+from tweakio.store.frame import misplaced
+from tweakio.store.refs import Refs, is_ref_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +33,8 @@ class Skeleton:
     def problem(self) -> str:
         """What is broken; empty if nothing is."""
         git_dir = self._case.layout.git_dir
+        for name in misplaced(git_dir):
+            return f"{name[:200]!r} is a link or a special file"
         for name in ("objects", "refs"):
             if not (git_dir / name).is_dir():
                 return f"{name}/ is missing"
@@ -43,6 +47,10 @@ class Skeleton:
     def mend(self) -> None:
         """Make what is missing; what was damaged is kept aside."""
         git_dir = self._case.layout.git_dir
+        for name in misplaced(git_dir):
+            # Not below tweakio/, which may itself be what is put aside.
+            aside = f"{name.replace('/', '-')}-aside-{time.time_ns()}"
+            os.rename(git_dir / name, git_dir / aside)
         for name in ("objects", "objects/pack", "refs", "refs/heads"):
             if os.path.lexists(git_dir / name) and not (git_dir / name).is_dir():
                 self._case.keep(git_dir / name)
@@ -75,7 +83,8 @@ def _valid_head(path: Path) -> bool:
         return False
     if len(content) == 40:
         return all(byte in b"0123456789abcdef" for byte in content)
-    return content.startswith(b"ref: refs/heads/") and b".." not in content
+    name = content.decode("utf-8", "replace")
+    return name.startswith("ref: refs/heads/") and is_ref_name(name[5:])
 
 
 def _valid_config(path: Path) -> bool:
@@ -89,7 +98,8 @@ def _valid_config(path: Path) -> bool:
 def branch_of(head: Path) -> str:
     """The branch that a HEAD names; main if it names none."""
     content = durable.read_regular(head, 4096).decode("utf-8", "replace").strip()
-    return content[5:] if content.startswith("ref: refs/heads/") else "refs/heads/main"
+    named = content.startswith("ref: refs/heads/") and is_ref_name(content[5:])
+    return content[5:] if named else "refs/heads/main"
 
 
 def looks_gutted(layout: Layout) -> bool:

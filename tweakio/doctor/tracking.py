@@ -73,7 +73,8 @@ class Tracking:
         found = {name.lower(): name for name in known}
         present = initialise.profile_like_directories(self._case.layout)
         # Of several, the one that says what it is.
-        present.sort(key=lambda name: not os.path.lexists(self._case.layout.profile(name).metadata))
+        profiles = self._case.layout.profiles
+        present.sort(key=lambda name: not os.path.lexists(profiles / name / METADATA))
         for name in present:
             if rules.is_id(name) and found.get(name.lower(), name) == name:
                 found[name.lower()] = name

@@ -22,7 +22,7 @@ from tweakio import durable
 from tweakio.errors import RepositoryDamagedError
 from tweakio.store.attic import Attic
 from tweakio.store.index import Index, entry_header
-from tweakio.store.journal import Journal, move_back
+from tweakio.store.journal import Journal, move_back, place
 from tweakio.store.objects import object_id, parse_tree
 from tweakio.store.refs import NO_COMMIT
 
@@ -130,7 +130,7 @@ class Checkout:
             repository.index_file.write(index.edit(entries))
         self._place(placements)
         for name in journal.purge:
-            self._purge(self._layout.home / name, insist=insist)
+            self._purge(name, insist=insist)
         if journal.moves:
             # Directories are now as the new commit wants them. If a crash comes before the
             # cache is written again, the old one would tell the next opener otherwise.
@@ -288,16 +288,17 @@ class Checkout:
                 directories.add(path.parent)
         durable.sync_tree(sorted(directories))
 
-    def _purge(self, entry: Path, *, insist: bool) -> None:
+    def _purge(self, name: str, *, insist: bool) -> None:
         """Remove a trash entry that a change used up, or was told not to keep."""
         try:
+            entry = place(self._layout, name)
             Attic(entry.parent).discard(entry.name)
         except OSError as error:
             # One file that cannot be removed must not stop every change from now on. What
             # is left of the entry is tried again whenever the work tree is looked through.
             if insist:
                 raise
-            log.warning("%s could not be removed: %s", entry, error)
+            log.warning("%s could not be removed: %s", name, error)
 
     def _root_or_empty(self, commit: str) -> bytes:
         # The state before a rebuilt history may be unreadable; then no file is as it was.

@@ -19,6 +19,7 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.layout import Layout
+from tweakio.store.frame import misplaced, refuse_misplaced
 from tweakio.store.journal import Journal
 from tweakio.store.lockfile import RecordedLock
 from tweakio.store.objects import (
@@ -116,6 +117,7 @@ def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
     home = layout.home
     if os.path.lexists(home) and not os.path.isdir(home):
         raise HomeNotFoundError(f"{home} is not a directory", hint="give another --home")
+    _refuse_linked_profiles(layout)
     if not is_initialised(layout):
         _refuse_foreign_place(home, git_dir=True)
         # Its git directory is looked for above; another process may just have made it.
@@ -125,6 +127,7 @@ def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
             return None
         _create(layout)
     refuse_foreign(layout)
+    refuse_misplaced(layout.git_dir)
     complete_local(layout, timeout)
     repository = Repository(layout, timeout=timeout)
     repository.settle()
@@ -169,10 +172,7 @@ def _create(layout: Layout) -> None:
         durable.make_directory(layout.profiles)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise HomeNotFoundError(f"{layout.home} cannot be made: {error.strerror}") from error
-    if os.path.islink(layout.profiles) or not layout.profiles.is_dir():
-        raise ForeignRepositoryError(
-            f"{layout.profiles} is not a directory of its own", hint="give another --home"
-        )
+    _refuse_linked_profiles(layout)
     remove_dead_buildings(layout)
     import secrets
 
@@ -191,6 +191,16 @@ def _create(layout: Layout) -> None:
         import shutil
 
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _refuse_linked_profiles(layout: Layout) -> None:
+    """The home may be a link, which is a person's choice; what is in it is ours."""
+    path = layout.profiles
+    if os.path.lexists(path) and (os.path.islink(path) or not path.is_dir()):
+        raise ForeignRepositoryError(
+            f"{path} is not a directory of its own",
+            hint="give another --home; to have it elsewhere, the home itself may be a link",
+        )
 
 
 def remove_dead_buildings(layout: Layout) -> None:
@@ -283,6 +293,7 @@ def refuse_foreign(layout: Layout) -> None:
         ForeignRepositoryError: it is somebody else's.
         NewerFormatError: a newer tweakio made it.
     """
+    _refuse_linked_profiles(layout)
     foreign = ForeignRepositoryError(
         f"{layout.profiles} is a git repository of something else",
         hint="give another --home; tweakio makes its own repository",
@@ -291,7 +302,7 @@ def refuse_foreign(layout: Layout) -> None:
         raise foreign
     version = _configured_format(layout.git_dir / "config")
     if version is None and not layout.local.is_dir():
-        version = _committed_format(layout)
+        version = None if misplaced(layout.git_dir) else _committed_format(layout)
         if version is None:
             raise foreign
     if version is not None and version > FORMAT:
@@ -402,6 +413,8 @@ _HOOK_MARK = b"tweakio hook"
 def foreign_hooks(git_dir: Path) -> list[str]:
     """The names of our hooks in whose places a person's own are."""
     found = []
+    if os.path.islink(git_dir / "hooks"):
+        return list(_HOOKS)
     for name in _HOOKS:
         try:
             if _HOOK_MARK not in durable.read_regular(git_dir / "hooks" / name, 1 << 20):
@@ -426,6 +439,8 @@ def install_hooks(git_dir: Path) -> list[str]:
         The names of the hooks that are not ours and were left.
     """
     left = []
+    if os.path.islink(git_dir / "hooks"):
+        return list(_HOOKS)  # a person's own, elsewhere
     for name in _HOOKS:
         source = next((path / name for path in _hook_sources() if (path / name).is_file()), None)
         if source is None:

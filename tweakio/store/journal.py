@@ -11,18 +11,21 @@ import errno
 import json
 import logging
 import os
+import re
 from hashlib import sha1
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import NewerFormatError
+from tweakio.layout import is_safe_name
+from tweakio.store.refs import is_ref_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tweakio.layout import Layout
 
-__all__ = ["Journal", "Move", "move_back", "move_on"]
+__all__ = ["Journal", "Move", "move_back", "move_on", "place"]
 
 log = logging.getLogger(__name__)
 _VERSION = 1
@@ -127,7 +130,7 @@ class Journal(NamedTuple):
             raise NewerFormatError(
                 "a newer tweakio was interrupted in this home", hint="run that one once"
             )
-        return cls(
+        journal = cls(
             branch=str(value["branch"]),
             old=str(value["old"]),
             new=str(value["new"]),
@@ -137,6 +140,43 @@ class Journal(NamedTuple):
             moves=tuple(Move(str(move["source"]), str(move["target"])) for move in value["moves"]),
             purge=tuple(map(str, value["purge"])),
         )
+        journal.check()
+        return journal
+
+    def check(self) -> None:
+        """Return if this can be of ours; a checksum only tells that it is whole.
+
+        Raises:
+            ValueError: a path leads out of the home, or a name is none.
+        """
+        commits = all(re.fullmatch("[0-9a-f]{40}", commit) for commit in (self.old, self.new))
+        line = self.reflog.endswith("\n") and self.reflog.count("\n") == 1
+        if not (commits and line and is_ref_name(self.branch)):
+            raise ValueError("not a change of the branch")
+        names = {*self.profiles, *self.root_files}
+        paths = {*self.purge, *(path for move in self.moves for path in move)}
+        if not all(map(is_safe_name, names)) or not all(map(_is_below, paths)):
+            raise ValueError("a path that is not in the home")
+
+
+def _is_below(path: str) -> bool:
+    """Whether it is a relative path without detours."""
+    parts = path.split("/")
+    return all(part not in ("", ".", "..") for part in parts) and not set(path) & {"\0", "\\", ":"}
+
+
+def place(layout: Layout, path: str) -> Path:
+    """A path of the journal, which no link leads out of the home.
+
+    Raises:
+        OSError: with ``ELOOP``, a directory above it is a link.
+    """
+    parts = path.split("/")[:-1]
+    for count in range(1, len(parts) + 1):
+        above = layout.home / "/".join(parts[:count])
+        if os.path.islink(above):
+            raise OSError(errno.ELOOP, "a symbolic link is in the way", str(above))
+    return layout.home / path
 
 
 def _checksum(text: bytes) -> bytes:
@@ -151,7 +191,7 @@ def move_back(layout: Layout, moves: tuple[Move, ...]) -> None:
     """
     touched = set()
     for move in reversed(moves):
-        source, target = layout.home / move.source, layout.home / move.target
+        source, target = place(layout, move.source), place(layout, move.target)
         if not os.path.lexists(source) and os.path.lexists(target):
             durable.make_directory(source.parent, parents=True)
             os.rename(target, source)
@@ -163,7 +203,7 @@ def move_on(layout: Layout, moves: tuple[Move, ...]) -> None:
     """Make the renames of a transaction, durably."""
     touched = set()
     for move in moves:
-        source, target = layout.home / move.source, layout.home / move.target
+        source, target = place(layout, move.source), place(layout, move.target)
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, "something is in the way", str(target))
         os.rename(source, target)

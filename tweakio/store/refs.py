@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["NO_COMMIT", "GitLocks", "Refs", "is_abandoned", "operation_in_progress", "set_aside"]
+__all__ = [
+    "NO_COMMIT",
+    "GitLocks",
+    "Refs",
+    "is_abandoned",
+    "is_ref_name",
+    "operation_in_progress",
+    "set_aside",
+]
 
 log = logging.getLogger(__name__)
 
 NO_COMMIT = "0" * 40
 _HEX = re.compile(r"[0-9a-f]{40}")
+# What "git check-ref-format" takes, and no other: a name becomes a path.
+_REF_NAME = re.compile(
+    r"refs(?:/(?!\.)(?:(?!\.\.|@\{)[^\x00-\x20\x7f~^:?*\[\\/])+(?<!\.lock)(?<!\.))+"
+)
+_MOST_REFLOG = 1 << 26
+_MOST_PACKED = 1 << 26
 _LOCK_POLL = 0.005
 _STAGED = "ref"
 _ABANDONED_AFTER = 10.0
@@ -41,6 +56,11 @@ def operation_in_progress(git_dir: Path) -> str | None:
     return next((what for name, what in _IN_PROGRESS.items() if name in names), None)
 
 
+def is_ref_name(name: str) -> bool:
+    """Whether git would take it for the full name of a ref; only such a name is a safe path."""
+    return len(name) <= 1024 and _REF_NAME.fullmatch(name) is not None
+
+
 class Refs:
     """Reads and moves the branch that HEAD names."""
 
@@ -57,7 +77,7 @@ class Refs:
             RepositoryDamagedError: HEAD is unreadable.
         """
         content = self._head()
-        if content.startswith("ref: refs/heads/"):
+        if content.startswith("ref: refs/heads/") and is_ref_name(content[5:]):
             return content[5:]
         if _HEX.fullmatch(content):
             raise RepositoryBusyError(
@@ -71,13 +91,15 @@ class Refs:
         content = self._head()
         if _HEX.fullmatch(content):
             return content
-        if not content.startswith("ref: refs/"):
+        if not (content.startswith("ref: ") and is_ref_name(content[5:])):
             raise self._damaged("HEAD is damaged")
         return self.resolve(content[5:]) or NO_COMMIT
 
     def resolve(self, name: str) -> str | None:
         """The commit of a full ref name, loose or packed; None if there is none."""
         for _ in range(3):
+            if not is_ref_name(name):
+                raise self._damaged(f"{name[:80]!r} is not the name of a ref")
             try:
                 data = durable.read_regular(f"{self._base}/{name}", 4096)
                 content = data.strip().decode("ascii")
@@ -92,7 +114,7 @@ class Refs:
             else:
                 if _HEX.fullmatch(content):
                     return content
-                if content.startswith("ref: refs/"):
+                if content.startswith("ref: "):
                     name = content[5:]
                     continue
                 raise self._damaged(f"{name} holds no commit id")
@@ -146,10 +168,13 @@ class Refs:
         those that were lost.
         """
         path = self._git_dir / "logs" / name
+        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+            # A link or a FIFO: not git's, and nothing to write to.
+            set_aside(path, self._temporary.parent / "damaged")
         last = _last_line(path)
         while last and not last.endswith(b"\n"):
             # What a crash left of a line: git would read both as one.
-            os.truncate(path, os.stat(path).st_size - len(last))
+            durable.cut_end(path, len(last))
             last = _last_line(path)
         if not last:
             durable.make_directory(path.parent, parents=True)
@@ -163,9 +188,12 @@ class Refs:
         durable.append(path, line, create_missing=True, sync=not last)
 
     def reflog(self, name: str = "HEAD") -> Iterator[tuple[str, str]]:
-        """The (old, new) commit ids of a reflog, newest first; damaged lines are passed."""
+        """The (old, new) commit ids of a reflog, newest first; damaged lines are passed.
+
+        Of one that no use of ours could make so long, the end is what is read.
+        """
         try:
-            data = durable.read_regular(self._git_dir / "logs" / name, 1 << 30)
+            data = durable.read_end(self._git_dir / "logs" / name, _MOST_REFLOG)
         except OSError:
             return
         for line in reversed(data.decode("utf-8", "replace").split("\n")):
@@ -182,13 +210,13 @@ class Refs:
 
     def _packed(self) -> dict[str, str]:
         try:
-            data = durable.read_regular(self._git_dir / "packed-refs", 1 << 28)
+            data = durable.read_regular(self._git_dir / "packed-refs", _MOST_PACKED)
         except OSError:
             return {}
         found = {}
         for line in data.decode("utf-8", "replace").split("\n"):
             commit, _, name = line.partition(" ")
-            if _HEX.fullmatch(commit) and name.startswith("refs/"):
+            if _HEX.fullmatch(commit) and is_ref_name(name):
                 found[name] = commit
         return found
 
@@ -201,12 +229,9 @@ class Refs:
 
 def _last_line(path: Path) -> bytes:
     try:
-        size = os.stat(path).st_size
+        tail = durable.read_end(path, 8192)
     except FileNotFoundError:
         return b""
-    with path.open("rb") as file:
-        file.seek(max(0, size - 8192))
-        tail = file.read()
     stop = tail.rfind(b"\n", 0, len(tail) - 1)
     return tail[stop + 1 :]
 
