@@ -206,7 +206,7 @@ def bring_back(
     # bring back may be older. Both ways the new ones take their place after the commit.
     for name in (METADATA, FINGERPRINT):
         old = entry.path / "data" / name
-        if os.path.lexists(old):
+        if os.path.lexists(old) and not old.parent.is_symlink():
             change.move(old, staged / name)
     change.move(entry.path / "data", directory)
     change.purge_after(entry.path)
@@ -274,7 +274,7 @@ def keep_damaged_files(change: Transaction, repository: Repository, profile_id: 
     found = False
     for path in (paths.metadata, paths.fingerprint):
         try:
-            content = durable.read_regular(path, 1 << 30)
+            content = durable.read_regular(path, schema.MAX_BYTES)
         except FileNotFoundError:
             continue
         except OSError:

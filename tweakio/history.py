@@ -27,6 +27,8 @@ __all__ = ["HISTORY_HINT", "History", "changed_names"]
 _HEX = re.compile(r"[0-9a-f]{4,40}")
 _STEPS = re.compile(r"(?:~\d*|\^1?)")
 _REVISION = re.compile(r"(?P<base>.+?)(?P<steps>(?:~\d*|\^1?)*)", re.DOTALL)
+_MOST_CHARACTERS = 1024
+_MOST_TAGS = 16  # that point to tags
 HISTORY_HINT = "run 'tweakio profile history'"
 
 
@@ -66,7 +68,7 @@ class History:
         Raises:
             RevisionNotFoundError: it names none, or more than one.
         """
-        match = _REVISION.fullmatch(revision)
+        match = _REVISION.fullmatch(revision) if len(revision) <= _MOST_CHARACTERS else None
         error = RevisionNotFoundError(
             f"no revision {revision[:80]!r}", hint=HISTORY_HINT, revision=revision
         )
@@ -107,10 +109,12 @@ class History:
 
     def _peel(self, name: str) -> str | None:
         """The commit that an object is, or that an annotated tag points to."""
-        kind, body = self._repository.reader.read_any(bytes.fromhex(name))
-        if kind == b"tag" and body.startswith(b"object "):
-            return self._peel(body[7:47].decode())
-        return name if kind == b"commit" else None
+        for _ in range(_MOST_TAGS):
+            kind, body = self._repository.reader.read_any(bytes.fromhex(name))
+            if kind != b"tag" or not (match := re.match(rb"object ([0-9a-f]{40})\n", body)):
+                return name if kind == b"commit" else None
+            name = match[1].decode()
+        return None
 
     def show(self, revision: str) -> tuple[Change, list[ProfileDiff]]:
         """One revision and what it did, in terms of profiles and fields."""

@@ -25,6 +25,7 @@ __all__ = [
     "Status",
     "TrashEntry",
     "format_time",
+    "is_usual",
     "parse_time",
     "utc_now",
 ]
@@ -43,7 +44,8 @@ def format_time(moment: datetime) -> str:
 
     Microseconds, because ``created_at`` tells a profile from a later one of the same id.
     """
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    plain = moment.astimezone(timezone.utc).replace(tzinfo=None)
+    return plain.isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
@@ -56,7 +58,14 @@ def parse_time(text: str) -> datetime:
     moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
     if moment.tzinfo is None:
         raise ValueError("a timestamp needs an offset from UTC, such as 'Z'")
+    if not is_usual(moment):
+        raise ValueError("too long ago or too far away")
     return moment.astimezone(timezone.utc)
+
+
+def is_usual(moment: datetime) -> bool:
+    """Whether a moment can be converted to every time zone."""
+    return 1 < moment.year < 9999
 
 
 class LockRecord(NamedTuple):

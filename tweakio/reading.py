@@ -143,6 +143,12 @@ class Reader:
         in_use = self._locks.is_locked(profile_id)
         owner = self._locks.owner(profile_id) if in_use else None
         value = found.metadata
+        try:
+            created = parse_time(value["created_at"]) if value is not None else None
+            used = value and (value.get("last_used") or value["created_at"])
+            last_used = parse_time(used) if used else None
+        except ValueError:  # it was noted as valid, by whomever
+            value, found = None, found._replace(problem="a time in it cannot be read")
         if value is None:
             return Profile(
                 profile_id, "", "corrupted", None, None, path,
@@ -151,13 +157,12 @@ class Reader:
         status: Status = value["status"]
         if status == "active" and value.get("lock_pid") is not None and not in_use:
             status = "inactive"  # its holder died; the next change writes it down
-        last_used = value.get("last_used") or value["created_at"]
         return Profile(
             id=profile_id,
             platform=value["platform"],
             status=status,
-            created_at=parse_time(value["created_at"]),
-            last_used=parse_time(last_used),
+            created_at=created,
+            last_used=last_used,
             path=path,
             tags=tuple(sorted(value.get("tags") or ())),
             note=value.get("note") or "",

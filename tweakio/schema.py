@@ -36,6 +36,11 @@ MAX_BYTES = 1 << 20
 _MAX_DEPTH = 64
 _MAX_TAG = 64
 _MAX_NOTE = 4096
+_STATUSES = ("active", "inactive", "corrupted")
+_TEXT = frozenset({str})
+_TEXT_OR_NOTHING = (str, type(None))
+_NUMBER_OR_NOTHING = (int, type(None))
+_OBJECT_OR_NOTHING = (dict, type(None))
 _ORDER = (
     "profile_id",
     "platform",
@@ -97,10 +102,32 @@ def _finite(text: str) -> float:
     return number
 
 
-def load_trusted(data: bytes) -> dict[str, Any]:
-    """Read JSON of which it is known that it was valid when it was written."""
-    loaded: dict[str, Any] = json.loads(data)
-    return loaded
+def load_trusted(data: bytes, profile_id: str) -> dict[str, Any]:
+    """Read a metadata.json of which it was noted that it is valid.
+
+    What is noted in a file can be wrong, so the types that everybody relies on are looked at;
+    without them it is validated again.
+
+    Raises:
+        As ``load``.
+    """
+    try:
+        loaded: dict[str, Any] = json.loads(data)
+        get = loaded.get
+        fits = (
+            get("profile_id") == profile_id
+            and get("status") in _STATUSES
+            and type(get("platform")) is str
+            and type(get("note", "")) is str
+            and type(get("lock_pid")) in _NUMBER_OR_NOTHING
+            and type(get("platform_version")) in _TEXT_OR_NOTHING
+            and type(get("platform_config")) in _OBJECT_OR_NOTHING
+            and _TEXT.issuperset(map(type, get("tags", ())))
+            and {*map(type, (get("created_at"), get("last_used", "")))} == _TEXT
+        )
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        fits = False
+    return loaded if fits else load(data, profile_id)
 
 
 def _parse(data: bytes) -> dict[str, Any]:

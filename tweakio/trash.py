@@ -113,7 +113,7 @@ def _restore_profile(
     data = entry.path / "data"
     files = {}
     for name in (METADATA, FINGERPRINT):
-        if os.path.lexists(data / name):
+        if os.path.lexists(data / name) and not data.is_symlink():
             files[name] = durable.read_regular(data / name, schema.MAX_BYTES)
     try:
         metadata = schema.load(files.get(METADATA, b""), profile_id)

@@ -93,7 +93,11 @@ class References:
         self._rewrite_packed_refs(whole)
 
     def _rewrite_reflog(self, path: str, whole: Wholeness) -> None:
-        data = durable.read_regular(path, 1 << 30)
+        try:
+            data = durable.read_regular(path, 1 << 28)
+        except OSError:
+            self._case.keep(self._case.layout.git_dir / path)
+            return
         lines = []
         last = NO_COMMIT
         for line in data.decode("utf-8", "surrogateescape").splitlines(keepends=True):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Known"]
 
+_DEEPEST = 64
+
 
 class Known:
     """The objects that can be made again from what is not in git's objects.
@@ -69,7 +71,7 @@ class Known:
 
     def _cached_root(self) -> None:
         with contextlib.suppress(OSError):
-            data = durable.read_regular(self._layout.head_cache, 1 << 28)
+            data = durable.read_regular(self._layout.head_cache, 1 << 26)
             self._add(b"tree", data.partition(b"\n")[2])
 
     def _index(self) -> None:
@@ -80,6 +82,8 @@ class Known:
         nested: dict[bytes, Any] = {}
         for path, header in index.entries().items():
             *parents, name = path.split(b"/")
+            if len(parents) > _DEEPEST:
+                continue
             place = nested
             for parent in parents:
                 place = place.setdefault(parent, {})

@@ -34,8 +34,22 @@ __all__ = ["BrokenPack", "is_sound_loose", "is_sound_pack", "loose_files", "pack
 _LOOSE_NAME = re.compile(r"[0-9a-f]{38}")
 _MANY_BYTES = 64 << 20
 _PIECE = 1 << 16
-_LARGEST = 1 << 30
+_LARGEST = 64 << 20
 _REF_DELTA = 7
+# A size of up to 64 bits, and the name of a base or the distance to it.
+_LONGEST_HEAD = 10 + 20
+# The two bytes that a zlib stream begins with: as one number a multiple of 31.
+_STREAM = re.compile(
+    b"|".join(
+        re.escape(bytes([first])) + b"[" + b"".join(
+            re.escape(bytes([second]))
+            for second in range(256)
+            if (first * 256 + second) % 31 == 0 and not second & 0x20
+        ) + b"]"
+        for first in range(0x08, 0x80, 0x10)
+    ),
+    re.DOTALL,
+)  # fmt: skip
 _MODES = frozenset({b"100644", b"100755", b"120000", b"160000", b"40000"})
 _UNREADABLE = (
     ValueError, IndexError, KeyError, StopIteration, zlib.error, RepositoryDamagedError,
@@ -53,7 +67,7 @@ def loose_files(objects: Path) -> Iterator[Path]:
 def is_sound_loose(path: Path) -> bool:
     try:
         stream = zlib.decompressobj()
-        raw = stream.decompress(durable.read_regular(path, 1 << 30))
+        raw = stream.decompress(durable.read_regular(path, _LARGEST), _LARGEST)
     except FileNotFoundError:
         return True  # a gc packed it just now
     except (OSError, zlib.error):
@@ -157,10 +171,18 @@ class BrokenPack:
             try:
                 *_, end = self._entry(at)
             except _UNREADABLE:
-                at += 1
+                at = self._next_candidate(at + 1)
             else:
                 yield at, end
                 at = end
+
+    def _next_candidate(self, at: int) -> int:
+        """The next place from which the begin of a compressed stream can be reached.
+
+        A search for that begin, because a gigabyte of zeros would take an hour byte by byte.
+        """
+        found = _STREAM.search(self._data, at)
+        return max(at, found.start() - _LONGEST_HEAD) if found else len(self._data)
 
     def _entry(self, at: int) -> tuple[int, int | bytes, bytes, int]:
         """Kind, base (an offset or a name), content and end of an entry."""
@@ -240,8 +262,8 @@ def _apply_delta(base: bytes, delta: bytes) -> bytes:
     """
     size, at = _varint(delta, 0)
     result_size, at = _varint(delta, at)
-    if size != len(base):
-        raise ValueError("another base")
+    if size != len(base) or result_size > _LARGEST:
+        raise ValueError("another base, or larger than any")
     out = bytearray()
     while at < len(delta):
         code = delta[at]
@@ -262,6 +284,8 @@ def _apply_delta(base: bytes, delta: bytes) -> bytes:
             values.append(value)
         start, length = values[0], values[1] or 0x10000
         out += base[start : start + length]
+        if len(out) > result_size:
+            break
     if len(out) != result_size:
         raise ValueError("of another size")
     return bytes(out)

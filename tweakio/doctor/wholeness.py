@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tweakio.errors import (
     RepositoryDamagedError,
 )
+from tweakio.store.objects import parse_tree
 from tweakio.store.refs import (
     NO_COMMIT,
 )
@@ -40,29 +41,51 @@ class Walk:
 
 
 def unreadable(repository: Repository, tree: bytes, seen: set[bytes]) -> tuple[set[str], str]:
-    """Read everything below a tree: the objects that cannot be read, and the last error."""
-    if tree in seen:
-        return set(), ""
+    """Read everything below a tree: the objects that cannot be read, and the first error.
+
+    Args:
+        repository: where.
+        tree: the root.
+        seen: objects of which all can be read; those found here are added.
+    """
     missing: set[str] = set()
     message = ""
-    try:
-        entries = repository.reader.tree(tree)
-    except RepositoryDamagedError as error:
-        return {tree.hex()}, error.message
-    for entry in entries:
-        if entry.is_tree:
-            below, reason = unreadable(repository, entry.id, seen)
-            missing |= below
-            message = message or reason
-        elif entry.mode != b"160000" and entry.id not in seen:
-            try:
-                repository.reader.read(entry.id, b"blob")
-                seen.add(entry.id)
-            except RepositoryDamagedError as error:
-                missing.add(entry.id.hex())
-                message = message or error.message
-    if not missing:
-        seen.add(tree)
+
+    def read(name: bytes, kind: bytes) -> bytes | None:
+        nonlocal message
+        try:
+            body = repository.reader.read(name, kind)
+            if kind == b"tree":
+                parse_tree(body)
+        except RepositoryDamagedError as error:
+            missing.add(name.hex())
+            message = message or error.message
+            return None
+        return body
+
+    # Without recursion, because somebody else's trees may be nested however deeply; a tree
+    # stays in the list until what is below it was read.
+    bad: set[bytes] = set()
+    below: dict[bytes, list[bytes]] = {}
+    todo = [tree]
+    while todo:
+        name = todo[-1]
+        if name in seen or name in bad:
+            todo.pop()
+        elif name in below:
+            todo.pop()
+            (bad if bad.intersection(below.pop(name)) else seen).add(name)
+        elif (body := read(name, b"tree")) is None:
+            bad.add(name)
+        else:
+            entries = [entry for entry in parse_tree(body) if entry.mode != b"160000"]
+            below[name] = [entry.id for entry in entries]
+            for entry in entries:
+                if entry.is_tree:
+                    todo.append(entry.id)
+                elif entry.id not in seen:
+                    known = read(entry.id, b"blob") is not None
+                    (seen if known else bad).add(entry.id)
     return missing, message
 
 

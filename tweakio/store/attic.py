@@ -159,6 +159,8 @@ class Attic:
 
     def _read(self, name: str) -> TrashEntry | None:
         path = self.root / name
+        if path.is_symlink():
+            return None  # whatever it leads to was not put here
         try:
             value = json.loads(durable.read_regular(path / "entry.json", 1 << 16))
             kind = value["kind"]
@@ -174,12 +176,14 @@ class Attic:
                 path=path,
                 size=0,
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
 
 def _has_data(entry: Path) -> bool:
     """Whether an entry keeps anything; a directory of which all was taken is nothing."""
+    if os.path.islink(entry / "data"):
+        return True  # the profile was a link; where it leads to is not looked at
     try:
         with os.scandir(entry / "data") as items:
             return next(items, None) is not None

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheFile"]
 
+_MOST_BYTES = 1 << 26
+
 log = logging.getLogger(__name__)
 
 
@@ -33,7 +35,7 @@ class CacheFile:
     def read(self) -> bytes | None:
         """What was written last, if all of it is there."""
         try:
-            data = durable.read_regular(self._path, 1 << 28)
+            data = durable.read_regular(self._path, _MOST_BYTES)
             checksum, length, rest = data.split(b"\n", 2)
             content = rest[: int(length)]
         except (OSError, ValueError):

@@ -39,6 +39,16 @@ log = logging.getLogger(__name__)
 
 _GIT_LOCK_WAIT = 30.0
 _STAGED = "checkout-"
+_MOST_BYTES = 64 << 20
+_MOST_FILES = 1 << 20
+_LONGEST_PATH = 4096
+_INDEX_MODES = {
+    b"100644": 0o100644,
+    b"100664": 0o100644,
+    b"100755": 0o100755,
+    b"120000": 0o120000,
+    b"160000": 0o160000,
+}
 
 
 class Placement(NamedTuple):
@@ -311,15 +321,21 @@ class Checkout:
         """A whole index from a root tree; git compares the files by content then."""
         headers: dict[bytes, bytes] = {}
 
-        def walk(raw: bytes, prefix: bytes) -> None:
+        todo = [(root, b"")]
+        while todo:
+            raw, prefix = todo.pop()
             for entry in parse_tree(raw):
                 path = prefix + entry.name
                 if entry.is_tree:
-                    walk(self._repository.reader.read(entry.id, b"tree"), path + b"/")
-                else:
-                    headers[path] = entry_header(entry.id, None, path, int(entry.mode, 8))
-
-        walk(root, b"")
+                    todo.append((self._repository.reader.read(entry.id, b"tree"), path + b"/"))
+                elif (mode := _INDEX_MODES.get(entry.mode)) is not None:
+                    headers[path] = entry_header(entry.id, None, path, mode)
+            # A few trees that name each other often stand for more files than there are atoms.
+            if len(headers) + len(todo) > _MOST_FILES or len(prefix) > _LONGEST_PATH:
+                raise RepositoryDamagedError(
+                    "HEAD has more files than an index can hold",
+                    hint="no tweakio has made that commit; go back to an older one with git",
+                )
         return Index.build(headers)
 
 
@@ -345,6 +361,6 @@ def _is_directory(path: os.PathLike[str]) -> bool:
 
 def _blob_of(path: os.PathLike[str]) -> bytes | None:
     try:
-        return object_id(b"blob", durable.read_regular(os.fspath(path), 1 << 30))
+        return object_id(b"blob", durable.read_regular(os.fspath(path), _MOST_BYTES))
     except OSError:
         return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio.store.cache import CacheFile
 from tweakio.store.refs import NO_COMMIT
+from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Head", "HeadCache"]
 
+_ids = ProfileValidator()
 _NOBODY: Mapping[str, int | None] = {}
 
 
@@ -69,10 +71,10 @@ class HeadCache:
                 root,
                 surveyed=True,
                 valid=bool(value["valid"]),
-                active=dict(value["active"]),
+                active=_selections(value["active"]),
                 index_checksum=str(value.get("index", "")),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def forget(self) -> None:
@@ -90,3 +92,13 @@ class HeadCache:
             "index": head.index_checksum,
         }
         self._file.write(json.dumps(header).encode() + b"\n" + head.root)
+
+
+def _selections(value: dict[object, object]) -> dict[str, int | None]:
+    """What the cache says of active profiles; a ValueError if it cannot have been ours."""
+    found: dict[str, int | None] = {}
+    for profile_id, pid in value.items():
+        if not _ids.is_id(profile_id) or not (pid is None or type(pid) is int):
+            raise ValueError("not an active profile")
+        found[str(profile_id)] = pid
+    return found

@@ -27,7 +27,7 @@ _NAME_MASK = 0x0FFF
 _STAGE_MASK = 0x3000
 _EXTENDED = 0x4000
 _ASSUME_VALID = 0x8000
-_MAX_BYTES = 1 << 30
+_MAX_BYTES = 1 << 28
 _WORD = 0xFFFFFFFF
 _STAGED = "index"
 # Each copies the whole index once.

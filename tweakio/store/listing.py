@@ -106,7 +106,7 @@ class Listing:
                 name: _Known(bytes.fromhex(tree), tuple(signature), Found(name, "clean", metadata))
                 for name, tree, signature, metadata in rows
             }
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             known = {}
         return known
 

@@ -76,7 +76,7 @@ def _record_in(descriptor: int) -> LockRecord | None:
         return LockRecord(
             int(value["pid"]), float(value["start"]), str(value["boot"]), str(value["host"])
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -112,6 +112,36 @@ def is_held(path: Path, *, platform: str = sys.platform) -> bool:
         return True
     else:
         return False
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_shared_file(path: Path, *, platform: str = sys.platform) -> None:
+    """Leave a lock file to its other name, if it has one elsewhere.
+
+    A backup by hard links, or a trap: the record must not be written into that. Whoever holds
+    the lock of this one keeps it; the lock that is taken here keeps others from taking it while
+    the name goes.
+
+    Raises:
+        OSError: it is no regular file.
+    """
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if status.st_nlink == 1 or platform == "win32":
+        return
+    import fcntl
+
+    descriptor = os.open(path, _READ)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                os.unlink(path)
     finally:
         os.close(descriptor)
 
@@ -234,10 +264,11 @@ class RecordedLock:
         try:
             while True:
                 # filelock would make a missing directory: that of a profile which is gone.
-                if not stat.S_ISDIR(os.stat(self.path.parent).st_mode):
+                if not stat.S_ISDIR(os.lstat(self.path.parent).st_mode):
                     raise NotADirectoryError(
                         errno.ENOTDIR, "not a directory", str(self.path.parent)
                     )
+                _refuse_shared_file(self.path)
                 # Up to 4.1, the last for Python 3.10, filelock empties a file it has locked.
                 before = read_record(self.path)
                 if lock.take():

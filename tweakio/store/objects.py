@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import RepositoryDamagedError
+from tweakio.models import is_usual
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -51,6 +52,7 @@ _TREE_MODES = (TREE_MODE, b"040000")
 _KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
 # Patterns that not every command needs are left to be compiled, and kept, by "re" itself.
 _HEX = rb"[0-9a-f]{40}"
+_LARGEST = 64 << 20
 _SMALL = 4096
 _MANY = 4096
 _PERSON = rb"(?s)(.*) (-?\d+) ([+-]\d{4})"
@@ -277,7 +279,8 @@ def parse_commit(commit_id: str, raw: bytes) -> Commit:
             minutes = int(offset[1:3]) * 60 + int(offset[3:5])
             zone = timezone(timedelta(minutes=min(minutes, 1439) * (-1 if offset[0] == "-" else 1)))
             with contextlib.suppress(OverflowError, ValueError, OSError):
-                moment = datetime.fromtimestamp(int(match[2]), zone)
+                when = datetime.fromtimestamp(int(match[2]), zone)
+                moment = when if is_usual(when) else moment
     if tree is None:
         raise RepositoryDamagedError(
             f"commit {commit_id[:12]} is damaged", hint="run 'tweakio repo doctor'"
@@ -365,13 +368,16 @@ class ObjectReader:
     def _read_loose(self, hexadecimal: str) -> tuple[bytes, bytes] | None:
         path = f"{self._base}/{hexadecimal[:2]}/{hexadecimal[2:]}"
         try:
-            data = durable.read_regular(path, 1 << 30)
+            data = durable.read_regular(path, _LARGEST)
         except OSError:
             return None
+        stream = zlib.decompressobj()
         try:
-            raw = zlib.decompress(data)
+            raw = stream.decompress(data, _LARGEST)
         except zlib.error:
             return None
+        if not stream.eof:
+            return None  # cut short, or larger than anything of ours
         header, _, body = raw.partition(b"\0")
         kind = header.split(b" ")[0]
         if object_id(kind, body).hex() != hexadecimal:

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tweakio import durable
@@ -31,10 +32,8 @@ log = logging.getLogger(__name__)
 
 NO_COMMIT = "0" * 40
 _HEX = re.compile(r"[0-9a-f]{40}")
-# What "git check-ref-format" takes, and no other: a name becomes a path.
-_REF_NAME = re.compile(
-    r"refs(?:/(?!\.)(?:(?!\.\.|@\{)[^\x00-\x20\x7f~^:?*\[\\/])+(?<!\.lock)(?<!\.))+"
-)
+# As "git check-ref-format" has it: a name becomes a path.
+_NOT_IN_REF = ("..", "@{", " ", "~", "^", ":", "?", "*", "[", "\\")
 _MOST_REFLOG = 1 << 26
 _MOST_PACKED = 1 << 26
 _LOCK_POLL = 0.005
@@ -56,9 +55,18 @@ def operation_in_progress(git_dir: Path) -> str | None:
     return next((what for name, what in _IN_PROGRESS.items() if name in names), None)
 
 
+@lru_cache(maxsize=64)
 def is_ref_name(name: str) -> bool:
     """Whether git would take it for the full name of a ref; only such a name is a safe path."""
-    return len(name) <= 1024 and _REF_NAME.fullmatch(name) is not None
+    first, *parts = name.split("/")
+    return (
+        first == "refs"
+        and bool(parts)
+        and len(name) <= 1024
+        and not any(mark in name for mark in _NOT_IN_REF)
+        and name.isprintable()
+        and all(part and part[0] != "." and not part.endswith((".", ".lock")) for part in parts)
+    )
 
 
 class Refs:

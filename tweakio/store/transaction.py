@@ -134,7 +134,7 @@ class Transaction:
                 profile_id=profile_id,
             )
         if self._base.surveyed and self._base.valid and profile_id not in self._unchecked:
-            return schema.load_trusted(changed)
+            return schema.load_trusted(changed, profile_id)
         return schema.load(changed, profile_id)
 
     def examine(self, profile_id: str) -> Found | None:
@@ -366,7 +366,7 @@ class Transaction:
         for profile_id, files in self._files.items():
             content = files.get(METADATA)
             if content is not None:
-                value = schema.load_trusted(content)
+                value = schema.load_trusted(content, profile_id)
                 active.pop(profile_id, None)
                 if value.get("status") == "active":
                     active[profile_id] = value.get("lock_pid")

@@ -159,11 +159,9 @@ class WorkTree:
     def _judge(
         self, profile_id: str, contents: dict[str, bytes], *, same: bool, trusted: bool
     ) -> Found:
-        if trusted:
-            metadata = schema.load_trusted(contents[METADATA])
-            return Found(profile_id, "clean", metadata, contents=contents)
+        load = schema.load_trusted if trusted else schema.load
         try:
-            metadata = schema.load(contents[METADATA], profile_id)
+            metadata = load(contents[METADATA], profile_id)
             if not same:
                 _check_fingerprint(contents.get(FINGERPRINT))
         except NewerFormatError as error:
@@ -440,6 +438,8 @@ class WorkTree:
         ]
         for attic, entry in entries:
             data = entry.path / "data"
+            if data.is_symlink():
+                continue
             if not any(os.path.lexists(data / name) for name in missing):
                 continue
             durable.make_directory(directory)

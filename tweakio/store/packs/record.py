@@ -37,7 +37,7 @@ class Record:
         self._temporary = temporary
         self.ours: set[str] = set()
         self._unfinished: set[str] = set()
-        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
             data = json.loads(durable.read_regular(self._path, 16 << 20))
             self.ours = {name for name in data.get("packs", ()) if _STEM.fullmatch(name)}
             self._unfinished = {
