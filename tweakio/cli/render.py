@@ -46,8 +46,10 @@ _ABSENT = "-"
 def json_text(value: Any) -> str:
     """One JSON document with a newline at its end."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
-    # Escapes keep it JSON where the output's encoding lacks a character.
-    return (text if can_encode(text) else json.dumps(value, indent=2)) + "\n"
+    # Escapes keep it JSON where the output's encoding lacks a character, or a terminal would
+    # obey it: JSON itself demands them only below U+0020.
+    plain = can_encode(text) and text.replace("\n", "").isprintable()
+    return (text if plain else json.dumps(value, indent=2)) + "\n"
 
 
 def _json_time(moment: datetime | None) -> str | None:

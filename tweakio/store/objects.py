@@ -41,6 +41,7 @@ __all__ = [
     "object_id",
     "parse_commit",
     "parse_tree",
+    "refuse_imitation",
     "serialise_tree",
 ]
 
@@ -145,7 +146,8 @@ def _place(raw: bytes, name: bytes) -> int:
     A byte search, because parsing takes 30 ms at 10,000 profiles. What was found counts if
     an id ends before it: a tree that came from elsewhere can have a file named
     "40000 alpha". For the 8 or more bytes of "40000 name NUL" to stand inside an id somebody
-    would have to find a 64-bit partial collision for every single position.
+    would have to find a 64-bit partial collision for every single position; a submodule's id,
+    which anybody can choose, is looked at when HEAD is read (``refuse_imitation``).
     """
     needle = _head(name)
     at = raw.find(needle)
@@ -168,6 +170,22 @@ def _walk_to(raw: bytes, needle: bytes) -> int:
             return start or -1
         position = start + 20
     return -1
+
+
+def refuse_imitation(raw: bytes) -> None:
+    """Return if no submodule's id looks like an entry; it alone needs to name no object.
+
+    Raises:
+        RepositoryDamagedError: one does, so that ``find_entry`` would take it for one.
+    """
+    if b"160000 " not in raw:
+        return
+    for entry in parse_tree(raw):
+        if entry.mode == b"160000" and b"40000 " in entry.id:
+            raise RepositoryDamagedError(
+                f"HEAD has a submodule {ascii(entry.name)[1:80]} that imitates a profile",
+                hint="no tweakio has made that commit; go back to an older one with git",
+            )
 
 
 def find_entry(raw: bytes, name: bytes) -> TreeEntry | None:

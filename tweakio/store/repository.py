@@ -27,7 +27,7 @@ from tweakio.store.index import IndexFile
 from tweakio.store.journal import Journal
 from tweakio.store.listing import Listing
 from tweakio.store.lockfile import RecordedLock, describe_owner
-from tweakio.store.objects import ObjectReader, find_entry
+from tweakio.store.objects import ObjectReader, find_entry, refuse_imitation
 from tweakio.store.refs import NO_COMMIT, GitLocks, Refs
 from tweakio.store.transaction import Transaction
 from tweakio.store.worktree import WorkTree
@@ -90,6 +90,7 @@ class Repository:
         head = self._cache.read(commit)
         if head is None:
             head = Head(commit, self.root_of(commit))
+            refuse_imitation(head.root)
         self._head = head
         return head
 
