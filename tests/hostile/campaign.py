@@ -44,7 +44,10 @@ _READS: tuple[Any, ...] = (
     ["profile", "status", "alpha"], ["profile", "trash", "list"], ["repo", "doctor"],
     ["profile", "show", "HEAD"], ["profile", "history", "--json"],
 )  # fmt: skip
-_MENDED = "[1 / 0 for found in manager.doctor().findings if found.severity == 'damage']"
+_LEFT = "sorted(found.code for found in manager.doctor().findings if found.severity == 'damage')"
+_INTACT = "returned []"
+# What was lost is lost: HEAD is whole, but an older state can no longer be read.
+_GAP = "returned ['old-history-damaged']"
 _CHANGES: tuple[Any, ...] = (
     "activate", "deactivate", "create", "set", "delete", "undo", "redo", "restore", "recover",
     "recover-hard", "trash-restore", "gc", "default", "doctor-fix", "undo",
@@ -131,10 +134,10 @@ class Campaign:
         if target == "trash":
             # A time of long ago is reason enough to forget an entry.
             steps = [step for step in steps if step not in ("gc", ["repo", "gc"])]
-        steps += ["doctor-fix", "list", _MENDED]
+        steps += ["doctor-fix", "list", _LEFT]
         answer = self.worker.run(home, steps)
         problems = list(answer["problems"])
-        problems += self._judge(home, target, before)
+        problems += self._judge(home, target, before, answer["said"].get(_LEFT, ""))
         self._count(answer)
         if problems:
             self.tally.failures.append(f"{target} {seed}: {problems[0][:1500]}")
@@ -151,17 +154,19 @@ class Campaign:
             self.tally.answers[kind] = self.tally.answers.get(kind, 0) + 1
 
     @staticmethod
-    def _judge(home: Path, target: str, before: set[str]) -> list[str]:
+    def _judge(home: Path, target: str, before: set[str], left: str) -> list[str]:
         problems = []
         if lost := before - browser_data(home):
             problems.append(f"{len(lost)} of {len(before)} browser data are gone")
-        if target == "config":
-            return problems  # what a person sets for git is git's to judge
+        if left not in (_INTACT, _GAP) and target != "history":
+            problems.append(f"after doctor --fix: {left}")
+        if target in ("config", "history") or left != _INTACT:
+            return problems  # git cannot read that config, or objects that are gone
         done = git(home / "profiles", "fsck", "--strict", "--no-dangling")
         text = (done.stdout + done.stderr).decode("utf-8", "replace")
         noise = ("notice:", "Checking", "unreachable", "dangling")
         lines = [line for line in text.splitlines() if line and not line.startswith(noise)]
-        if (done.returncode or lines) and target != "history":
+        if done.returncode or lines:
             problems.append(f"git fsck --strict: {done.returncode} {lines[:4]}")
         return problems
 

@@ -147,7 +147,9 @@ def _directory(descriptor: tuple[Any, ...]) -> str:
     number = descriptor[0] if descriptor else -1
     if not isinstance(number, int) or number < 0:
         return ""
-    return os.readlink(f"/proc/self/fd/{number}") if os.path.isdir(f"/proc/self/fd/{number}") else ""
+    return (
+        os.readlink(f"/proc/self/fd/{number}") if os.path.isdir(f"/proc/self/fd/{number}") else ""
+    )
 
 
 def _readable() -> list[str]:
@@ -197,7 +199,9 @@ def _cli(home: str, arguments: list[str], scratch: str) -> tuple[str, list[str]]
         problems.append(f"{len(lines)} error lines, exit code {code}: {err[:500]!r}")
     for text in (out, err):
         if match := _RAW.search(text):
-            problems.append(f"raw U+{ord(match[0]):04X} in {text[max(0, match.start() - 60):][:120]!r}")
+            problems.append(
+                f"raw U+{ord(match[0]):04X} in {text[max(0, match.start() - 60) :][:120]!r}"
+            )
     return f"{code} {err[:200]}", problems
 
 
@@ -303,7 +307,9 @@ class Worker:
         self._user = user
         self._process: subprocess.Popen[str] | None = None
 
-    def run(self, home: Path, steps: list[Any], readable: list[str] | None = None) -> dict[str, Any]:
+    def run(
+        self, home: Path, steps: list[Any], readable: list[str] | None = None
+    ) -> dict[str, Any]:
         """Do steps on a home.
 
         Args:

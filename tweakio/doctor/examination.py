@@ -133,6 +133,8 @@ class Examination:
             return "sound"  # of a person's merge, which is reported besides
         if repository.work_tree.outdated_entries(index, repository.head().root):
             return "outdated"
+        if repository.work_tree.has_lost_blobs(index, repository.head().root):
+            return "damaged"
         names = repository.expected_index_names()
         return "sound" if names.issubset(index.entries()) else "damaged"
 

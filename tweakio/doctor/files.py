@@ -15,6 +15,7 @@ from tweakio.doctor.salvage import (
 )
 from tweakio.store.objects import ObjectWriter
 from tweakio.store.packs.format import index_bytes
+from tweakio.store.packs.index import Index
 
 if TYPE_CHECKING:
     from tweakio.doctor.case import Case
@@ -65,6 +66,30 @@ class ObjectFiles:
             what = f"; {saved} objects in them could be read" if self._case.fix else ""
             message = f"{len(packs)} damaged packs{what}"
             self._case.add("packs-damaged", "damage", message, fixed=self._case.fix)
+
+    def look_at_indexes(self, known: set[bytes]) -> None:
+        """Find indexes of packs that name what is not there; they are made anew.
+
+        Args:
+            known: what could be read by its name; only the rest is looked at.
+        """
+        wrong = []
+        for path in pack_files(self._case.layout.git_dir / "objects"):
+            index = Index.read(path + ".idx")
+            names = index.names() if index is not None else ()
+            if any(name not in known and not self._is_readable(name) for name in names):
+                wrong.append(path)
+        if not wrong:
+            return
+        if self._case.fix:
+            for path in wrong:
+                self.mend_pack(path)
+            self._repository.reader.close()
+        message = f"{len(wrong)} indexes of packs name objects that are not there"
+        self._case.add("pack-index-wrong", "damage", message, fixed=self._case.fix)
+
+    def _is_readable(self, name: bytes) -> bool:
+        return bool(self._repository.reader.read_any(name)[0])
 
     def mend_pack(self, path: str) -> int:
         """Replace a pack by what can be read of it; the number of objects."""

@@ -16,7 +16,7 @@ from tweakio.doctor.tracking import Tracking
 from tweakio.doctor.wholeness import Walk, is_whole_commit, unreadable
 from tweakio.errors import RepositoryDamagedError
 from tweakio.store.journal import Journal
-from tweakio.store.objects import ObjectWriter
+from tweakio.store.objects import ObjectWriter, object_id
 from tweakio.store.refs import NO_COMMIT
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ class Past:
             walk = self._regenerate(head, walk)
         self._case.report.commits = walk.commits
         if head is not None and not walk.missing:
-            self._references.look_at_head(head)
+            self._look_besides(head, walk)
             return True
         problem = problem or walk.problem
         if head is not None and not walk.own:
             # HEAD's own state is whole, and only older history is damaged: it is kept.
             self._gap(walk)
-            self._references.look_at_head(head)
+            self._look_besides(head, walk)
             return True
         found = self._best_commit()
         if not self._case.fix:
@@ -71,6 +71,28 @@ class Past:
             raise RepositoryDamagedError(f"{problem}; no commit can be read")
         self._go_on(found, problem)
         return True
+
+    def _look_besides(self, head: str, walk: Walk) -> None:
+        """What is not of the branch's own history."""
+        self._look_at_cache(head)
+        self._references.look_at_head(head)
+        if not self._case.fix:
+            self._files.look_at_indexes(walk.objects)
+            self._references.look(head, walk)
+            return
+        with self._repository.exclusive_unhealed():
+            self._files.look_at_indexes(walk.objects)
+            self._references.look(head, walk)
+
+    def _look_at_cache(self, head: str) -> None:
+        """Forget the cache of HEAD if it has another state than the commit that it names."""
+        repository = self._repository
+        if object_id(b"tree", repository.head().root) == repository.reader.commit(head).tree:
+            return
+        if self._case.fix:
+            repository.forget_head()
+        message = "the cache of HEAD has another state than HEAD"
+        self._case.add("cache-wrong", "damage", message, fixed=self._case.fix)
 
     def _head_of(self) -> tuple[str | None, str]:
         try:
@@ -85,7 +107,7 @@ class Past:
         """Read the whole history of a commit."""
         walk = Walk()
         parents: tuple[str, ...]
-        seen: set[bytes] = set()
+        seen = walk.objects
         todo, known = [head], {head}
         while todo:
             commit_id = todo.pop()
@@ -99,6 +121,7 @@ class Past:
                     commit.parents,
                 )
                 walk.commits += not missing
+                seen.add(bytes.fromhex(commit_id))
             if missing:
                 walk.missing |= missing
                 walk.own |= commit_id == head
@@ -126,7 +149,13 @@ class Past:
             again = len(lost - walk.missing)
             known = Known(self._repository).objects
             # With a tree its children become known to be missing.
-            while useful := walk.missing & known.keys():
+            # What is there, and of another kind than the tree says, is not missing.
+            read = self._repository.reader.read_any
+            while useful := {
+                name
+                for name in walk.missing & known.keys()
+                if read(bytes.fromhex(name))[0] != known[name][0]
+            }:
                 writer = ObjectWriter(
                     self._case.layout.git_dir / "objects", self._case.layout.temporary
                 )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from tweakio import durable, identity
 from tweakio.doctor.skeleton import branch_of
-from tweakio.doctor.wholeness import Wholeness
-from tweakio.store.refs import NO_COMMIT
+from tweakio.doctor.wholeness import Walk, Wholeness
+from tweakio.store.refs import NO_COMMIT, is_ref_name
 
 if TYPE_CHECKING:
     from tweakio.doctor.case import Case
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["References"]
 
-_REFLOG_LINE = re.compile(r"([0-9a-f]{40}) ([0-9a-f]{40}) (.*\n)", re.DOTALL)
+_REFLOG_LINE = re.compile(r"([0-9a-f]{40}) ([0-9a-f]{40}) ([^\n]+ <[^\n]*> \d+ [+-]\d{4}(?:\t.*)?)")
+_MOST_BYTES = 1 << 28
 
 
 class References:
@@ -50,6 +51,40 @@ class References:
             hint="" if same else f"run 'git -C {self._case.layout.profiles} switch main'",
         )
 
+    def look(self, head: str, walk: Walk) -> None:
+        """Report reflogs and refs that name what cannot be read; take it out of them.
+
+        Args:
+            head: the commit of HEAD, whose own state is whole.
+            walk: what reading its history found.
+        """
+        git_dir = self._case.layout.git_dir
+        whole = Wholeness(self._repository, head, walk)
+        logs = [
+            os.path.join(directory, file)
+            for directory, _, files in os.walk(git_dir / "logs")
+            for file in files
+            if self._mended_reflog(os.path.join(directory, file), whole) is not None
+        ]
+        current = branch_of(git_dir / "HEAD")
+        names = [
+            name
+            for name, commit_id in self._repository.refs.names().items()
+            if name != current and not whole.is_whole(commit_id)
+        ]
+        packed = self._mended_packed_refs(whole) is not None
+        if not (logs or names or packed):
+            return
+        if self._case.fix:
+            self._clean(head, whole)
+        if logs or packed:
+            what = f"{len(logs)} reflogs" if logs else "packed-refs"
+            message = f"{what} named commits that cannot be read, or were damaged"
+            self._case.add("refs-damaged", "damage", message, fixed=self._case.fix)
+        elif not self._case.fix:
+            message = f"{len(names)} refs name commits that cannot be read"
+            self._case.add("ref-damaged", "damage", message)
+
     def reset_to(self, found: str) -> None:
         """Make a commit the newest, and forget what names commits that cannot be read."""
         git_dir = self._case.layout.git_dir
@@ -66,13 +101,13 @@ class References:
         if os.path.lexists(git_dir / "index"):
             self._case.keep(git_dir / "index")
 
-    def _clean(self, found: str) -> None:
+    def _clean(self, found: str, whole: Wholeness | None = None) -> None:
         """Take what names unreadable commits out of the reflogs and the refs.
 
         The old files are kept aside.
         """
         git_dir = self._case.layout.git_dir
-        whole = Wholeness(self._repository, found)
+        whole = whole or Wholeness(self._repository, found)
         for directory, _, files in os.walk(git_dir / "logs"):
             for file in files:
                 self._rewrite_reflog(os.path.join(directory, file), whole)
@@ -93,48 +128,68 @@ class References:
         self._rewrite_packed_refs(whole)
 
     def _rewrite_reflog(self, path: str, whole: Wholeness) -> None:
+        mended = self._mended_reflog(path, whole)
+        if mended is not None:
+            self._replace(path, mended)
+
+    def _mended_reflog(self, path: str, whole: Wholeness) -> bytes | None:
+        """What a reflog should be; None if it is."""
         try:
-            data = durable.read_regular(path, 1 << 28)
+            data = durable.read_regular(path, _MOST_BYTES)
+        except FileNotFoundError:
+            return None
         except OSError:
-            self._case.keep(self._case.layout.git_dir / path)
-            return
+            return b""
         lines = []
         last = NO_COMMIT
-        for line in data.decode("utf-8", "surrogateescape").splitlines(keepends=True):
+        for line in data.decode("utf-8", "surrogateescape").split("\n")[:-1]:
             match = _REFLOG_LINE.fullmatch(line)
             if match is None or not whole.is_whole(match[2]):
                 continue
             # As "git reflog expire --rewrite" does, each line goes on from the one before.
-            lines.append(f"{last} {match[2]} {match[3]}")
+            old = match[1] if match[1] == last or whole.is_whole(match[1]) else last
+            lines.append(f"{old} {match[2]} {match[3]}\n")
             last = match[2]
-        self._replace(path, "".join(lines).encode("utf-8", "surrogateescape"), data)
+        mended = "".join(lines).encode("utf-8", "surrogateescape")
+        return None if mended == data else mended
 
     def _rewrite_packed_refs(self, whole: Wholeness) -> None:
+        mended = self._mended_packed_refs(whole)
+        if mended is not None:
+            self._replace(os.fspath(self._case.layout.git_dir / "packed-refs"), mended)
+
+    def _mended_packed_refs(self, whole: Wholeness) -> bytes | None:
+        """What packed-refs should be; None if it is."""
         path = self._case.layout.git_dir / "packed-refs"
         try:
-            data = durable.read_regular(path, 1 << 28)
+            data = durable.read_regular(path, _MOST_BYTES)
+        except FileNotFoundError:
+            return None
         except OSError:
-            if os.path.lexists(path):
-                self._case.keep(path)
-            return
+            return b""
         kept = []
-        skipping = False
-        for line in data.split(b"\n"):
-            commit_id = line[:40].decode("ascii", "replace")
+        skipping = True
+        lines = data.split(b"\n")
+        for number, line in enumerate(lines[:-1]):
+            commit_id, _, name = line.decode("utf-8", "replace").partition(" ")
             if line.startswith(b"^"):
-                if skipping:
-                    continue
-            elif re.fullmatch("[0-9a-f]{40}", commit_id):
-                skipping = not whole.is_whole(commit_id)
-                if skipping:
-                    continue
-            elif line and not line.startswith(b"#"):
-                continue
-            kept.append(line)
-        self._replace(os.fspath(path), b"\n".join(kept), data)
+                good = not skipping and re.fullmatch(rb"\^[0-9a-f]{40}", line) is not None
+            elif line.startswith(b"#"):
+                good = number == 0 and line.startswith(b"# pack-refs with:")
+            else:
+                good = (
+                    re.fullmatch("[0-9a-f]{40}", commit_id) is not None
+                    and is_ref_name(name)
+                    and whole.is_whole(commit_id)
+                )
+                skipping = not good
+            if good:
+                kept.append(line + b"\n")
+        mended = b"".join(kept)
+        return None if mended == data else mended
 
-    def _replace(self, path: str, data: bytes, before: bytes) -> None:
-        if data != before:
-            target = self._case.layout.git_dir / os.path.relpath(path, self._case.layout.git_dir)
-            self._case.keep(target)
-            durable.replace(target, data, self._case.layout.temporary / "mended")
+    def _replace(self, path: str, data: bytes) -> None:
+        """Put another content in the place of a file, which is kept aside."""
+        target = self._case.layout.git_dir / os.path.relpath(path, self._case.layout.git_dir)
+        self._case.keep(target)
+        durable.replace(target, data, self._case.layout.temporary / "mended")

@@ -110,6 +110,8 @@ def sealed(path: str) -> bytes:
 
 def is_sound_pack(path: str) -> bool:
     index = sealed(path + ".idx")
+    if index[:8] == b"\xfftOc\0\0\0\2" and PackIndex.read(path + ".idx") is None:
+        return False
     if not os.path.lexists(path + ".pack"):
         return True  # a gc removed it just now
     return len(index) > 40 and sealed(path + ".pack")[-20:] == index[-40:-20]

@@ -31,6 +31,7 @@ class Walk:
         commits: how many could be read whole.
         missing: the hexadecimal ids of the objects that could not be read.
         own: whether one of them is of the newest commit's own state.
+        objects: the ids, 20 bytes each, of what could be read.
         problem: the first of them in words.
     """
 
@@ -38,6 +39,7 @@ class Walk:
     missing: set[str] = field(default_factory=set)
     own: bool = False
     problem: str = ""
+    objects: set[bytes] = field(default_factory=set)
 
 
 def unreadable(repository: Repository, tree: bytes, seen: set[bytes]) -> tuple[set[str], str]:
@@ -105,13 +107,16 @@ class Wholeness:
         repository: where.
         found: the commit that history goes on from. If its own history cannot be read
             whole, then no more is asked of the others than their own state.
+        walk: what reading that history found, if it was read.
     """
 
-    def __init__(self, repository: Repository, found: str) -> None:
+    def __init__(self, repository: Repository, found: str, walk: Walk | None = None) -> None:
         self._repository = repository
         self._seen: set[bytes] = set()
         self._known = {NO_COMMIT: True}
         self._with_history = True
+        if walk is not None and not walk.missing:
+            self._seen = walk.objects
         if not self.is_whole(found):
             self._known = {NO_COMMIT: True}
             self._with_history = False

@@ -26,6 +26,7 @@ _FIXED = struct.Struct(">10I20sH")
 _NAME_MASK = 0x0FFF
 _STAGE_MASK = 0x3000
 _EXTENDED = 0x4000
+_KNOWN_EXTENDED = 0x6000
 _ASSUME_VALID = 0x8000
 _MAX_BYTES = 1 << 28
 _WORD = 0xFFFFFFFF
@@ -115,6 +116,7 @@ class Index:
             raise ValueError("wrong checksum")
         position, stop = _HEADER.size, len(data) - 20
         entries = []
+        last = (b"", -1)
         plain = True
         conflicts = False
         for _ in range(count):
@@ -122,7 +124,15 @@ class Index:
                 raise ValueError("cut short")
             flags = int.from_bytes(data[position + 60 : position + 62], "big")
             name = position + (64 if flags & _EXTENDED else 62)
+            if flags & _EXTENDED:
+                more = int.from_bytes(data[position + 62 : position + 64], "big")
+                if version < 3 or more & ~_KNOWN_EXTENDED:
+                    raise ValueError("an entry of an unknown kind")
             zero = data.index(b"\0", name, stop)
+            place = (data[name:zero], flags & _STAGE_MASK)
+            if place <= last or data[position + 24 : position + 28] not in _MODES:
+                raise ValueError("entries that git cannot read")
+            last = place
             conflicts |= bool(flags & _STAGE_MASK)
             if flags & (_EXTENDED | _ASSUME_VALID):
                 # Written as a plain entry: skip-worktree and intent-to-add have no use in a

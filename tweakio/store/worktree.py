@@ -32,7 +32,7 @@ from tweakio.store.transaction import Transaction
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -51,6 +51,7 @@ UNTRACKED_PARTS = ("browser_profile", "session.json")
 _PROFILE_NAMES = frozenset({METADATA, FINGERPRINT, *UNTRACKED_PARTS, "cache", ".lock"})
 _REMADE = frozenset({METADATA, FINGERPRINT, "cache", ".lock"})
 """What is worth nothing in the trash once the profile has its own again."""
+_SUBMODULE = (0o160000).to_bytes(4, "big")
 _NO_FILES: Mapping[str, bytes] = {}
 _ids = ProfileValidator()
 
@@ -334,21 +335,11 @@ class WorkTree:
         Returns:
             Path to header, None for what is not in HEAD.
         """
-        staged: dict[str, dict[str, bytes]] = {}
-        for entry_path, header in index.entries().items():
-            directory, slash, name = entry_path.decode("utf-8", "surrogateescape").partition("/")
-            if slash and "/" not in name:
-                staged.setdefault(directory, {})[name] = header[40:60]
-        trees = {
-            entry.name.decode("utf-8", "surrogateescape"): entry.id
-            for entry in parse_tree(root)
-            if entry.is_tree
-        }
         found: dict[bytes, bytes | None] = {}
-        for directory in filter(_ids.is_id, staged.keys() | trees.keys()):
-            blobs = staged.get(directory, {})
-            if object_id(b"tree", _tree_bytes(blobs)) == trees.get(directory):
+        for directory, staged in _differing(index, root):
+            if not _ids.is_id(directory):
                 continue
+            blobs = {name: blob for name, blob in staged.items() if "/" not in name}
             committed = self._repository.files_at(root, directory) or {}
             for name in blobs.keys() | committed.keys():
                 wanted = committed.get(name)
@@ -357,6 +348,23 @@ class WorkTree:
                     key = f"{directory}/{name}".encode("utf-8", "surrogateescape")
                     found[key] = wanted and entry_header(wanted, os.lstat(path), key)
         return found
+
+    def has_lost_blobs(self, index: Index, root: bytes) -> bool:
+        """Whether an index has entries whose content is nowhere.
+
+        Args:
+            index: as it is.
+            root: HEAD's root tree, whose own files can be read.
+        """
+        known = {entry.id for entry in parse_tree(root)}
+        blobs = {
+            header[40:60]
+            for path, header in index.entries().items()
+            if b"/" not in path and header[24:28] != _SUBMODULE
+        }
+        for _, staged in _differing(index, root):
+            blobs.update(staged.values())
+        return any(self._repository.reader.read_any(blob)[0] != b"blob" for blob in blobs - known)
 
     def _adopt(self, edited: list[Found]) -> None:
         """Commit edits by hand as what they are."""
@@ -459,6 +467,24 @@ class WorkTree:
             return
 
 
+def _differing(index: Index, root: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The directories whose entries in the index are not as a root tree has them."""
+    staged: dict[str, dict[str, bytes]] = {}
+    for path, header in index.entries().items():
+        directory, slash, name = path.decode("utf-8", "surrogateescape").partition("/")
+        if slash and header[24:28] != _SUBMODULE:
+            staged.setdefault(directory, {})[name] = header[40:60]
+    trees = {
+        entry.name.decode("utf-8", "surrogateescape"): entry.id
+        for entry in parse_tree(root)
+        if entry.is_tree
+    }
+    for directory in staged.keys() | trees.keys():
+        blobs = staged.get(directory, {})
+        if object_id(b"tree", _tree_bytes(blobs)) != trees.get(directory):
+            yield directory, blobs
+
+
 def _check_fingerprint(content: bytes | None) -> None:
     if content is None:
         return
@@ -481,4 +507,7 @@ def _blob_or_nothing(path: Path) -> bytes | None:
 
 
 def _tree_bytes(blobs: dict[str, bytes]) -> bytes:
-    return serialise_tree(TreeEntry(BLOB_MODE, name.encode(), blob) for name, blob in blobs.items())
+    return serialise_tree(
+        TreeEntry(BLOB_MODE, name.encode("utf-8", "surrogateescape"), blob)
+        for name, blob in blobs.items()
+    )

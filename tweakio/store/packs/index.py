@@ -8,6 +8,7 @@ import struct
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
+from operator import le
 from typing import TYPE_CHECKING
 
 from tweakio import durable
@@ -45,7 +46,13 @@ class Index:
         if hashlib.sha1(data[:-20], usedforsecurity=False).digest() != data[-20:]:
             return None
         index = cls(data)
-        return index if len(data) >= 1072 + 28 * index.count else None
+        if len(data) < 1072 + 28 * index.count or not index.is_ordered():
+            return None
+        return index
+
+    def is_ordered(self) -> bool:
+        """Whether the table that searches begin with can be right."""
+        return all(map(le, self._fan_out, self._fan_out[1:]))
 
     @property
     def plain(self) -> bool:
