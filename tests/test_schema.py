@@ -54,7 +54,7 @@ tags = st.lists(
     version=st.none() | st.just("2.3000.1"),
     pid=st.none() | st.integers(1, 2**32 - 1),
     # In the first and the last year a moment may not exist in another zone.
-    moment=st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)),
+    moment=st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)),  # noqa: DTZ001
 )
 def test_what_is_written_is_read_back(profile_id, tags, note, version, pid, moment):
     value = {

@@ -68,7 +68,7 @@ class Canaries:
                 path = os.path.join(directory, name)
                 status = os.lstat(path)
                 # A hard link is the home's own file as well, and may be read there.
-                read = status.st_atime_ns if status.st_nlink == 1 else 0
+                read = status.st_atime_ns if name != "hard" else 0
                 found[path] = (status.st_mode, status.st_mtime_ns, status.st_ino, status.st_size)
                 found[path] += (read,) if name != "." else ()
         for path in list(found):
@@ -173,7 +173,9 @@ def _write(path: str, content: str) -> Attack:
     def attack(home: Path, outside: Path) -> None:
         target = home / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content.replace("OUTSIDE", str(outside)).encode("utf-8", "surrogatepass"))
+        target.write_bytes(
+            content.replace("OUTSIDE", str(outside)).encode("utf-8", "surrogatepass")
+        )
 
     return attack
 
@@ -349,7 +351,8 @@ def _packed_refs(home: Path, outside: Path) -> None:
     path = home / _GIT / "packed-refs"
     up = "/".join([".."] * 12)
     path.write_text(
-        path.read_text() + f"{'a' * 40} refs/{up}{outside}/canary\n{'b' * 40} refs/heads/../../HEAD\n"
+        path.read_text()
+        + f"{'a' * 40} refs/{up}{outside}/canary\n{'b' * 40} refs/heads/../../HEAD\n"
     )
     # History is damaged too, so that the doctor cleans the refs.
     head = homes.git(home / "profiles", "rev-parse", "HEAD")
@@ -392,12 +395,15 @@ def _old_index(home: Path, _: Path) -> None:
     paths = (b"a/" * 1500 + b"b", b"../../canary", b".git/config")
     body = b""
     for path in sorted(paths):
-        entry = struct.pack(">10I20sH", *[0] * 6, 0o100644, 0, 0, 0, bytes(20), min(len(path), 4095))
+        entry = struct.pack(
+            ">10I20sH", *[0] * 6, 0o100644, 0, 0, 0, bytes(20), min(len(path), 4095)
+        )
         body += entry + path + b"\0" * (8 - (62 + len(path)) % 8)
     data = struct.pack(">4sII", b"DIRC", 2, len(paths)) + body
     (home / _GIT / "index").write_bytes(data + sha1(data).digest())
 
 
+_METADATA = "profiles/alpha/metadata.json"
 _OUT = "../../../../outside"
 ATTACKS: dict[str, Attack] = {
     **{f"link {path}": _link(path) for path in (*_DIRECTORIES, *_FILES, "profiles", _GIT)},
@@ -410,7 +416,9 @@ ATTACKS: dict[str, Attack] = {
     "journal moves in": _journal(moves=[{"source": "OUTSIDE/canary", "target": "stolen"}]),
     "journal moves out": _journal(moves=[{"source": f"{_OUT}/canary", "target": f"{_OUT}/x"}],
                                   new="0" * 40),
-    "journal moves back": _journal(moves=[{"source": "x", "target": f"{_OUT}/canary"}], new="1" * 40),
+    "journal moves back": _journal(
+        moves=[{"source": "x", "target": f"{_OUT}/canary"}], new="1" * 40
+    ),
     "journal purges": _journal(purge=["../outside/browser_profile", "OUTSIDE"]),
     "journal branch": _journal(branch="refs/heads/../../../../../outside/main"),
     "journal profile": _journal(profiles=["../../outside", "/", "..", ".git"]),
@@ -430,10 +438,10 @@ ATTACKS: dict[str, Attack] = {
     "year 9999": _metadata(last_used="9999-12-31T23:59:59-12:00"),
     "pid": _metadata(lock_pid=10**40, status="active"),
     "id of another": _metadata(profile_id="../../outside"),
-    "duplicate keys": _write("profiles/alpha/metadata.json", '{"profile_id": "alpha", "profile_id": "x"}'),
-    "nul": _write("profiles/alpha/metadata.json", "\0" * 4096),
-    "bom twice": _write("profiles/alpha/metadata.json", "\ufeff\ufeff{}"),
-    "surrogate": _write("profiles/alpha/metadata.json", '{"profile_id": "\\ud800", "note": "\ud800"}'),
+    "duplicate keys": _write(_METADATA, '{"profile_id": "alpha", "profile_id": "x"}'),
+    "nul": _write(_METADATA, "\0" * 4096),
+    "bom twice": _write(_METADATA, "\ufeff\ufeff{}"),
+    "surrogate": _write(_METADATA, '{"profile_id": "\\ud800", "note": "\ud800"}'),
     **{
         f"tree {mode.decode()} {name!a}": _commit(mode, name, message="\x1b[31m\u202e\x9b\x07 bad")
         for mode in (b"40000", b"100644")

@@ -18,7 +18,7 @@ from tests.hostile.mutate import SEALS, mutate
 from tests.hostile.worker import Worker
 from tests.invariants import git, tree_digest
 
-__all__ = ["TARGETS", "Campaign", "Tally", "browser_data"]
+__all__ = ["INTACT", "LEFT", "TARGETS", "Campaign", "Tally", "browser_data"]
 
 _GIT = "profiles/.git"
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -44,8 +44,8 @@ _READS: tuple[Any, ...] = (
     ["profile", "status", "alpha"], ["profile", "trash", "list"], ["repo", "doctor"],
     ["profile", "show", "HEAD"], ["profile", "history", "--json"],
 )  # fmt: skip
-_LEFT = "sorted(found.code for found in manager.doctor().findings if found.severity == 'damage')"
-_INTACT = "returned []"
+LEFT = "sorted(found.code for found in manager.doctor().findings if found.severity == 'damage')"
+INTACT = "returned []"
 # What was lost is lost: HEAD is whole, but an older state can no longer be read.
 _GAP = "returned ['old-history-damaged']"
 _CHANGES: tuple[Any, ...] = (
@@ -134,10 +134,10 @@ class Campaign:
         if target == "trash":
             # A time of long ago is reason enough to forget an entry.
             steps = [step for step in steps if step not in ("gc", ["repo", "gc"])]
-        steps += ["doctor-fix", "list", _LEFT]
+        steps += ["doctor-fix", "list", LEFT]
         answer = self.worker.run(home, steps)
         problems = list(answer["problems"])
-        problems += self._judge(home, target, before, answer["said"].get(_LEFT, ""))
+        problems += self._judge(home, target, before, answer["said"].get(LEFT, ""))
         self._count(answer)
         if problems:
             self.tally.failures.append(f"{target} {seed}: {problems[0][:1500]}")
@@ -158,9 +158,9 @@ class Campaign:
         problems = []
         if lost := before - browser_data(home):
             problems.append(f"{len(lost)} of {len(before)} browser data are gone")
-        if left not in (_INTACT, _GAP) and target != "history":
+        if left not in (INTACT, _GAP) and target != "history":
             problems.append(f"after doctor --fix: {left}")
-        if target in ("config", "history") or left != _INTACT:
+        if target in ("config", "history") or left != INTACT:
             return problems  # git cannot read that config, or objects that are gone
         done = git(home / "profiles", "fsck", "--strict", "--no-dangling")
         text = (done.stdout + done.stderr).decode("utf-8", "replace")

@@ -220,7 +220,10 @@ def _id(data: bytes, scratch: Path) -> None:
         assert path.parent == scratch / "profiles"
 
 
-_PICKLE = b"\x80\x04\x95$\0\0\0\0\0\0\0\x8c!browserforge.fingerprints.generator\x94\x8c\x0bFingerprint\x94\x93\x94)\x81\x94}\x94\x8c\x01a\x94K\x01sb."
+_PICKLE = (
+    b"\x80\x04\x8c!browserforge.fingerprints.generator\x94\x8c\x0bFingerprint\x94\x93\x94)\x81"
+    b"\x94}\x94\x8c\x01a\x94K\x01sb."
+)
 PARSERS: dict[str, Parser] = {
     "metadata": Parser(_metadata, (schema,), "profiles/*/metadata.json"),
     "journal": Parser(_journal, (journal,), "profiles/.git/tweakio/journal.json"),
@@ -232,11 +235,13 @@ PARSERS: dict[str, Parser] = {
     "index": Parser(_index, (index,), "profiles/.git/index"),
     "refs": Parser(
         _refs, (refs,), "profiles/.git/logs/HEAD",
-        (b"ref: refs/heads/main\n", b"a" * 40 + b"\n", b"a" * 40 + b" refs/heads/main\n^" + b"b" * 40),
+        (b"ref: refs/heads/main\n", b"a" * 40 + b"\n",
+         b"a" * 40 + b" refs/heads/main\n^" + b"b" * 40),
     ),
     "config": Parser(
         _config, (initialise, dulwich.config), "profiles/.git/config",
-        (b'[user]\n\tname = A\n\temail = b@c\n[include]\n\tpath = ../../x\n[a "b"]\n\tc = "d\\n"\n',),
+        (b'[user]\n\tname = A\n\temail = b@c\n[include]\n\tpath = ../../x\n',
+         b'[a "b"]\n\tc = "d\\n"\n'),
     ),
     "tree": Parser(
         _tree, (objects,), "",
@@ -252,7 +257,9 @@ PARSERS: dict[str, Parser] = {
     "loose": Parser(_loose, (objects, loose, salvage), "profiles/.git/objects/[0-9a-f][0-9a-f]/*"),
     "pack": Parser(_pack, (salvage, recent), "profiles/.git/objects/pack/*.pack"),
     "pack-index": Parser(_pack_index, (pack_index,), "profiles/.git/objects/pack/*.idx"),
-    "entry": Parser(_entry, (sys.modules[Attic.__module__],), "profiles/.git/tweakio/trash/*/entry.json"),
+    "entry": Parser(
+        _entry, (sys.modules[Attic.__module__],), "profiles/.git/tweakio/trash/*/entry.json"
+    ),
     "pickle": Parser(_pickle, (sys.modules[read_fingerprint_pickle.__module__],), "", (_PICKLE,)),
     "revision": Parser(
         _revision, (sys.modules[History.__module__],), "",

@@ -13,13 +13,12 @@ import os
 import re
 import resource
 import signal
-import stat
 import subprocess
 import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = ["API", "Watch", "Worker"]
 
@@ -72,7 +71,7 @@ class Watch:
         readable: besides the home, what may be read.
     """
 
-    _MOVES = {"os.rename": (0, 1), "os.link": (1,), "os.symlink": (1,)}
+    _MOVES: ClassVar = {"os.rename": (0, 1), "os.link": (1,), "os.symlink": (1,)}
     _CHANGES = frozenset(
         {"os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.chown", "os.utime",
          "os.setxattr", "os.removexattr"}
@@ -100,7 +99,7 @@ class Watch:
 
     def _look(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
-            path, mode, flags = arguments
+            path, _, flags = arguments
             if isinstance(path, int):
                 return
             writing = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
@@ -158,7 +157,7 @@ def _readable() -> list[str]:
     roots = [sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent.parent)]
     roots += [str(Path(dulwich.__file__).parent.parent), os.path.dirname(os.__file__)]
     roots += ["/proc", "/sys", "/dev/null", "/dev/urandom", "/etc", "/usr"]
-    return roots + [os.environ["HOME"], os.environ.get("XDG_CONFIG_HOME", "/nonexistent")]
+    return [*roots, os.environ["HOME"], os.environ.get("XDG_CONFIG_HOME", "/nonexistent")]
 
 
 def _api(home: str, source: str) -> str:
@@ -250,8 +249,8 @@ def serve() -> None:
 
     schema.metadata_model()
     import dulwich.config
-    import dulwich.pack
-    import filelock
+    import dulwich.pack  # noqa: F401
+    import filelock  # noqa: F401
     import psutil  # noqa: F401
     import typer  # noqa: F401
 

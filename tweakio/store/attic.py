@@ -144,7 +144,7 @@ class Attic:
         """Remove what a crash left of entries; the caller holds the repository's lock."""
         for name in self._names():
             path = self.root / name
-            if path.is_dir() and not _has_data(path):
+            if not path.is_symlink() and path.is_dir() and not _has_data(path):
                 try:
                     durable.remove_tree(path)
                 except OSError as error:

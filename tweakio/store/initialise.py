@@ -153,6 +153,8 @@ def _refuse_orphaned_profiles(layout: Layout) -> None:
 
 def profile_like_directories(layout: Layout) -> list[str]:
     """The names of directories in the work tree that hold a profile's files."""
+    if os.path.islink(layout.profiles):
+        return []
     try:
         items = list(os.scandir(layout.profiles))
     except (FileNotFoundError, NotADirectoryError):
