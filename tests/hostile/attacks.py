@@ -241,18 +241,18 @@ def _bomb(home: Path, _: Path) -> None:
     for _level in range(10):
         below = hashed("tree", b"".join(b"%b f%d\0%b" % (mode, n, below) for n in range(10)))
         mode = b"40000"
-    homes.git(profiles, "update-ref", "refs/heads/main",
-              homes.git(profiles, "commit-tree", "-p", "HEAD", "-m", "bomb", below.hex()))  # fmt: skip
+    commit = homes.git(profiles, "commit-tree", "-p", "HEAD", "-m", "bomb", below.hex())
+    homes.git(profiles, "update-ref", "refs/heads/main", commit)
     (profiles / ".git/index").unlink()
 
 
 def _inflating(home: Path, _: Path) -> None:
-    """A loose object that says it is small and is 4 GB when it is unpacked."""
+    """A loose object that says it is small and is 1 GB when it is unpacked."""
     import zlib
 
-    stream = zlib.compressobj(9)
+    stream = zlib.compressobj(1)
     pieces = [stream.compress(b"blob 10\0")]
-    pieces += [stream.compress(bytes(1 << 24)) for _ in range(256)]
+    pieces += [stream.compress(bytes(1 << 24)) for _ in range(64)]
     data = b"".join([*pieces, stream.flush()])
     blob = homes.git(home / "profiles", "rev-parse", "HEAD:alpha/metadata.json")
     for pack in (home / _GIT / "objects/pack").iterdir():
@@ -373,7 +373,7 @@ def _annotated(home: Path, _: Path) -> None:
     store = home / _GIT / "objects"
     import zlib
 
-    for number in range(3000):
+    for number in range(1200):
         body = f"object {name}\ntype {kind}\ntag v1\ntagger A <b> {number} +0000\n\nx\n".encode()
         raw = b"tag %d\0" % len(body) + body
         name, kind = sha1(raw).hexdigest(), "tag"
@@ -410,7 +410,7 @@ ATTACKS: dict[str, Attack] = {
     **{f"hard link {path}": _hard(path) for path in _HARD},
     **{f"fifo {path}": _special(path, os.mkfifo) for path in _FILES},
     **{f"fifo {path}": _special(path, os.mkfifo) for path in _DIRECTORIES},
-    **{f"socket {path}": _special(path, _socket) for path in _FILES[::3]},
+    **{f"socket {path}": _special(path, _socket) for path in _FILES[-6:]},
     **{f"huge {path}": _special(path, _sparse) for path in _FILES if "marker" not in path},
     **{f"nested {path}": _special(path, _nested) for path in _FILES},
     "journal moves in": _journal(moves=[{"source": "OUTSIDE/canary", "target": "stolen"}]),

@@ -159,7 +159,8 @@ def seal_lines(data: bytes) -> bytes:
 def seal_cache(data: bytes) -> bytes:
     """As the cache of HEAD has it: hash and length of what follows."""
     content = data.split(b"\n", 2)[-1]
-    return f"{sha1(content).hexdigest()}\n{len(content)}\n".encode() + content
+    header = content.partition(b"\n")[0]
+    return f"{sha1(header).hexdigest()}\n{len(content)}\n".encode() + content
 
 
 def seal_index(data: bytes) -> bytes:

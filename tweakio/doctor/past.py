@@ -16,7 +16,7 @@ from tweakio.doctor.tracking import Tracking
 from tweakio.doctor.wholeness import Walk, is_whole_commit, unreadable
 from tweakio.errors import RepositoryDamagedError
 from tweakio.store.journal import Journal
-from tweakio.store.objects import ObjectWriter, object_id
+from tweakio.store.objects import ObjectWriter
 from tweakio.store.refs import NO_COMMIT
 
 if TYPE_CHECKING:
@@ -74,7 +74,6 @@ class Past:
 
     def _look_besides(self, head: str, walk: Walk) -> None:
         """What is not of the branch's own history."""
-        self._look_at_cache(head)
         self._references.look_at_head(head)
         if not self._case.fix:
             self._files.look_at_indexes(walk.objects)
@@ -83,16 +82,6 @@ class Past:
         with self._repository.exclusive_unhealed():
             self._files.look_at_indexes(walk.objects)
             self._references.look(head, walk)
-
-    def _look_at_cache(self, head: str) -> None:
-        """Forget the cache of HEAD if it has another state than the commit that it names."""
-        repository = self._repository
-        if object_id(b"tree", repository.head().root) == repository.reader.commit(head).tree:
-            return
-        if self._case.fix:
-            repository.forget_head()
-        message = "the cache of HEAD has another state than HEAD"
-        self._case.add("cache-wrong", "damage", message, fixed=self._case.fix)
 
     def _head_of(self) -> tuple[str | None, str]:
         try:

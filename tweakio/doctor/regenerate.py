@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from tweakio import durable, schema
 from tweakio.store import initialise
+from tweakio.store.head import HeadCache
 from tweakio.store.objects import (
     BLOB_MODE,
     TREE_MODE,
@@ -70,9 +70,10 @@ class Known:
         self._add(b"tree", serialise_tree(entry for entry in entries[:1]))
 
     def _cached_root(self) -> None:
-        with contextlib.suppress(OSError):
-            data = durable.read_regular(self._layout.head_cache, 1 << 26)
-            self._add(b"tree", data.partition(b"\n")[2])
+        head = HeadCache(self._layout.head_cache).last()
+        if head is not None:
+            self._add(b"tree", head.root)
+            self._add(b"commit", head.body)
 
     def _index(self) -> None:
         """The trees that the index would be committed as."""

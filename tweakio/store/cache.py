@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tweakio import durable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["CacheFile"]
@@ -27,10 +28,12 @@ class CacheFile:
 
     Args:
         path: the file; its directory is made when it is written.
+        summed: what of a content the checksum is of.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, summed: Callable[[bytes], bytes] = bytes) -> None:
         self._path = path
+        self._summed = summed
 
     def read(self) -> bytes | None:
         """What was written last, if all of it is there."""
@@ -40,11 +43,11 @@ class CacheFile:
             content = rest[: int(length)]
         except (OSError, ValueError):
             return None
-        return content if checksum == _checksum(content) else None
+        return content if checksum == self._checksum(content) else None
 
     def write(self, content: bytes) -> None:
         """Keep it; a failure only costs time later."""
-        begin = b"%b\n%d\n" % (_checksum(content), len(content))
+        begin = b"%b\n%d\n" % (self._checksum(content), len(content))
         try:
             durable.make_directory(self._path.parent)
             durable.write_over(self._path, begin + content)
@@ -55,6 +58,5 @@ class CacheFile:
         """Know nothing any more."""
         durable.remove(self._path)
 
-
-def _checksum(content: bytes) -> bytes:
-    return sha1(content, usedforsecurity=False).hexdigest().encode()
+    def _checksum(self, content: bytes) -> bytes:
+        return sha1(self._summed(content), usedforsecurity=False).hexdigest().encode()

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio.store.cache import CacheFile
+from tweakio.store.objects import object_id
 from tweakio.store.refs import NO_COMMIT
 from tweakio.validator import ProfileValidator
 
@@ -33,6 +34,7 @@ class Head(NamedTuple):
         valid: whether every metadata.json in it fits the schema.
         active: the profiles with status ``active``, each with its ``lock_pid``.
         index_checksum: of the index that was written with it; empty if unknown.
+        body: the commit object, which names the root tree; without it nothing is cached.
     """
 
     commit: str
@@ -41,17 +43,20 @@ class Head(NamedTuple):
     valid: bool = False
     active: Mapping[str, int | None] = _NOBODY
     index_checksum: str = ""
+    body: bytes = b""
 
 
 class HeadCache:
     """One file with the last known ``Head``.
+
+    The root tree is believed because the commit's id, by way of the commit, names it.
 
     Args:
         path: the file.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = CacheFile(path)
+        self._file = CacheFile(path, _first_line)  # the root tree has a checksum, its id
 
     def read(self, commit: str) -> Head | None:
         """The head for a commit, if the cache has just that one."""
@@ -66,6 +71,9 @@ class HeadCache:
         header, _, root = content.partition(b"\n")
         try:
             value = json.loads(header)
+            body = str(value["body"]).encode("latin-1")
+            if not _is_state_of(str(value["commit"]), body, root):
+                return None
             return Head(
                 str(value["commit"]),
                 root,
@@ -73,6 +81,7 @@ class HeadCache:
                 valid=bool(value["valid"]),
                 active=_selections(value["active"]),
                 index_checksum=str(value.get("index", "")),
+                body=body,
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
@@ -83,13 +92,14 @@ class HeadCache:
 
     def write(self, head: Head) -> None:
         """Keep a surveyed head; a failure only costs time later."""
-        if not head.surveyed or head.commit == NO_COMMIT:
+        if not (head.surveyed and head.body) or head.commit == NO_COMMIT:
             return
         header = {
             "commit": head.commit,
             "valid": head.valid,
             "active": dict(head.active),
             "index": head.index_checksum,
+            "body": head.body.decode("latin-1"),
         }
         self._file.write(json.dumps(header).encode() + b"\n" + head.root)
 
@@ -102,3 +112,13 @@ def _selections(value: dict[object, object]) -> dict[str, int | None]:
             raise ValueError("not an active profile")
         found[str(profile_id)] = pid
     return found
+
+
+def _is_state_of(commit: str, body: bytes, root: bytes) -> bool:
+    """Whether a root tree is a commit's, by nothing but their ids."""
+    names_root = body.startswith(b"tree %b\n" % object_id(b"tree", root).hex().encode())
+    return names_root and object_id(b"commit", body).hex() == commit
+
+
+def _first_line(content: bytes) -> bytes:
+    return content.partition(b"\n")[0]

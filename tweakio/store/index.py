@@ -117,6 +117,7 @@ class Index:
         position, stop = _HEADER.size, len(data) - 20
         entries = []
         last = (b"", -1)
+        sound = True
         plain = True
         conflicts = False
         for _ in range(count):
@@ -130,8 +131,7 @@ class Index:
                     raise ValueError("an entry of an unknown kind")
             zero = data.index(b"\0", name, stop)
             place = (data[name:zero], flags & _STAGE_MASK)
-            if place <= last or data[position + 24 : position + 28] not in _MODES:
-                raise ValueError("entries that git cannot read")
+            sound &= place > last and data[position + 24 : position + 28] in _MODES
             last = place
             conflicts |= bool(flags & _STAGE_MASK)
             if flags & (_EXTENDED | _ASSUME_VALID):
@@ -147,6 +147,8 @@ class Index:
         extension = data[position : position + 4]
         if extension in (b"link", b"sdir"):
             raise ValueError("a split or sparse index")
+        if not sound:
+            raise ValueError("entries that git cannot read")
         paths = [path for _, path in entries]
         if plain:
             return cls(data[_HEADER.size : position], paths, conflicts=conflicts)

@@ -89,7 +89,8 @@ class Repository:
             return Head(NO_COMMIT, b"")
         head = self._cache.read(commit)
         if head is None:
-            head = Head(commit, self.root_of(commit))
+            body = self.reader.read(bytes.fromhex(commit), b"commit")
+            head = Head(commit, self.root_of(commit), body=body)
             refuse_imitation(head.root)
         self._head = head
         return head

@@ -77,6 +77,7 @@ class Transaction:
         self._purge: list[str] = []
         # What was clean a moment ago; a file edited since then stays in any case.
         self._examined = examined or {}
+        self._body = b""
         self._staging: Path | None = None
         self._placements: list[Placement] | None = None
 
@@ -341,6 +342,7 @@ class Transaction:
                     valid=True,
                     active=self._active(),
                     index_checksum=repository.index_file.checksum(),
+                    body=self._body,
                 )
             )
         if self._moves:
@@ -403,7 +405,8 @@ class Transaction:
             f"tree {tree.hex()}\n{parent}author {author} {stamp}\n"
             f"committer {author} {stamp}\n\n{message}"
         )
-        commit_id = self._add(writer, b"commit", body.encode("utf-8", "replace")).hex()
+        self._body = body.encode("utf-8", "replace")
+        commit_id = self._add(writer, b"commit", self._body).hex()
         line = f"{self._base.commit} {commit_id} {author} {stamp}\ttweakio: {self.summary}\n"
         return commit_id, root, line
 
