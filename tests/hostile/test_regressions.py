@@ -177,3 +177,22 @@ def test_root_tree_comes_back_from_the_cache(home):
     head = homes.git(profiles, "rev-parse", "refs/heads/main")
     assert "objects-lost" in _doctored(home)
     assert homes.git(profiles, "rev-parse", "HEAD") == head
+
+
+def test_doctor_puts_a_garbage_ref_aside(home):
+    (home / "profiles/.git/refs/heads/side").write_bytes(b"a5c68f\x10")
+    assert "ref-damaged" in _doctored(home)
+
+
+def test_moves_that_do_not_fit_lose_nothing(home):
+    """A journal whose second move is not what was done: the data stays in the trash."""
+    from tweakio.layout import Layout
+    from tweakio.store.journal import move_back
+
+    entry = home / "profiles/.git/tweakio/trash/20260101T000000-beta-abcdef"
+    entry.mkdir()
+    (home / "profiles/beta").rename(entry / "data")
+    built = "profiles/.git/tweakio/staging/x"
+    wrong = Move("profiles/beta", "profiles/.git/tweakio/trash/elsewhere/data")
+    move_back(Layout(home), (Move(built, str(entry.relative_to(home))), wrong))
+    assert (entry / "data/browser_profile/Default/Cookies").exists()

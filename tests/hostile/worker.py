@@ -44,7 +44,7 @@ API: dict[str, str] = {
     "restore": "manager.restore('alpha', 'HEAD~4')",
     "recover": "manager.recover_profile('alpha')",
     "recover-hard": "manager.recover_profile('beta', 'hard')",
-    "trash-restore": "manager.restore_from_trash(manager.trash()[0].name)",
+    "trash-restore": "[manager.restore_from_trash(entry.name) for entry in manager.trash()[:1]]",
     "trash-purge": "manager.purge_trash()",
     "gc": "manager.gc()",
     "migrate": "manager.migrate()",

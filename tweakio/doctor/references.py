@@ -70,8 +70,9 @@ class References:
         names = [
             name
             for name, commit_id in self._repository.refs.names().items()
-            if name != current and not whole.is_whole(commit_id)
+            if name != current and not whole.may_be_named(commit_id)
         ]
+        names += self._unreadable()
         packed = self._mended_packed_refs(whole) is not None
         if not (logs or names or packed):
             return
@@ -120,12 +121,29 @@ class References:
                 self._repository.refs.append_reflog(name, line.encode("utf-8", "replace"))
         for name, commit_id in self._repository.refs.names().items():
             path = git_dir / name
-            if name not in names and path.is_file() and not whole.is_whole(commit_id):
+            if name not in names and path.is_file() and not whole.may_be_named(commit_id):
                 self._case.keep(path)
                 self._case.add(
                     "ref-damaged", "damage", f"{name} named a damaged commit", fixed=True
                 )
+        for name in self._unreadable():
+            self._case.keep(git_dir / name)
+            if (git_dir / "logs" / name).is_file():
+                self._case.keep(git_dir / "logs" / name)
+            self._case.add("ref-damaged", "damage", f"{name} named nothing", fixed=True)
         self._rewrite_packed_refs(whole)
+
+    def _unreadable(self) -> list[str]:
+        """The files below refs/ that are no refs, but for the branch that HEAD names."""
+        git_dir = self._case.layout.git_dir
+        known = {*self._repository.refs.names(), branch_of(git_dir / "HEAD")}
+        found = (
+            os.path.relpath(os.path.join(directory, file), git_dir).replace(os.sep, "/")
+            for directory, _, files in os.walk(git_dir / "refs")
+            for file in files
+            if not file.endswith(".lock")
+        )
+        return sorted(name for name in found if name not in known)
 
     def _rewrite_reflog(self, path: str, whole: Wholeness) -> None:
         mended = self._mended_reflog(path, whole)

@@ -121,6 +121,10 @@ class Wholeness:
             self._known = {NO_COMMIT: True}
             self._with_history = False
 
+    def may_be_named(self, commit_id: str) -> bool:
+        """Whether a ref may name it; no ref names no commit."""
+        return commit_id != NO_COMMIT and self.is_whole(commit_id)
+
     def is_whole(self, commit_id: str) -> bool:
         """Whether it may be named; an annotated tag stands for its commit."""
         for _ in range(9):

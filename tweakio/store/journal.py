@@ -30,6 +30,8 @@ __all__ = ["Journal", "Move", "move_back", "move_on", "place"]
 log = logging.getLogger(__name__)
 _VERSION = 1
 _IDLE = b"-"
+# What a change may remove for good: an entry of the trash or of the rescued.
+_KEPT = r"profiles/[^/]+/tweakio/(?:trash|rescued)/[^/]+"
 
 
 class Move(NamedTuple):
@@ -155,7 +157,8 @@ class Journal(NamedTuple):
             raise ValueError("not a change of the branch")
         names = {*self.profiles, *self.root_files}
         paths = {*self.purge, *(path for move in self.moves for path in move)}
-        if not all(map(is_safe_name, names)) or not all(map(_is_below, paths)):
+        kept = all(re.fullmatch(_KEPT, path) for path in self.purge)
+        if not (kept and all(map(is_safe_name, names)) and all(map(_is_below, paths))):
             raise ValueError("a path that is not in the home")
 
 
@@ -192,6 +195,11 @@ def move_back(layout: Layout, moves: tuple[Move, ...]) -> None:
     touched = set()
     for move in reversed(moves):
         source, target = place(layout, move.source), place(layout, move.target)
+        if not os.path.lexists(source) and not os.path.lexists(target):
+            # Not what this journal is of; to go on could take a trash entry back to where it
+            # was built, with the data in it, and that is garbage.
+            log.warning("%s is at neither of its places; the rest stays where it is", source)
+            break
         if not os.path.lexists(source) and os.path.lexists(target):
             durable.make_directory(source.parent, parents=True)
             os.rename(target, source)

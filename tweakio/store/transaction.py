@@ -418,7 +418,7 @@ class Transaction:
             {child.name: child for child in self._repository.reader.tree(entry.id)} if entry else {}
         )
         for name, content in files.items():
-            key = name.encode()
+            key = name.encode("utf-8", "surrogateescape")
             if content is None:
                 children.pop(key, None)
             else:
