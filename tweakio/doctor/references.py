@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tweakio import durable, identity
 from tweakio.doctor.skeleton import branch_of
 from tweakio.doctor.wholeness import Walk, Wholeness
+from tweakio.errors import RepositoryDamagedError
 from tweakio.store.refs import NO_COMMIT, is_ref_name
 
 if TYPE_CHECKING:
@@ -136,14 +137,20 @@ class References:
     def _unreadable(self) -> list[str]:
         """The files below refs/ that are no refs, but for the branch that HEAD names."""
         git_dir = self._case.layout.git_dir
-        known = {*self._repository.refs.names(), branch_of(git_dir / "HEAD")}
         found = (
             os.path.relpath(os.path.join(directory, file), git_dir).replace(os.sep, "/")
             for directory, _, files in os.walk(git_dir / "refs")
             for file in files
             if not file.endswith(".lock")
         )
-        return sorted(name for name in found if name not in known)
+        current = branch_of(git_dir / "HEAD")
+        return sorted(name for name in found if name != current and not self._names_a_commit(name))
+
+    def _names_a_commit(self, name: str) -> bool:
+        try:
+            return self._repository.refs.resolve(name) is not None
+        except RepositoryDamagedError:
+            return False
 
     def _rewrite_reflog(self, path: str, whole: Wholeness) -> None:
         mended = self._mended_reflog(path, whole)
