@@ -21,7 +21,7 @@ JOURNAL = Journal(
     profiles=("a", "b"),
     root_files=(".gitignore",),
     moves=(Move("x", "y"),),
-    purge=("profiles/.git/tweakio/trash/z",),
+    purge=("profiles/.git/tweakio/trash/w",),
 )
 
 
