@@ -165,20 +165,6 @@ def test_doctor_does_not_write_an_object_again_for_ever(home):
         assert [profile.id for profile in manager.list_profiles()] == ["alpha", "beta", "spare"]
 
 
-def test_root_tree_comes_back_from_the_cache(home):
-    """Its object is gone, and the cache of HEAD has it."""
-    profiles = home / "profiles"
-    with ProfileManager(home) as manager:
-        manager.update_profiles(["alpha"], note="once more")
-    objects = profiles / ".git/objects"
-    newest = max((objects / "pack").glob("*.pack"), key=lambda path: path.stat().st_mtime_ns)
-    for suffix in (".pack", ".idx", ".keep"):
-        newest.with_suffix(suffix).unlink(missing_ok=True)
-    head = homes.git(profiles, "rev-parse", "refs/heads/main")
-    assert "objects-lost" in _doctored(home)
-    assert homes.git(profiles, "rev-parse", "HEAD") == head
-
-
 def test_doctor_puts_a_garbage_ref_aside(home):
     (home / "profiles/.git/refs/heads/side").write_bytes(b"a5c68f\x10")
     assert "ref-damaged" in _doctored(home)

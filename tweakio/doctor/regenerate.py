@@ -73,7 +73,6 @@ class Known:
         head = HeadCache(self._layout.head_cache).last()
         if head is not None:
             self._add(b"tree", head.root)
-            self._add(b"commit", head.body)
 
     def _index(self) -> None:
         """The trees that the index would be committed as."""
