@@ -43,7 +43,7 @@ def changes(
         if peers:
             yield from field.hire()
         for operation, sides in field.operations():
-            found = in_turns(rounds, sides, seconds=120)
+            found = in_turns(rounds, sides, seconds=120, settle=True)
             ours = found.pop("")
             for against, other in found.items():
                 limit = target(operation, against, profiles)

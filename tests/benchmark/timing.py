@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -59,7 +60,7 @@ def timed(
 
 
 def in_turns(
-    rounds: int, sides: Mapping[str, Side], *, seconds: float = math.inf
+    rounds: int, sides: Mapping[str, Side], *, seconds: float = math.inf, settle: bool = False
 ) -> dict[str, list[float]]:
     """Run every side once in each round; who is first changes from round to round.
 
@@ -67,6 +68,8 @@ def in_turns(
         rounds: how many; two more come before them and do not count.
         sides: by name.
         seconds: after these it ends early, though not before three rounds.
+        settle: bring everything to the disk before each, so that none pays, in its own syncs,
+            for what another wrote and left unsynced.
     """
     found: dict[str, list[float]] = {name: [] for name in sides}
     began = time.monotonic()
@@ -77,6 +80,8 @@ def in_turns(
         at = number % len(names)
         turn = names[at:] + names[:at]
         for name in turn if number % 2 else reversed(turn):
+            if settle and hasattr(os, "sync"):
+                os.sync()
             took = sides[name](number)
             if number >= 0:
                 found[name].append(took)
