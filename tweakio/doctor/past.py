@@ -75,6 +75,8 @@ class Past:
     def _look_besides(self, head: str, walk: Walk) -> None:
         """What is not of the branch's own history."""
         self._references.look_at_head(head)
+        if walk.missing:
+            return  # the logs and refs of a history with a gap are all that is left of that
         if not self._case.fix:
             self._files.look_at_indexes(walk.objects)
             self._references.look(head, walk)

@@ -40,17 +40,19 @@ def misplaced(git_dir: Path) -> list[str]:
 
 
 def refuse_misplaced(git_dir: Path) -> None:
-    """Return if all is a directory or a regular file.
+    """Return if nothing is a link or a special file.
 
     Raises:
         RepositoryDamagedError: it names the first that is not.
     """
     for name in _misplaced(os.fspath(git_dir)):
-        raise RepositoryDamagedError(
-            f"{name[:200]!r} in the git directory is not what belongs there: "
-            f"{_kind(os.path.join(git_dir, name))}",
-            hint="run 'tweakio repo doctor --fix', which puts it aside",
-        )
+        kind = _kind(os.path.join(git_dir, name))
+        # A file or a directory in the way harms nobody; who needs the place says so.
+        if kind in ("a symbolic link", "a special file"):
+            raise RepositoryDamagedError(
+                f"{name[:200]!r} in the git directory is not what belongs there: {kind}",
+                hint="run 'tweakio repo doctor --fix', which puts it aside",
+            )
 
 
 def _misplaced(base: str) -> Iterator[str]:
