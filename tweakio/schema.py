@@ -113,8 +113,16 @@ def load_trusted(data: bytes, profile_id: str) -> dict[str, Any]:
     """
     try:
         loaded: dict[str, Any] = json.loads(data)
-        get = loaded.get
-        fits = (
+    except (ValueError, RecursionError):
+        return load(data, profile_id)
+    return loaded if looks_valid(loaded, profile_id) else load(data, profile_id)
+
+
+def looks_valid(value: dict[str, Any], profile_id: str) -> bool:
+    """Whether metadata that was noted as valid has the types that everybody relies on."""
+    try:
+        get = value.get
+        return (
             get("profile_id") == profile_id
             and get("status") in _STATUSES
             and type(get("platform")) is str
@@ -125,9 +133,8 @@ def load_trusted(data: bytes, profile_id: str) -> dict[str, Any]:
             and _TEXT.issuperset(map(type, get("tags", ())))
             and {*map(type, (get("created_at"), get("last_used", "")))} == _TEXT
         )
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        fits = False
-    return loaded if fits else load(data, profile_id)
+    except (AttributeError, TypeError):
+        return False
 
 
 def _parse(data: bytes) -> dict[str, Any]:

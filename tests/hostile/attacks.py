@@ -27,7 +27,8 @@ _DIRECTORIES = (
 _FILES = (
     *(f"{_GIT}/{name}" for name in ("HEAD", "config", "index", "packed-refs", "logs/HEAD")),
     *(f"{_GIT}/{name}" for name in ("refs/heads/main", "logs/refs/heads/main", "hooks/pre-commit")),
-    *(f"{_GIT}/tweakio/{name}" for name in ("journal.json", "packs.json", "cache/head")),
+    *(f"{_GIT}/tweakio/{name}" for name in ("journal.json", "packs.json")),
+    *(f"{_GIT}/tweakio/cache/{name}" for name in ("head", "profiles")),
     *(f"{_GIT}/tweakio/locks/{name}" for name in ("repository.lock", "line", "marker")),
     *(f"profiles/{name}" for name in ("alpha/metadata.json", "alpha/fingerprint.json")),
     *(f"profiles/{name}" for name in ("alpha/session.json", "alpha/.lock", "beta/.lock")),

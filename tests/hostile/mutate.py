@@ -163,6 +163,12 @@ def seal_cache(data: bytes) -> bytes:
     return f"{sha1(header).hexdigest()}\n{len(content)}\n".encode() + content
 
 
+def seal_listing(data: bytes) -> bytes:
+    """As the cache of the listing has it: hash and length of all that follows."""
+    content = data.split(b"\n", 2)[-1]
+    return f"{sha1(content).hexdigest()}\n{len(content)}\n".encode() + content
+
+
 def seal_index(data: bytes) -> bytes:
     """A hash at the end."""
     return data[:-20] + sha1(data[:-20]).digest()
@@ -181,6 +187,7 @@ def seal_zlib(data: bytes) -> bytes:
 SEALS: dict[str, Callable[[bytes], bytes]] = {
     "journal": seal_lines,
     "cache": seal_cache,
+    "listing": seal_listing,
     "index": seal_index,
     "pack": seal_pack,
     "pack-index": seal_index,

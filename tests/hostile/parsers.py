@@ -25,7 +25,7 @@ from tweakio.history import History
 from tweakio.identity import author
 from tweakio.layout import Layout
 from tweakio.legacy_fingerprint import read_fingerprint_pickle
-from tweakio.store import head, index, initialise, journal, locks, objects, refs
+from tweakio.store import head, index, initialise, journal, listing, lockfile, objects, refs
 from tweakio.store.attic import Attic
 from tweakio.store.packs import index as pack_index
 from tweakio.store.packs import loose, recent
@@ -81,12 +81,21 @@ def _cache(data: bytes, scratch: Path) -> None:
     assert found is None or all(map(str.isascii, found.active))
 
 
+def _listing(data: bytes, scratch: Path) -> None:
+    layout = Layout(scratch)
+    layout.listing_cache.parent.mkdir(parents=True, exist_ok=True)
+    layout.listing_cache.write_bytes(data)
+    with contextlib.closing(Repository(layout)) as repository:
+        for name, known in listing.Listing(repository).load().items():
+            assert known.found.metadata["profile_id"] == name
+
+
 def _lock(data: bytes, scratch: Path) -> None:
     path = scratch / "lock"
     path.write_bytes(data)
-    record = locks.read_record(path)
+    record = lockfile.read_record(path)
     if record is not None:
-        locks.describe_owner(record)
+        lockfile.describe_owner(record)
 
 
 def _index(data: bytes, _: Path) -> None:
@@ -230,8 +239,12 @@ PARSERS: dict[str, Parser] = {
     "metadata": Parser(_metadata, (schema,), "profiles/*/metadata.json"),
     "journal": Parser(_journal, (journal,), "profiles/.git/tweakio/journal.json"),
     "cache": Parser(_cache, (head,), "profiles/.git/tweakio/cache/head"),
+    "listing": Parser(
+        _listing, (listing,), "",
+        (b'40\n3\n[["alpha","aa",[1],{"profile_id":"alpha","status":"inactive"}]]', b"40\n2\n[]"),
+    ),
     "lock": Parser(
-        _lock, (locks,), "",
+        _lock, (lockfile,), "",
         (b'\n{"pid": 1, "start": 2.5, "boot": "b", "host": "h"}\n', b"", b"\n{}"),
     ),
     "index": Parser(_index, (index,), "profiles/.git/index"),

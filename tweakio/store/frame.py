@@ -20,7 +20,7 @@ __all__ = ["misplaced", "refuse_misplaced"]
 
 _FILES = (
     *("HEAD", "config", "index", "packed-refs", "logs/HEAD", "tweakio/journal.json"),
-    *("tweakio/packs.json", "tweakio/cache/head", "tweakio/locks/marker"),
+    *("tweakio/packs.json", "tweakio/cache/head", "tweakio/cache/profiles", "tweakio/locks/marker"),
     *("tweakio/locks/repository.lock", "tweakio/locks/line"),
 )
 # What is below these is looked at too; not the loose objects, of which there may be many, and

@@ -12,6 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from tweakio.schema import looks_valid
 from tweakio.store.cache import CacheFile
 from tweakio.store.worktree import FINGERPRINT, METADATA, Found
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     Signature = tuple[int, ...]
 
-__all__ = ["Listing"]
+__all__ = ["Known", "Listing"]
 
 # A file can change twice within one tick of its clock, the second time unseen. What changed a
 # moment ago is read again until that is over.
@@ -31,7 +32,7 @@ _WORTH_KEEPING = 50
 _TIMES = 4
 
 
-class _Known(NamedTuple):
+class Known(NamedTuple):
     """What is believed of a profile while its tree and signature are the same."""
 
     tree: bytes
@@ -50,18 +51,18 @@ class Listing:
         self._repository = repository
         self._base = os.fspath(repository.layout.profiles)
         self._file = CacheFile(repository.layout.listing_cache)
-        self._known: dict[str, _Known] | None = None
+        self._known: dict[str, Known] | None = None
         # How many the cache file lacks.
         self._lacking = 0
 
     def examine_all(self, head: Head) -> list[Found]:
         """As ``WorkTree.examine_all``, but for the contents of what is clean."""
-        known = self._load() if self._known is None else self._known
+        known = self.load() if self._known is None else self._known
         directories = self._repository.work_tree.directories(head)
         here = self._directories_here()
         before = time.time_ns() - _SETTLED
         result: list[Found] = []
-        still: dict[str, _Known] = {}
+        still: dict[str, Known] = {}
         read = 0
         for profile_id, tree in directories.items():
             signature = self._signature(profile_id) if profile_id in here else None
@@ -73,7 +74,7 @@ class Listing:
                 if found.state != "clean" or signature is None or max(signature[:_TIMES]) >= before:
                     result.append(found)
                     continue
-                item = _Known(tree, signature, found._replace(contents={}))
+                item = Known(tree, signature, found._replace(contents={}))
                 read += 1
             still[profile_id] = item
             result.append(item.found)
@@ -98,19 +99,21 @@ class Listing:
             metadata.st_ino, metadata.st_size, fingerprint.st_ino, fingerprint.st_size,
         )  # fmt: skip
 
-    def _load(self) -> dict[str, _Known]:
+    def load(self) -> dict[str, Known]:
+        """What the cache file says."""
         content = self._file.read()
         try:
             rows = json.loads(content) if content is not None else []
             known = {
-                name: _Known(bytes.fromhex(tree), tuple(signature), Found(name, "clean", metadata))
+                name: Known(bytes.fromhex(tree), tuple(signature), Found(name, "clean", metadata))
                 for name, tree, signature, metadata in rows
+                if looks_valid(metadata, name)
             }
         except (ValueError, TypeError, RecursionError):
             known = {}
         return known
 
-    def _keep(self, known: dict[str, _Known], read: int) -> None:
+    def _keep(self, known: dict[str, Known], read: int) -> None:
         """Write the cache file if many profiles had to be read that it does not have."""
         self._lacking += read
         if self._lacking < max(_WORTH_KEEPING, len(known) // 4):
