@@ -365,10 +365,7 @@ def test_only_pack(make: Callable[[str], Path], way: Damage, with_index: bool) -
     assert not looked.healthy
     assert whole_tree(home) == state
     report = examined(home, fix=True)
-    left = [item.code for item in report.findings if not item.fixed]
-    assert left in ([], ["old-history-damaged"])
-    if not left:
-        assert_mended(home, before)
+    assert report.healthy, report.findings
     with ProfileManager(home) as manager:
         found = {profile.id: profile for profile in manager.list_profiles()}
         assert set(found) == {"alpha", "beta", "gamma"}
@@ -379,6 +376,7 @@ def test_only_pack(make: Callable[[str], Path], way: Damage, with_index: bool) -
         assert "doomed" in {entry.profile_id for entry in manager.trash()}
     assert untracked(home) == before
     assert git(home, "status", "--porcelain") == ""
+    git(home, "fsck", "--strict")
 
 
 def test_a_blob_that_says_it_is_a_tree(make: Callable[[str], Path]) -> None:
@@ -441,8 +439,8 @@ def test_one_entry_of_a_pack(make: Callable[[str], Path], deltas: str) -> None:
     pack.write_bytes(data)
     head = git(home, "rev-parse", "HEAD")
     report = examined(home, fix=True)
-    assert codes(report) == ["packs-damaged", "old-history-damaged"]
-    assert not report.healthy
+    assert codes(report) == ["packs-damaged", "old-history-damaged", "history-cut"]
+    assert report.healthy
     assert git(home, "rev-parse", "HEAD") == head
     assert report.commits == commits.index(old)
     assert "1 damaged packs; 41 objects" in report.findings[0].message
@@ -503,7 +501,9 @@ def test_reflogs_name_readable_commits_only(make: Callable[[str], Path]) -> None
     assert len(git(home, "rev-list", "HEAD").split()) > 7
     for name in ("HEAD", "refs/heads/main"):
         text = (home / "profiles" / ".git" / "logs" / name).read_text()
-        assert not any(commit in text for commit in lost)
+        assert not any(commit in text for commit in lost[::2])
+    # What stands above the gap is kept by a name.
+    assert git(home, "rev-parse", f"refs/tweakio/kept/{lost[1][:12]}") == lost[1]
     kept = [path.read_text() for path in (home / "profiles/.git/tweakio/damaged").glob("main-*")]
     assert any(lost[0] in text for text in kept)
 
@@ -566,8 +566,11 @@ def test_gap_below_a_lost_head(make: Callable[[str], Path]) -> None:
     report = examined(home, fix=True)
     assert [(item.code, item.fixed) for item in report.findings] == [
         ("history-damaged", True),
-        ("old-history-damaged", False),
+        ("old-history-damaged", True),
+        ("history-cut", False),
     ]
+    assert report.healthy
+    git(home, "fsck", "--strict")
     assert names[1] in git(home, "log", "-n", "2", "--format=%H").split()
     with ProfileManager(home) as manager:
         assert manager.get_profile("alpha").note == "the last"
@@ -575,23 +578,33 @@ def test_gap_below_a_lost_head(make: Callable[[str], Path]) -> None:
     assert untracked(home) == before
 
 
-def test_old_history_is_kept_with_its_gap(make: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("what", ["HEAD~5", "HEAD~5^{tree}", "HEAD~5:alpha/metadata.json"])
+def test_history_around_a_gap(make: Callable[[str], Path], what: str) -> None:
+    """HEAD stays, what is below has a name, git finds nothing wrong and its gc removes nothing."""
     home = make("loose")
     before = untracked(home)
-    head = git(home, "rev-parse", "HEAD")
-    logs = (home / "profiles/.git/logs/HEAD").read_bytes()
-    loose_path(home, git(home, "rev-parse", "HEAD~4")).unlink()
-    for fix in (False, True):
-        report = examined(home, fix=fix)
-        assert codes(report) == ["old-history-damaged"]
-        assert not report.healthy
-        assert report.commits == 4
-    assert git(home, "rev-parse", "HEAD") == head
-    assert (home / "profiles/.git/logs/HEAD").read_bytes() == logs
+    commits = git(home, "rev-list", "HEAD").split()
+    loose_path(home, git(home, "rev-parse", what)).unlink()
+    looked = examined(home)
+    assert codes(looked) == ["old-history-damaged"]
+    assert not looked.healthy
+    report = examined(home, fix=True)
+    assert codes(report) == ["old-history-damaged", "history-cut"]
+    assert report.healthy
+    assert git(home, "rev-list", "HEAD").split() == commits[:5]
+    below = f"refs/tweakio/kept/{commits[6][:12]}"
+    assert below in report.findings[0].message
+    assert codes(examined(home)) == ["history-cut"]
+    git(home, "reflog", "expire", "--expire=now", "--expire-unreachable=now", "--all")
+    git(home, "gc", "-q", "--prune=now")
+    git(home, "fsck", "--strict")
+    assert git(home, "rev-list", below).split() == commits[6:]
+    assert examined(home).healthy
     assert untracked(home) == before
     with ProfileManager(home) as manager:
         manager.create_profile("more", "custom")
         manager.undo()
+        assert manager.restore("alpha", commits[7]).status == "inactive"
 
 
 def test_invalid_work_tree_file_is_not_taken_for_history(make: Callable[[str], Path]) -> None:

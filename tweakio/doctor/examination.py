@@ -18,6 +18,7 @@ from tweakio.errors import (
 )
 from tweakio.store import initialise
 from tweakio.store.objects import TREE_MODE, parse_tree
+from tweakio.store.refs import operation_in_progress
 from tweakio.store.repository import Repository
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Examination:
             skeleton.mend()
             self._case.add("git-dir-damaged", "damage", f"git directory: {broken}", fixed=True)
         if self._case.fix:
-            initialise.complete_local(self._case.layout)
+            skeleton.complete()
         repository = Repository(self._case.layout)
         try:
             look_at_locks(self._case, repository)
@@ -130,7 +131,9 @@ class Examination:
         if index is None:
             return "damaged"
         if index.conflicts:
-            return "sound"  # of a person's merge, which is reported besides
+            # Of a person's merge, which is reported besides.
+            under_way = operation_in_progress(self._case.layout.git_dir)
+            return "sound" if under_way else "damaged"
         if repository.work_tree.outdated_entries(index, repository.head().root):
             return "outdated"
         if repository.work_tree.has_lost_blobs(index, repository.head().root):
@@ -171,7 +174,10 @@ class Examination:
                 )
 
 
-_INDEX_STATES = {"outdated": "older than history", "damaged": "missing or damaged"}
+_INDEX_STATES = {
+    "outdated": "older than history",
+    "damaged": "missing, damaged or of a merge that nobody ends",
+}
 
 
 def _names(root: bytes) -> list[bytes]:

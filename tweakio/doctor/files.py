@@ -12,6 +12,7 @@ from tweakio.doctor.salvage import (
     is_sound_pack,
     loose_files,
     pack_files,
+    sealed,
 )
 from tweakio.store.objects import ObjectWriter
 from tweakio.store.packs.format import index_bytes
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["ObjectFiles"]
 
 # What git derives from its objects, and would believe although they are gone.
-_DERIVED = ("info/commit-graph", "info/commit-graphs", "pack/multi-pack-index")
+_GRAPH, _MULTI_INDEX = "info/commit-graph", "pack/multi-pack-index"
+_DERIVED = (_GRAPH, f"{_GRAPH}s", _MULTI_INDEX)
 _MANY_BYTES = 64 << 20
 
 
@@ -54,11 +56,19 @@ class ObjectFiles:
             for file in loose:
                 self._case.keep(file)
             if packs or loose:
-                for name in _DERIVED:
-                    if os.path.lexists(objects / name):
-                        self._case.keep(objects / name)
-                durable.fsync_directory(objects / "pack")
+                self.drop_derived()
+                durable.fsync_directory(objects)
                 self._repository.reader.close()
+        derived = [
+            name
+            for name in (_GRAPH, _MULTI_INDEX)
+            if os.path.lexists(objects / name) and not sealed(os.fspath(objects / name))
+        ]
+        if derived:
+            if self._case.fix:
+                self.drop_derived()
+            message = f"{' and '.join(derived)}, which git can do without, is damaged"
+            self._case.add("derived-damaged", "damage", message, fixed=self._case.fix)
         if loose:
             message = f"{len(loose)} damaged objects"
             self._case.add("objects-damaged", "damage", message, fixed=self._case.fix)
@@ -90,6 +100,14 @@ class ObjectFiles:
 
     def _is_readable(self, name: bytes) -> bool:
         return bool(self._repository.reader.read_any(name)[0])
+
+    def drop_derived(self) -> None:
+        """Put aside what git derives from its objects, which it makes again itself."""
+        objects = self._case.layout.git_dir / "objects"
+        for name in _DERIVED:
+            if os.path.lexists(objects / name):
+                self._case.keep(objects / name)
+                durable.fsync_directory((objects / name).parent)
 
     def mend_pack(self, path: str) -> int:
         """Replace a pack by what can be read of it; the number of objects."""

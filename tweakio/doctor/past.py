@@ -10,10 +10,11 @@ from tweakio import durable
 from tweakio.doctor.files import ObjectFiles
 from tweakio.doctor.references import References
 from tweakio.doctor.regenerate import Known
+from tweakio.doctor.remains import Remains, is_kept
 from tweakio.doctor.salvage import pack_files
 from tweakio.doctor.skeleton import branch_of
 from tweakio.doctor.tracking import Tracking
-from tweakio.doctor.wholeness import Walk, is_whole_commit, unreadable
+from tweakio.doctor.wholeness import Walk, is_whole_commit, shallow_commits, unreadable
 from tweakio.errors import RepositoryDamagedError
 from tweakio.store.journal import Journal
 from tweakio.store.objects import ObjectWriter
@@ -41,6 +42,7 @@ class Past:
         self._repository = repository
         self._files = ObjectFiles(case, repository)
         self._references = References(case, repository)
+        self._remains = Remains(case, repository)
 
     def look(self) -> bool:
         """Make sure that the branch names a commit whose state can be read.
@@ -50,40 +52,54 @@ class Past:
         """
         head, problem = self._head_of()
         walk = self.walk(head) if head is not None else Walk()
-        if self._case.fix and (head is None or walk.missing):
+        if self._case.fix and (head is None or walk.missing or self._remains.chart().missing):
             walk = self._regenerate(head, walk)
         self._case.report.commits = walk.commits
-        if head is not None and not walk.missing:
-            self._look_besides(head, walk)
-            return True
-        problem = problem or walk.problem
-        if head is not None and not walk.own:
-            # HEAD's own state is whole, and only older history is damaged: it is kept.
-            self._gap(walk)
-            self._look_besides(head, walk)
-            return True
-        found = self._best_commit()
-        if not self._case.fix:
-            then = "cannot be read at all" if found is None else f"goes back to {found[:12]}"
-            self._case.add("history-damaged", "damage", f"{problem}; what is left {then}")
-            return False
-        if found is None:
-            raise RepositoryDamagedError(f"{problem}; no commit can be read")
-        self._go_on(found, problem)
+        if self._case.fix and (head is None or walk.missing or self._remains.chart().missing):
+            # Git would believe them although what they tell of is gone.
+            self._files.drop_derived()
+        if head is None or walk.own:
+            problem = problem or walk.problem
+            found = self._best_commit()
+            if not self._case.fix:
+                then = "cannot be read at all" if found is None else f"goes back to {found[:12]}"
+                self._case.add("history-damaged", "damage", f"{problem}; what is left {then}")
+                return False
+            if found is None:
+                raise RepositoryDamagedError(f"{problem}; no commit can be read")
+            self._go_on(found, problem)
+        self._references.look_at_head(self._repository.refs.head())
+        self._look_at_the_rest(head, walk)
         return True
 
-    def _look_besides(self, head: str, walk: Walk) -> None:
-        """What is not of the branch's own history."""
-        self._references.look_at_head(head)
-        if walk.missing:
-            return  # the logs and refs of a history with a gap are all that is left of that
+    def _look_at_the_rest(self, lost_head: str | None, walk: Walk) -> None:
+        """Refs, reflogs and older history; HEAD itself is whole."""
+        chart = self._remains.chart()
+        gaps = chart.broken.keys() - {lost_head}
+        problem = chart.problem
         if not self._case.fix:
             self._files.look_at_indexes(walk.objects)
-            self._references.look(head, walk)
-            return
-        with self._repository.exclusive_unhealed():
-            self._files.look_at_indexes(walk.objects)
-            self._references.look(head, walk)
+            self._references.look(logs=not gaps)
+            if gaps:
+                self._case.add("old-history-damaged", "damage", problem)
+        else:
+            with self._repository.exclusive_unhealed():
+                self._files.look_at_indexes(walk.objects)
+                now = self._repository.refs.head()
+                mended = self._references.mend(now, logs=not gaps)
+                made = []
+                if mended or chart.broken or lost_head is None:
+                    made = self._remains.settle(search=lost_head is None)
+            kept = f"; {', '.join(made)} lead to what is left of it" if made else ""
+            if gaps:
+                message = f"{problem}; history begins anew there{kept}"
+                self._case.add("old-history-damaged", "damage", message, fixed=True)
+            elif made:
+                self._case.add("history-kept", "note", f"some history is on no branch{kept}")
+        if cut := shallow_commits(self._case.layout.git_dir):
+            kept = ", ".join(name for name in self._repository.refs.names() if is_kept(name))
+            message = f"what came before {', '.join(name[:12] for name in sorted(cut))} is lost"
+            self._case.add("history-cut", "note", message + (kept and f"; older: {kept}"))
 
     def _head_of(self) -> tuple[str | None, str]:
         try:
@@ -99,6 +115,7 @@ class Past:
         walk = Walk()
         parents: tuple[str, ...]
         seen = walk.objects
+        shallow = shallow_commits(self._case.layout.git_dir)
         todo, known = [head], {head}
         while todo:
             commit_id = todo.pop()
@@ -120,8 +137,9 @@ class Past:
                 walk.problem = walk.problem or what
             if walk.commits % 64 == 0:
                 self._case.progress(walk.commits)
-            todo += [parent for parent in parents if parent not in known]
-            known.update(parents)
+            if commit_id not in shallow:
+                todo += [parent for parent in parents if parent not in known]
+                known.update(parents)
         return walk
 
     def _regenerate(self, head: str | None, walk: Walk) -> Walk:
@@ -133,29 +151,26 @@ class Past:
             for path in pack_files(self._case.layout.git_dir / "objects", orphans=True):
                 self._files.mend_pack(path)
             self._repository.reader.close()
-            if head is None:
-                return walk
-            lost = walk.missing
-            walk = self.walk(head)
-            again = len(lost - walk.missing)
-            known = Known(self._repository).objects
+            lost = walk.missing | self._remains.chart().missing
+            again = 0
+            known = dict(Known(self._repository).objects)
             # With a tree its children become known to be missing.
-            # What is there, and of another kind than the tree says, is not missing.
-            read = self._repository.reader.read_any
-            while useful := {
-                name
-                for name in walk.missing & known.keys()
-                if read(bytes.fromhex(name))[0] != known[name][0]
-            }:
+            while lost:
+                walk = self.walk(head) if head is not None else Walk()
+                missing = walk.missing | self._remains.chart().missing
+                again += len(lost - missing)
+                # Once each: what a branch names may be there, and no commit.
+                useful = missing & known.keys()
+                if not useful:
+                    break
                 writer = ObjectWriter(
                     self._case.layout.git_dir / "objects", self._case.layout.temporary
                 )
                 for name in useful:
-                    writer.add(*known[name])
+                    writer.add(*known.pop(name))
                 writer.flush()
-                again += len(useful)
                 self._repository.reader.close()
-                walk = self.walk(head)
+                lost = missing
         if again:
             message = f"{again} lost objects were found elsewhere and written again"
             self._case.add("objects-lost", "damage", message, fixed=True)
@@ -178,7 +193,7 @@ class Past:
         return best
 
     def _whole_commits(self) -> Iterator[str]:
-        """The commits whose own state is whole, the newest first, by the reflogs and the refs."""
+        """The commits whose own state is whole, the newest first, by the branch and its reflogs."""
         refs = self._repository.refs
         candidates: list[str] = []
         journal = self._pending()
@@ -190,20 +205,26 @@ class Past:
         for name in ("HEAD", branch_of(self._case.layout.git_dir / "HEAD")):
             for old, new in refs.reflog(name):
                 candidates += [new, old]
-        candidates += refs.names().values()
         known = dict.fromkeys(candidates)
         for commit_id in known:
             if commit_id != NO_COMMIT and is_whole_commit(self._repository, commit_id):
                 yield commit_id
+        # Nothing tells which the branch was on; other branches are as good as what none leads to.
         commits = [
             self._repository.reader.commit(commit_id)
             for commit_id in self._repository.reader.all_commits()
             if commit_id not in known and is_whole_commit(self._repository, commit_id)
         ]
-        # Many have the same second; the newest of them is nobody's parent.
+        # Many have the same second; the newest of them is nobody's parent, and most likely ours.
         parents = {parent for commit in commits for parent in commit.parents}
-        for commit in sorted(commits, key=lambda item: (item.id not in parents, item.time))[::-1]:
-            yield commit.id
+        commits.sort(
+            key=lambda commit: (
+                commit.id not in parents,
+                commit.trailer("Tweakio-Op") is not None,
+                commit.time,
+            )
+        )
+        yield from (commit.id for commit in reversed(commits))
 
     def _pending(self) -> Journal | None:
         """The journal of a change all of whose moves were made, so that it may have taken place."""
@@ -227,22 +248,12 @@ class Past:
             change.summary = f"go on from {found[:12]} with the state of the work tree"
         with self._repository.exclusive():
             self._repository.checkout.rebuild_index()
+        branch = branch_of(self._case.layout.git_dir / "HEAD")
         taken = f"; {len(names)} profiles were taken from the work tree" if names else ""
         self._case.add(
             "history-damaged",
             "damage",
-            f"{problem}; history goes on from {found[:12]}{taken}",
+            f"{problem}; history goes on from {found[:12]} on {branch}{taken}",
             fixed=True,
         )
-        walk = self.walk(self._repository.refs.head())
-        self._case.report.commits = walk.commits
-        if walk.missing:
-            self._gap(walk)
-
-    def _gap(self, walk: Walk) -> None:
-        self._case.add(
-            "old-history-damaged",
-            "damage",
-            walk.problem,
-            hint="HEAD is whole; older changes cannot be shown or undone",
-        )
+        self._case.report.commits = self.walk(self._repository.refs.head()).commits

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable, identity
 from tweakio.doctor.skeleton import branch_of
-from tweakio.doctor.wholeness import Walk, Wholeness
-from tweakio.errors import RepositoryDamagedError
+from tweakio.doctor.wholeness import Wholeness
 from tweakio.store.refs import NO_COMMIT, is_ref_name
 
 if TYPE_CHECKING:
@@ -19,8 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["References"]
 
-_REFLOG_LINE = re.compile(r"([0-9a-f]{40}) ([0-9a-f]{40}) ([^\n]+ <[^\n]*> \d+ [+-]\d{4}(?:\t.*)?)")
 _MOST_BYTES = 1 << 28
+_ID = re.compile("[0-9a-f]{40}")
+_PACKED_LINE = re.compile(r"([0-9a-f]{40}) (refs/[^\0-\x20\x7f~^:?*\[\\]+)")
+_PEELED = re.compile(r"\^[0-9a-f]{40}")
+_REFLOG_LINE = re.compile(r"([0-9a-f]{40}) ([0-9a-f]{40}) ([^\n]*>[^\n]* \d+ [+-]\d{4}\t?[^\n]*\n)")
 
 
 class References:
@@ -52,50 +54,12 @@ class References:
             hint="" if same else f"run 'git -C {self._case.layout.profiles} switch main'",
         )
 
-    def look(self, head: str, walk: Walk) -> None:
-        """Report reflogs and refs that name what cannot be read; take it out of them.
-
-        Args:
-            head: the commit of HEAD, whose own state is whole.
-            walk: what reading its history found.
-        """
-        git_dir = self._case.layout.git_dir
-        whole = Wholeness(self._repository, head, walk)
-        logs = [
-            os.path.join(directory, file)
-            for directory, _, files in os.walk(git_dir / "logs")
-            for file in files
-            if self._mended_reflog(os.path.join(directory, file), whole) is not None
-        ]
-        current = branch_of(git_dir / "HEAD")
-        names = [
-            name
-            for name, commit_id in self._repository.refs.names().items()
-            if name != current and not whole.may_be_named(commit_id)
-        ]
-        names += self._unreadable()
-        packed = self._mended_packed_refs(whole) is not None
-        if not (logs or names or packed):
-            return
-        if self._case.fix:
-            self._clean(head, whole)
-        if logs or packed:
-            what = f"{len(logs)} reflogs" if logs else "packed-refs"
-            message = f"{what} named commits that cannot be read, or were damaged"
-            self._case.add("refs-damaged", "damage", message, fixed=self._case.fix)
-        elif not self._case.fix:
-            message = f"{len(names)} refs name commits that cannot be read"
-            self._case.add("ref-damaged", "damage", message)
-
     def reset_to(self, found: str) -> None:
         """Make a commit the newest, and forget what names commits that cannot be read."""
         git_dir = self._case.layout.git_dir
         branch = branch_of(git_dir / "HEAD")
-        self._clean(found)
-        if (git_dir / branch).is_dir():
-            self._case.keep(git_dir / branch)
-        durable.make_directory((git_dir / branch).parent, parents=True)
-        self._repository.refs.publish(branch, found)
+        self.mend(found, logs=False, go_on=True)
+        self._publish(branch, found)
         head = f"ref: {branch}\n".encode()
         if durable.read_regular(git_dir / "HEAD", 4096) != head:
             durable.replace(git_dir / "HEAD", head, self._case.layout.temporary / "head")
@@ -103,118 +67,232 @@ class References:
         if os.path.lexists(git_dir / "index"):
             self._case.keep(git_dir / "index")
 
-    def _clean(self, found: str, whole: Wholeness | None = None) -> None:
-        """Take what names unreadable commits out of the reflogs and the refs.
+    def look(self, *, logs: bool) -> None:
+        """Report refs and reflogs that name nothing, or nothing that can be read.
 
-        The old files are kept aside.
+        Args:
+            logs: reflogs as well; with history damaged their lines are what must be expected.
         """
-        git_dir = self._case.layout.git_dir
-        whole = whole or Wholeness(self._repository, found)
-        for directory, _, files in os.walk(git_dir / "logs"):
-            for file in files:
-                self._rewrite_reflog(os.path.join(directory, file), whole)
-        names = ["HEAD", branch_of(git_dir / "HEAD")]
-        for name in names:
-            last = next((new for _, new in self._repository.refs.reflog(name)), NO_COMMIT)
-            if last != found:
-                who = f"{identity.author(git_dir / 'config')} {identity.stamp(int(time.time()))}"
-                line = f"{last} {found} {who}\ttweakio: {self._case.command}: go on from here\n"
-                self._repository.refs.append_reflog(name, line.encode("utf-8", "replace"))
-        for name, commit_id in self._repository.refs.names().items():
-            path = git_dir / name
-            if name not in names and path.is_file() and not whole.may_be_named(commit_id):
-                self._case.keep(path)
-                self._case.add(
-                    "ref-damaged", "damage", f"{name} named a damaged commit", fixed=True
-                )
-        for name in self._unreadable():
-            self._case.keep(git_dir / name)
-            if (git_dir / "logs" / name).is_file():
-                self._case.keep(git_dir / "logs" / name)
-            self._case.add("ref-damaged", "damage", f"{name} named nothing", fixed=True)
-        self._rewrite_packed_refs(whole)
+        whole = Wholeness(self._repository)
+        for name in sorted({*self._broken(whole), *self._packed(whole).broken}):
+            self._report_ref(name)
+        for name in self._gone(whole):
+            self._report_gone(name)
+        if not self._packed(whole).sound:
+            self._report_packed_refs()
+        broken = [name for name in self._reflogs() if self._mended_log(name, whole) is not None]
+        if logs and broken:
+            self._report_reflogs(broken)
+        elif logs and any(self._last(name) != commit for name, commit in self._ends()):
+            self._report_behind()
 
-    def _unreadable(self) -> list[str]:
-        """The files below refs/ that are no refs, but for the branch that HEAD names."""
+    def mend(self, head: str, *, logs: bool, go_on: bool = False) -> bool:
+        """Take what names unreadable commits out of refs and reflogs; the old files are kept.
+
+        Args:
+            head: what the reflogs of HEAD and its branch end with.
+            logs: report reflogs as well.
+            go_on: the branch is about to be moved there.
+
+        Returns:
+            Whether there was anything.
+        """
+        whole = Wholeness(self._repository)
+        anything = self._mend_refs(whole)
+        mended = self._mend_logs(whole)
+        gone = self._gone(whole)
+        for name, commit in gone.items():
+            self._publish(name, commit)
+            self._report_gone(name)
+        behind = [
+            self._go_on_with(name, commit) for name, commit in self._ends(head if go_on else None)
+        ]
+        if logs and mended:
+            self._report_reflogs(mended)
+        elif logs and any(behind):
+            self._report_behind()
+        return anything or bool(mended or gone)
+
+    def _mend_refs(self, whole: Wholeness) -> bool:
         git_dir = self._case.layout.git_dir
-        found = (
-            os.path.relpath(os.path.join(directory, file), git_dir).replace(os.sep, "/")
-            for directory, _, files in os.walk(git_dir / "refs")
+        broken, packed = self._broken(whole), self._packed(whole)
+        for name in broken:
+            self._case.keep(git_dir / name)
+        for name in sorted({*broken, *packed.broken}):
+            self._report_ref(name)
+        if not packed.sound:
+            self._report_packed_refs()
+        if packed.content is not None:
+            self._case.keep(git_dir / "packed-refs")
+            durable.create(git_dir / "packed-refs", packed.content)
+        return bool(broken or packed.broken or not packed.sound)
+
+    def _mend_logs(self, whole: Wholeness) -> list[str]:
+        top = self._case.layout.git_dir / "logs"
+        mended = []
+        for name in self._reflogs():
+            if (content := self._mended_log(name, whole)) is not None:
+                self._case.keep(top / name)
+                if content:
+                    durable.create(top / name, content)
+                mended.append(name)
+        return mended
+
+    def _publish(self, name: str, commit: str) -> None:
+        path = self._case.layout.git_dir / name
+        if path.is_dir():
+            self._case.keep(path)
+        durable.make_directory(path.parent, parents=True)
+        self._repository.refs.publish(name, commit)
+
+    def _ends(self, head: str | None = None) -> list[tuple[str, str]]:
+        """What the reflogs of HEAD and its branch have to end with."""
+        refs = self._repository.refs
+        branch = branch_of(self._case.layout.git_dir / "HEAD")
+        if head is not None:
+            return [("HEAD", head), (branch, head)]
+        ends = [("HEAD", refs.head()), (branch, refs.names().get(branch, NO_COMMIT))]
+        return [(name, commit) for name, commit in ends if commit != NO_COMMIT]
+
+    def _last(self, name: str) -> str:
+        return next((new for _, new in self._repository.refs.reflog(name)), NO_COMMIT)
+
+    def _go_on_with(self, name: str, head: str) -> bool:
+        log = self._case.layout.git_dir / "logs" / name
+        if log.is_dir():
+            self._case.keep(log)
+        last = self._last(name)
+        if last == head:
+            return False
+        author = identity.author(self._case.layout.git_dir / "config")
+        who = f"{author} {identity.stamp(int(time.time()))}"
+        line = f"{last} {head} {who}\ttweakio: {self._case.command}: go on from here\n"
+        self._repository.refs.append_reflog(name, line.encode("utf-8", "replace"))
+        return True
+
+    def _report_behind(self) -> None:
+        message = "the reflog lacks its last lines, which nothing needs"
+        self._case.add("reflog-behind", "note", message, fixed=self._case.fix)
+
+    def _report_ref(self, name: str) -> None:
+        message = f"{name} names nothing that can be read"
+        self._case.add("ref-damaged", "damage", message, fixed=self._case.fix)
+
+    def _gone(self, whole: Wholeness) -> dict[str, str]:
+        """The refs that are gone although their reflog, which git removes with them, is not."""
+        names = self._repository.refs.names()
+        branch = branch_of(self._case.layout.git_dir / "HEAD")
+        logged = (name for name in self._reflogs() if name.startswith("refs/") and name != branch)
+        found = {name: self._last(name) for name in logged if name not in names}
+        return {
+            name: commit
+            for name, commit in found.items()
+            if commit != NO_COMMIT and whole.is_whole_commit(commit)
+        }
+
+    def _report_gone(self, name: str) -> None:
+        message = f"{name} is gone, and its reflog is not"
+        self._case.add("ref-damaged", "damage", message, fixed=self._case.fix)
+
+    def _report_packed_refs(self) -> None:
+        message = "packed-refs has lines that are none"
+        self._case.add("ref-damaged", "damage", message, fixed=self._case.fix)
+
+    def _report_reflogs(self, names: list[str]) -> None:
+        message = f"the reflog of {', '.join(names)} has lines that name nothing that can be read"
+        self._case.add("reflog-damaged", "problem", message, fixed=self._case.fix)
+
+    def _may_name(self, whole: Wholeness, ref: str, name: str) -> bool:
+        if ref.startswith("refs/heads/"):
+            return whole.is_whole_commit(name)
+        return whole.is_whole(name)
+
+    def _broken(self, whole: Wholeness) -> list[str]:
+        """The loose refs to take away; what HEAD names is another's affair."""
+        git_dir = self._case.layout.git_dir
+        found = []
+        for directory, _, files in os.walk(git_dir / "refs"):
+            for file in files:
+                path = os.path.join(directory, file)
+                name = os.path.relpath(path, git_dir).replace(os.sep, "/")
+                if name == branch_of(git_dir / "HEAD") or name.endswith(".lock"):
+                    continue
+                try:
+                    content = durable.read_regular(path, 4096).strip().decode("utf-8", "replace")
+                except OSError:
+                    content = ""
+                symbolic = content.startswith("ref: refs/")
+                if not symbolic and not (
+                    _ID.fullmatch(content) and self._may_name(whole, name, content)
+                ):
+                    found.append(name)
+        return found
+
+    def _packed(self, whole: Wholeness) -> _PackedRefs:
+        path = self._case.layout.git_dir / "packed-refs"
+        try:
+            data = durable.read_regular(path, _MOST_BYTES)
+        except OSError:
+            there = os.path.lexists(path)
+            return _PackedRefs(not there, [], b"" if there else None)
+        sound = data.endswith(b"\n") or not data
+        kept: dict[str, str] = {}
+        broken = []
+        for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n")):
+            match = _PACKED_LINE.fullmatch(line)
+            if match and is_ref_name(match[2]) and self._may_name(whole, match[2], match[1]):
+                kept[match[2]] = match[1]
+            elif match:
+                broken.append(match[2])
+            elif line and not _PEELED.fullmatch(line) and (number or not line.startswith("# ")):
+                sound = False
+        if sound and not broken:
+            return _PackedRefs(sound, [], None)
+        # Without a header git takes nothing for granted.
+        lines = (f"{commit} {name}\n" for name, commit in sorted(kept.items()))
+        return _PackedRefs(sound, broken, "".join(lines).encode("utf-8", "surrogateescape"))
+
+    def _reflogs(self) -> list[str]:
+        top = self._case.layout.git_dir / "logs"
+        return sorted(
+            os.path.relpath(os.path.join(directory, file), top).replace(os.sep, "/")
+            for directory, _, files in os.walk(top)
             for file in files
             if not file.endswith(".lock")
         )
-        current = branch_of(git_dir / "HEAD")
-        return sorted(name for name in found if name != current and not self._names_a_commit(name))
 
-    def _names_a_commit(self, name: str) -> bool:
+    def _mended_log(self, name: str, whole: Wholeness) -> bytes | None:
+        """A reflog without what cannot be read; None if there is nothing to mend."""
         try:
-            return self._repository.refs.resolve(name) is not None
-        except RepositoryDamagedError:
-            return False
-
-    def _rewrite_reflog(self, path: str, whole: Wholeness) -> None:
-        mended = self._mended_reflog(path, whole)
-        if mended is not None:
-            self._replace(path, mended)
-
-    def _mended_reflog(self, path: str, whole: Wholeness) -> bytes | None:
-        """What a reflog should be; None if it is."""
-        try:
-            data = durable.read_regular(path, _MOST_BYTES)
-        except FileNotFoundError:
-            return None
+            data = durable.read_regular(self._case.layout.git_dir / "logs" / name, _MOST_BYTES)
         except OSError:
             return b""
         lines = []
         last = NO_COMMIT
-        for line in data.decode("utf-8", "surrogateescape").split("\n")[:-1]:
+        sound = not data or data.endswith(b"\n")
+        # Not splitlines: a name or message may have what only Python takes for the end of a line.
+        for text in data.decode("utf-8", "surrogateescape").split("\n")[:-1]:
+            line = f"{text}\n"
             match = _REFLOG_LINE.fullmatch(line)
-            if match is None or not whole.is_whole(match[2]):
+            sound &= match is not None and whole.is_whole_commit(match[1])
+            if match is None or not whole.is_whole_commit(match[2]):
+                sound = False
                 continue
             # As "git reflog expire --rewrite" does, each line goes on from the one before.
-            old = match[1] if match[1] == last or whole.is_whole(match[1]) else last
-            lines.append(f"{old} {match[2]} {match[3]}\n")
+            lines.append(f"{last} {match[2]} {match[3]}")
             last = match[2]
-        mended = "".join(lines).encode("utf-8", "surrogateescape")
-        return None if mended == data else mended
+        return None if sound else "".join(lines).encode("utf-8", "surrogateescape")
 
-    def _rewrite_packed_refs(self, whole: Wholeness) -> None:
-        mended = self._mended_packed_refs(whole)
-        if mended is not None:
-            self._replace(os.fspath(self._case.layout.git_dir / "packed-refs"), mended)
 
-    def _mended_packed_refs(self, whole: Wholeness) -> bytes | None:
-        """What packed-refs should be; None if it is."""
-        path = self._case.layout.git_dir / "packed-refs"
-        try:
-            data = durable.read_regular(path, _MOST_BYTES)
-        except FileNotFoundError:
-            return None
-        except OSError:
-            return b""
-        kept = []
-        skipping = True
-        lines = data.split(b"\n")
-        for number, line in enumerate(lines[:-1]):
-            commit_id, _, name = line.decode("utf-8", "replace").partition(" ")
-            if line.startswith(b"^"):
-                good = not skipping and re.fullmatch(rb"\^[0-9a-f]{40}", line) is not None
-            elif line.startswith(b"#"):
-                good = number == 0 and line.startswith(b"# pack-refs with:")
-            else:
-                good = (
-                    re.fullmatch("[0-9a-f]{40}", commit_id) is not None
-                    and is_ref_name(name)
-                    and whole.is_whole(commit_id)
-                )
-                skipping = not good
-            if good:
-                kept.append(line + b"\n")
-        mended = b"".join(kept)
-        return None if mended == data else mended
+class _PackedRefs(NamedTuple):
+    """What packed-refs is worth.
 
-    def _replace(self, path: str, data: bytes) -> None:
-        """Put another content in the place of a file, which is kept aside."""
-        target = self._case.layout.git_dir / os.path.relpath(path, self._case.layout.git_dir)
-        self._case.keep(target)
-        durable.replace(target, data, self._case.layout.temporary / "mended")
+    Attributes:
+        sound: every line is one.
+        broken: the refs that name nothing that can be read.
+        content: what to replace it with; None if it can stay.
+    """
+
+    sound: bool
+    broken: list[str]
+    content: bytes | None

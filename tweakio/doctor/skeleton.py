@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
     from tweakio.layout import Layout
 
 __all__ = ["Skeleton", "branch_of", "looks_gutted"]
+
+
+_ALTERNATES = "objects/info/alternates"
+_CONFIG_LINE = re.compile(
+    r"""\s* (?: \[ (?P<section>[A-Za-z0-9.-]+) (?:\s+"[^"\0]*")? \] )?
+    \s* (?: (?P<key>[A-Za-z][A-Za-z0-9-]*) \s* (?: = (?P<value>[^\0]*) )? )? (?:[#;].*)?""",
+    re.VERBOSE,
+)
 
 
 class Skeleton:
@@ -40,8 +50,16 @@ class Skeleton:
                 return f"{name}/ is missing"
         if not (git_dir / "HEAD").is_file() or not _valid_head(git_dir / "HEAD"):
             return "HEAD is missing or damaged"
-        if not _valid_config(git_dir / "config"):
-            return "config is missing or damaged"
+        if self._branch_is_another():
+            return "HEAD names a branch that there is not"
+        if not self._valid_config(git_dir / "config"):
+            return "config is missing or damaged, or hides the profiles from git"
+        if not _valid_shallow(git_dir / "shallow"):
+            return "shallow is damaged"
+        if odd := self._misplaced():
+            return f"{odd[0].relative_to(git_dir)} is of another kind"
+        if _lost_alternates(git_dir / _ALTERNATES):
+            return f"{_ALTERNATES} names a directory that is gone"
         return ""
 
     def mend(self) -> None:
@@ -56,15 +74,73 @@ class Skeleton:
                 self._case.keep(git_dir / name)
             durable.make_directory(git_dir / name)
         for name, valid, content in (
-            ("HEAD", _valid_head, f"ref: {self._likely_branch()}\n".encode()),
-            ("config", _valid_config, initialise.CONFIG.encode()),
+            (
+                "HEAD",
+                lambda path: _valid_head(path) and not self._branch_is_another(),
+                f"ref: {self._likely_branch()}\n".encode(),
+            ),
+            ("config", self._valid_config, initialise.CONFIG.encode()),
         ):
             path = git_dir / name
             if not valid(path):
                 if os.path.lexists(path):
                     self._case.keep(path)
                 durable.create(path, content)
+        if not _valid_shallow(git_dir / "shallow"):
+            self._case.keep(git_dir / "shallow")
+        for path in self._misplaced():
+            self._case.keep(path)
+        if lost := _lost_alternates(git_dir / _ALTERNATES):
+            lines = durable.read_regular(git_dir / _ALTERNATES, 1 << 20).split(b"\n")
+            self._case.keep(git_dir / _ALTERNATES)
+            if left := [line for line in lines if line and line not in lost]:
+                durable.create(git_dir / _ALTERNATES, b"\n".join(left) + b"\n")
         durable.fsync_directory(git_dir)
+
+    def _misplaced(self) -> list[Path]:
+        """What is no file, or no directory, although everybody relies on it."""
+        layout = self._case.layout
+        files = [layout.journal, layout.head_cache, layout.local / "packs.json"]
+        files += [layout.locks / name for name in ("marker", "repository.lock", "line")]
+        directories = [layout.locks, layout.staging, layout.temporary]
+        directories += [layout.trash, layout.rescued, layout.head_cache.parent]
+        directories += [layout.git_dir / name for name in ("hooks", "info", "logs")]
+        directories += [layout.git_dir / "objects" / name for name in ("info", "pack")]
+        return [
+            *(path for path in directories if os.path.lexists(path) and not path.is_dir()),
+            *(path for path in files if os.path.lexists(path) and not path.is_file()),
+        ]
+
+    def _valid_config(self, path: Path) -> bool:
+        """Whether git can read the configuration, and finds the profiles with it."""
+        try:
+            found = _settings(path)
+        except (OSError, ValueError):
+            return False
+        return (
+            found.get("core.repositoryformatversion") in ("0", "1")
+            and found.get("core.bare", "false").lower() in ("false", "no", "off", "0")
+            and "core.worktree" not in found
+            # A clone gets it when it is opened for the first time.
+            and ("tweakio.format" in found or not self._case.layout.local.is_dir())
+        )
+
+    def complete(self) -> None:
+        """Make the directories and files of this machine's own that are missing."""
+        layout = self._case.layout
+        initialise.complete_local(layout)
+        for path in (layout.locks, layout.staging, layout.temporary):
+            durable.make_directory(path)
+
+    def _branch_is_another(self) -> bool:
+        """Whether HEAD names no branch, and its reflog ends where another branch is."""
+        refs = Refs(self._case.layout.git_dir, self._case.layout.temporary)
+        branch = branch_of(self._case.layout.git_dir / "HEAD")
+        names = refs.names()
+        last = next((new for _, new in refs.reflog()), None)
+        return not any(
+            (self._case.layout.git_dir / place).exists() for place in (branch, f"logs/{branch}")
+        ) and (branch not in names and names.get(self._likely_branch()) == last is not None)
 
     def _likely_branch(self) -> str:
         """The branch that HEAD was on: the one whose commit HEAD's reflog ends with."""
@@ -87,12 +163,48 @@ def _valid_head(path: Path) -> bool:
     return name.startswith("ref: refs/heads/") and is_ref_name(name[5:])
 
 
-def _valid_config(path: Path) -> bool:
+def _settings(path: Path) -> dict[str, str]:
+    """What a git configuration sets, ``section.key`` to value, subsections left out.
+
+    Raises:
+        OSError, ValueError: git would refuse it.
+    """
+    section = ""
+    found = {}
+    for line in durable.read_regular(path, 1 << 20).decode().split("\n"):
+        match = _CONFIG_LINE.fullmatch(line)
+        if match is None:
+            raise ValueError(line)
+        if match["section"]:
+            section = match["section"].lower()
+        if match["key"] and section:
+            value = "true" if match["value"] is None else match["value"].strip()
+            found[f"{section}.{match['key'].lower()}"] = value
+    return found
+
+
+def _valid_shallow(path: Path) -> bool:
     try:
-        text = durable.read_regular(path, 1 << 20).decode()
-    except (OSError, UnicodeDecodeError):
+        lines = durable.read_regular(path, 1 << 28).split(b"\n")
+    except FileNotFoundError:
+        return True
+    except OSError:
         return False
-    return "[core]" in text.replace(" ", "") and "\0" not in text
+    return lines.pop() == b"" and all(re.fullmatch(rb"[0-9a-f]{40}", line) for line in lines)
+
+
+def _lost_alternates(path: Path) -> list[bytes]:
+    """The directories of objects that git looks for elsewhere, and that are not there."""
+    try:
+        lines = durable.read_regular(path, 1 << 20).split(b"\n")
+    except FileNotFoundError:
+        return []
+    top = os.fsencode(path.parent.parent)
+    return [
+        line
+        for line in lines
+        if line and not line.startswith(b"#") and not os.path.isdir(os.path.join(top, line))
+    ]
 
 
 def branch_of(head: Path) -> str:
@@ -103,7 +215,12 @@ def branch_of(head: Path) -> str:
 
 
 def looks_gutted(layout: Layout) -> bool:
-    """A git directory that is not anybody's any more: empty, or without objects and HEAD."""
+    """A git directory that is not anybody's any more: empty, or without objects and HEAD.
+
+    Or a file that names no other git directory, as a file there does.
+    """
+    with contextlib.suppress(OSError):
+        return not durable.read_regular(layout.git_dir, 1 << 20).startswith(b"gitdir:")
     if not layout.git_dir.is_dir() or layout.git_dir.is_symlink():
         return False
     return not (layout.git_dir / "objects").is_dir() or not (layout.git_dir / "HEAD").exists()

@@ -6,21 +6,30 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tweakio.errors import (
-    RepositoryDamagedError,
-)
+from tweakio import durable
+from tweakio.errors import RepositoryDamagedError
 from tweakio.store.objects import parse_tree
-from tweakio.store.refs import (
-    NO_COMMIT,
-)
+from tweakio.store.refs import NO_COMMIT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tweakio.store.repository import Repository
 
 
-__all__ = ["Walk", "Wholeness", "is_whole_commit", "unreadable"]
+__all__ = [
+    "Walk",
+    "Wholeness",
+    "is_whole_commit",
+    "peel",
+    "shallow_commits",
+    "unreadable",
+]
 
+_ID = re.compile(rb"[0-9a-f]{40}")
 _TAG = re.compile(rb"object [0-9a-f]{40}\n")
+# Of tags that are on one another.
+_MOST_TAGS = 9
 
 
 @dataclass
@@ -100,53 +109,63 @@ def is_whole_commit(repository: Repository, commit_id: str, seen: set[bytes] | N
     return not unreadable(repository, commit.tree, set() if seen is None else seen)[0]
 
 
+def peel(repository: Repository, name: str) -> str | None:
+    """The commit that a ref's object is or, as a tag, stands for; None if it is none."""
+    for _ in range(9):
+        kind, body = repository.reader.read_any(bytes.fromhex(name))
+        if kind != b"tag" or not _TAG.match(body):
+            return name if kind == b"commit" else None
+        name = body[7:47].decode()
+    return None
+
+
+def shallow_commits(git_dir: Path) -> set[str]:
+    """The commits whose parents git does not look for."""
+    try:
+        data = durable.read_regular(git_dir / "shallow", 1 << 28)
+    except OSError:
+        return set()
+    return {line.decode() for line in data.split(b"\n") if _ID.fullmatch(line)}
+
+
 class Wholeness:
-    """Which commits may be named by reflogs and refs: those with a history that can be read.
+    """Which objects may be named by refs and reflogs: those that can be read whole.
 
     Args:
         repository: where.
-        found: the commit that history goes on from. If its own history cannot be read
-            whole, then no more is asked of the others than their own state.
-        walk: what reading that history found, if it was read.
     """
 
-    def __init__(self, repository: Repository, found: str, walk: Walk | None = None) -> None:
+    def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._seen: set[bytes] = set()
         self._known = {NO_COMMIT: True}
-        self._with_history = True
-        if walk is not None and not walk.missing:
-            self._seen = walk.objects
-        if not self.is_whole(found):
-            self._known = {NO_COMMIT: True}
-            self._with_history = False
 
-    def may_be_named(self, commit_id: str) -> bool:
-        """Whether a ref may name it; no ref names no commit."""
-        return commit_id != NO_COMMIT and self.is_whole(commit_id)
+    def is_whole(self, name: str) -> bool:
+        """Whether it may be named; an annotated tag stands for what it is on."""
+        if name not in self._known:
+            self._known[name] = self._look(name)
+        return self._known[name]
 
-    def is_whole(self, commit_id: str) -> bool:
-        """Whether it may be named; an annotated tag stands for its commit."""
-        for _ in range(9):
-            kind, body = self._repository.reader.read_any(bytes.fromhex(commit_id))
-            if kind != b"tag" or not _TAG.match(body):
+    def _look(self, name: str) -> bool:
+        read = self._repository.reader.read_any
+        kind, body = read(bytes.fromhex(name))
+        for _ in range(_MOST_TAGS):
+            if kind != b"tag":
                 break
-            commit_id = body[7:47].decode()
-        todo = [commit_id]
-        while todo:
-            current = todo[-1]
-            if current in self._known:
-                todo.pop()
-                continue
-            if not is_whole_commit(self._repository, current, self._seen):
-                self._known[current] = False
-                continue
-            parents = self._repository.reader.commit(current).parents
-            unknown = [parent for parent in parents if parent not in self._known]
-            if self._with_history and unknown:
-                todo += unknown
-                continue
-            self._known[current] = not self._with_history or all(
-                self._known[parent] for parent in parents
-            )
-        return self._known[commit_id]
+            if not _TAG.match(body):
+                return False
+            name = body[7:47].decode()
+            kind, body = read(bytes.fromhex(name))
+        if kind == b"tree":
+            return not unreadable(self._repository, bytes.fromhex(name), self._seen)[0]
+        if kind == b"blob":
+            return True
+        return kind == b"commit" and is_whole_commit(self._repository, name, self._seen)
+
+    def is_whole_commit(self, name: str) -> bool:
+        """Whether it may be what a branch or a reflog names."""
+        if name == NO_COMMIT:
+            return True
+        return self._repository.reader.read_any(bytes.fromhex(name))[0] == b"commit" and (
+            self.is_whole(name)
+        )
