@@ -23,7 +23,10 @@ __all__ = ["check", "data_digests", "git", "tree_digest"]
 
 _REFLOG_LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) [^\n]+ <[^\n]*> \d+ [+-]\d{4}\t[^\n]*")
 _LOOSE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38}")
-_PACK = re.compile(r"(?:pack/pack-[0-9a-f]{40}\.(?:pack|idx|rev|keep)|info/(?:packs|commit-graph))")
+_PACK = re.compile(
+    r"(?:pack/pack-[0-9a-f]{40}\.(?:pack|idx|rev|keep)|pack/multi-pack-index"
+    r"|info/(?:packs|commit-graph))"
+)
 # What git itself must not do while it is asked: refresh the index, page, read somebody's
 # configuration, find a repository above the home.
 _GIT_ENVIRONMENT = {
