@@ -374,6 +374,7 @@ def _file_cases() -> list[Case]:
     add("the index with a conflict", it=conflicts)
     ways = {**changes("config"), "removed": gone("config")}
     ways["a directory"] = directory_instead("config")
+    ways["no boolean"] = rewritten(lambda data: data.replace(b"= false", b"= fylse"), "config")
     ways["garbage behind"] = added(b"\n[core\n\0\xff", "config")
     add("config damaged or missing", **ways)
     add(

@@ -23,6 +23,8 @@ __all__ = ["Skeleton", "branch_of", "looks_gutted"]
 
 
 _ALTERNATES = "objects/info/alternates"
+_SWITCHES = ("core.filemode", "core.logallrefupdates", "core.autocrlf", "core.trustctime")
+_VALUES = ("true", "false", "yes", "no", "on", "off", "1", "0", "", "input", "always")
 _CONFIG_LINE = re.compile(
     r"""\s* (?: \[ (?P<section>[A-Za-z0-9.-]+) (?:\s+"[^"\0]*")? \] )?
     \s* (?: (?P<key>[A-Za-z][A-Za-z0-9-]*) \s* (?: = (?P<value>[^\0]*) )? )? (?:[#;].*)?""",
@@ -121,6 +123,9 @@ class Skeleton:
             found.get("core.repositoryformatversion") in ("0", "1")
             and found.get("core.bare", "false").lower() in ("false", "no", "off", "0")
             and "core.worktree" not in found
+            # Git ends at a value of another kind.
+            and all(found.get(key, "true").lower() in _VALUES for key in _SWITCHES)
+            and re.fullmatch("-?[0-9]+[kmg]?", found.get("gc.auto", "0").lower()) is not None
             # A clone gets it when it is opened for the first time.
             and ("tweakio.format" in found or not self._case.layout.local.is_dir())
         )
