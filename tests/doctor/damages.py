@@ -366,7 +366,7 @@ def _file_cases() -> list[Case]:
     add("a reflog damaged", **ways)
     add("reflogs missing or empty", **less, removed=gone("logs"))
     add("shallow damaged", garbled=holding(b"\0\xff garbage\n", "shallow"))
-    ways = {**changes("index"), "removed": gone("index"), "a directory": directory_instead("index")}
+    ways = {**changes("index"), "removed": gone("index")}
     add("the index damaged or missing", **ways, of_no_version=index_of_no_version)
     add("the index of version 4", it=index_version_4)
     add("the index older than `HEAD`", it=old_index)
@@ -392,6 +392,7 @@ def _file_cases() -> list[Case]:
     add("all objects in alternates that are gone", lost=objects_elsewhere)
     local = {"journal": "journal.json", "cache": "cache/head", "locks": "locks/marker"}
     ways = {what: directory_instead("tweakio", *name.split("/")) for what, name in local.items()}
+    ways["index"] = directory_instead("index")
     ways["tmp"] = both(gone("tweakio", "tmp"), holding(b"", "tweakio", "tmp"))
     add("a directory in the place of a file, or the reverse", **ways)
     add("the journal damaged", garbled=rewritten(garbled, "tweakio", "journal.json"))

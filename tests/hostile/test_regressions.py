@@ -98,7 +98,7 @@ def test_index_out_of_order_is_not_read(home):
         {name: entries[name] for name in entries if name not in (first, second)}
     ).body + Index.build({second: entries[second]}).body  # fmt: skip
     with pytest.raises(ValueError, match="cannot read"):
-        Index.parse(bytes(Index(swapped, found.count)))
+        Index.parse(bytes(Index(swapped, sorted(entries))))
 
 
 def _doctored(home):
@@ -114,13 +114,13 @@ def _doctored(home):
 def test_doctor_mends_a_reflog_of_lost_commits(home):
     path = home / "profiles/.git/logs/HEAD"
     path.write_bytes(path.read_bytes() + b"%040d %040d A <b> 1 +0000\tx\n" % (7, 8))
-    assert "refs-damaged" in _doctored(home)
+    assert "reflog-damaged" in _doctored(home)
 
 
 def test_doctor_mends_packed_refs(home):
     path = home / "profiles/.git/packed-refs"
     path.write_bytes(path.read_bytes() + b"52b")
-    assert "refs-damaged" in _doctored(home)
+    assert "ref-damaged" in _doctored(home)
 
 
 def test_doctor_puts_a_branch_of_a_lost_commit_aside(home):

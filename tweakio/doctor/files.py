@@ -87,7 +87,8 @@ class ObjectFiles:
         for path in pack_files(self._case.layout.git_dir / "objects"):
             index = Index.read(path + ".idx")
             names = index.names() if index is not None else ()
-            if any(name not in known and not self._is_readable(name) for name in names):
+            strange = any(name not in known and not self._is_readable(name) for name in names)
+            if strange and is_sound_pack(path):  # a damaged one is reported as that
                 wrong.append(path)
         if not wrong:
             return

@@ -110,11 +110,26 @@ def sealed(path: str) -> bytes:
 
 def is_sound_pack(path: str) -> bool:
     index = sealed(path + ".idx")
-    if index[:8] == b"\xfftOc\0\0\0\2" and PackIndex.read(path + ".idx") is None:
+    parsed = PackIndex.read(path + ".idx")
+    if index[:8] == b"\xfftOc\0\0\0\2" and parsed is None:
         return False
     if not os.path.lexists(path + ".pack"):
         return True  # a gc removed it just now
-    return len(index) > 40 and sealed(path + ".pack")[-20:] == index[-40:-20]
+    pack = sealed(path + ".pack")
+    if len(index) <= 40 or pack[-20:] != index[-40:-20]:
+        return False
+    return parsed is None or not parsed.plain or _entries_fit(parsed, pack)
+
+
+def _entries_fit(index: PackIndex, pack: bytes) -> bool:
+    """Whether the index has each entry where one is, with its checksum."""
+    entries = sorted((offset, check) for _, check, offset in index.entries())
+    places = [offset for offset, _ in entries] + [len(pack) - 20]
+    view = memoryview(pack)
+    return places[0] == HEADER and all(
+        begin < end and zlib.crc32(view[begin:end]) == check
+        for (begin, check), end in zip(entries, places[1:], strict=True)
+    )
 
 
 class BrokenPack:

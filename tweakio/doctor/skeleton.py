@@ -46,7 +46,7 @@ class Skeleton:
         """What is broken; empty if nothing is."""
         git_dir = self._case.layout.git_dir
         for name in misplaced(git_dir):
-            return f"{name[:200]!r} is a link or a special file"
+            return f"{name[:200]!r} is not of the kind that belongs there"
         for name in ("objects", "refs"):
             if not (git_dir / name).is_dir():
                 return f"{name}/ is missing"
@@ -58,8 +58,6 @@ class Skeleton:
             return "config is missing or damaged, or hides the profiles from git"
         if not _valid_shallow(git_dir / "shallow"):
             return "shallow is damaged"
-        if odd := self._misplaced():
-            return f"{odd[0].relative_to(git_dir)} is of another kind"
         if _lost_alternates(git_dir / _ALTERNATES):
             return f"{_ALTERNATES} names a directory that is gone"
         return ""
@@ -90,28 +88,12 @@ class Skeleton:
                 durable.create(path, content)
         if not _valid_shallow(git_dir / "shallow"):
             self._case.keep(git_dir / "shallow")
-        for path in self._misplaced():
-            self._case.keep(path)
         if lost := _lost_alternates(git_dir / _ALTERNATES):
             lines = durable.read_regular(git_dir / _ALTERNATES, 1 << 20).split(b"\n")
             self._case.keep(git_dir / _ALTERNATES)
             if left := [line for line in lines if line and line not in lost]:
                 durable.create(git_dir / _ALTERNATES, b"\n".join(left) + b"\n")
         durable.fsync_directory(git_dir)
-
-    def _misplaced(self) -> list[Path]:
-        """What is no file, or no directory, although everybody relies on it."""
-        layout = self._case.layout
-        files = [layout.journal, layout.head_cache, layout.local / "packs.json"]
-        files += [layout.locks / name for name in ("marker", "repository.lock", "line")]
-        directories = [layout.locks, layout.staging, layout.temporary]
-        directories += [layout.trash, layout.rescued, layout.head_cache.parent]
-        directories += [layout.git_dir / name for name in ("hooks", "info", "logs")]
-        directories += [layout.git_dir / "objects" / name for name in ("info", "pack")]
-        return [
-            *(path for path in directories if os.path.lexists(path) and not path.is_dir()),
-            *(path for path in files if os.path.lexists(path) and not path.is_file()),
-        ]
 
     def _valid_config(self, path: Path) -> bool:
         """Whether git can read the configuration, and finds the profiles with it."""
