@@ -154,7 +154,6 @@ class Model:
     def activate(self, by: Holder, name: str, now: str) -> Change | None:
         if self.held.get(name) == by and self.current.get(by) == name:
             return None
-        self._free_for(by, name)
         change = self._switch(by, name, by.pid, now)
         self.held[name] = by
         self.current[by] = name
@@ -164,7 +163,6 @@ class Model:
         self._existing(name)
         if self.held.get(name) == by:
             raise ProfileActiveError("active here")
-        self._free_for(by, name)
         return self._switch(by, name, None, now)
 
     def deactivate(self, by: Holder) -> list[Change]:
@@ -188,9 +186,9 @@ class Model:
         draft = Draft(self, "delete")
         for name in names:
             row = self.row(name)
-            if not (force and self.held.get(name) == by):
-                if row.in_use or (row.status == "active" and not force):
-                    raise ProfileActiveError("active")
+            own = force and self.held.get(name) == by
+            if not own and (row.in_use or (row.status == "active" and not force)):
+                raise ProfileActiveError("active")
             draft.take_away(name, purge=purge)
         change = draft.commit()
         for name in names:
@@ -280,7 +278,9 @@ class Model:
         else:
             if name.lower() in {other.lower() for other in self.profiles}:
                 raise ProfileExistsError("exists")
-            draft.bring_back(name, merged(entry.metadata, status="inactive", lock_pid=None), [entry])
+            draft.bring_back(
+                name, merged(entry.metadata, status="inactive", lock_pid=None), [entry]
+            )
         return draft.commit(always=True)
 
     def purge_trash(self, entry: Entry | None = None) -> None:
@@ -311,11 +311,6 @@ class Model:
     def _held_by(self, by: Holder) -> list[str]:
         return sorted(name for name, holder in self.held.items() if holder == by)
 
-    def _free_for(self, by: Holder, name: str) -> None:
-        self._existing(name)
-        if self.held.get(name) not in (None, by):
-            raise LockTimeoutError("held")
-
     def _refuse_in_use(self, name: str, own: Holder | None = None) -> None:
         if name in self.held and self.held[name] != own:
             raise ProfileActiveError("in use")
@@ -326,6 +321,9 @@ class Model:
             del self.current[holder]
 
     def _switch(self, by: Holder, name: str, pid: int | None, now: str) -> Change | None:
+        self._existing(name)
+        if self.held.get(name, by) != by:
+            raise LockTimeoutError("held")
         value = self._healthy(name)
         left = [
             other
@@ -333,11 +331,11 @@ class Model:
             if other != name
             and found["status"] == "active"
             and other not in self.damaged
-            and self.held.get(other) in (None, by)
+            and self.held.get(other, by) == by
         ]
         if value["status"] == "active" and value.get("lock_pid") == pid and not left:
             return None
-        draft = Draft(self, "activate")
+        draft = Draft(self, "activate", locks=name)
         draft.put(name, merged(value, status="active", lock_pid=pid, last_used=now))
         for other in left:
             draft.put(other, merged(self.profiles[other], status="inactive", lock_pid=None))
@@ -354,7 +352,7 @@ class Model:
             value is not None
             and value["status"] == "active"
             and name not in self.damaged
-            and self.held.get(name) in (None, by)
+            and self.held.get(name, by) == by
         ):
             draft = Draft(self, "deactivate")
             draft.put(name, merged(value, status="inactive", lock_pid=None))
@@ -429,8 +427,11 @@ class Model:
 class Draft:
     """A change that is being collected; nothing of the model changes before ``commit``."""
 
-    def __init__(self, model: Model, operation: str, target: Change | None = None) -> None:
+    def __init__(
+        self, model: Model, operation: str, target: Change | None = None, locks: str = ""
+    ) -> None:
         self.model = model
+        self.locks = locks  # whom it holds for the moment
         self.operation = operation
         self.target = target
         self.profiles = dict(model.profiles)
@@ -494,7 +495,7 @@ class Draft:
                 if (
                     value["status"] == "active"
                     and "lock_pid" in value
-                    and name not in model.held
+                    and name not in {*model.held, self.locks}
                     and self.profiles.get(name, {}).get("status") == "active"
                 ):
                     self.put(name, merged(self.profiles[name], status="inactive", lock_pid=None))
@@ -517,7 +518,7 @@ class Draft:
         model.damaged -= self.mended
         if self.lose is not None:
             for name in model._held_by(self.lose):
-                if model.profiles.get(name, {}).get("status") != "active":
-                    if name not in model.damaged:
-                        model._let_go(name)
+                active = model.profiles.get(name, {}).get("status") == "active"
+                if not active and name not in model.damaged:
+                    model._let_go(name)
         return model._record(change)

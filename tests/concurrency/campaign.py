@@ -8,9 +8,12 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
 import traceback
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.concurrency.journal import Journal
@@ -19,13 +22,19 @@ from tweakio import ProfileManager, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 __all__ = ["Campaign", "preload"]
 
 # How long after the end the slowest may take: a worker may be in a wait of 30 s.
 _PATIENCE = 90.0
 _COMMITTED = re.compile(rb"^\[\S+(?: \([^)]*\))? ([0-9a-f]{4,40})\] (\S+)", re.MULTILINE)
+
+
+@lru_cache
+def _libfaketime() -> str | None:
+    """Debian's, which gives a whole process another time; None where it is not installed."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    return str(found[0]) if found else None
 
 
 def preload() -> None:
@@ -62,7 +71,9 @@ class Campaign:
         prune: whether git gc runs with ``--prune=now``, which git itself calls unsafe.
         no_verify: whether most git commits leave out our hook.
         elapsed: how long it took, the end included.
-        killed: the workers that were killed, with when at the latest they were alive.
+        killed: the workers that were killed, with when they still were alive.
+        reaped: when they surely were not any more.
+        shifted: how many workers had another time in their whole process.
     """
 
     root: Path
@@ -75,7 +86,9 @@ class Campaign:
     no_verify: bool = False
     elapsed: float = 0.0
     killed: dict[str, int] = field(default_factory=dict)
+    reaped: dict[str, int] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
+    shifted: int = 0
     _children: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -96,8 +109,14 @@ class Campaign:
             (self.root / name).mkdir()
         preload()
         self._environment()
-        with ProfileManager(self.home) as manager:
-            manager.create_profiles(self.names[::2], "custom", note="first")
+        journal = Journal(self.journals, "first")
+        journal.say(
+            "intent", marker="first", operation="create", profile="", pid=os.getpid(),
+            names=self.names[::2], note="first",
+        )  # fmt: skip
+        with ProfileManager(self.home, command="first") as manager:
+            manager.create_profiles(self.names[::2], "custom", note="first", tags=["first"])
+            journal.say("done", marker="first", commits=[manager.history(limit=1)[0].revision])
         chance = random.Random(self.seed)
         began = time.monotonic()
         until = began + self.seconds
@@ -114,8 +133,10 @@ class Campaign:
             if self.kill and (targets := [pid for pid in self._children if pid not in loops]):
                 pid = chance.choice(sorted(targets))
                 self.killed[self._children[pid]] = time.monotonic_ns()
+                name = self._children[pid]
                 os.kill(pid, signal.SIGKILL)
                 self._reap(pid)
+                self.reaped[name] = time.monotonic_ns()
                 self._start(f"w{number:03}", until)
                 number += 1
         self._wait_for_all(until + _PATIENCE)
@@ -134,7 +155,30 @@ class Campaign:
 
     def _start(self, name: str, until: float) -> None:
         seed = f"{self.seed} {name}"
-        self._fork(name, lambda: Worker(self.home, self.root, name, self.names, seed).main(until))
+        number = int(name[1:])
+        library = _libfaketime() if number % 4 == 3 else None
+        if library is None:
+            worker = Worker
+            self._fork(
+                name, lambda: worker(self.home, self.root, name, self.names, seed).main(until)
+            )
+            return
+        self.shifted += 1
+        file = self.root / f"{name}.time"
+        file.write_text(f"{random.Random(seed).choice((-1, 1)) * 86400 * (1 + number):+d}\n")
+        arguments = (self.home, self.root, name, " ".join(self.names), seed, until)
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_CACHE_DURATION": "1",
+            # A step of the wall clock changes neither this clock nor the times of files.
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
+        command = [sys.executable, "-m", "tests.concurrency.worker", *map(str, arguments)]
+        self._fork(name, lambda: os.execve(sys.executable, command, environment))
 
     def _fork(self, name: str, work: Callable[[], None]) -> int:
         pid = os.fork()
@@ -206,11 +250,14 @@ class Campaign:
             else:
                 text = done.stderr.decode("utf-8", "replace").strip()
                 journal.say("refused", marker=marker, error=_git_error(text), text=text[-500:])
+            time.sleep(0.2)
         journal.say("end")
 
     def _gc_loop(self, until: float) -> None:
         journal = Journal(self.journals, "git-gc")
-        arguments = ("gc", "--quiet", "--prune=now") if self.prune else ("gc", "--quiet")
+        # Git drops reflog entries whose clock was 90 days behind, and the check wants all.
+        keep = ("-c", "gc.reflogExpire=never", "-c", "gc.reflogExpireUnreachable=never")
+        arguments = (*keep, "gc", "--quiet", *(("--prune=now",) if self.prune else ()))
         chance = random.Random(f"{self.seed} gc")
         while time.monotonic() < until:
             done = self._git(*arguments)
@@ -219,7 +266,7 @@ class Campaign:
                 journal.say("gc")
             else:
                 journal.say("gc-failed", error=_git_error(text), text=text[-500:])
-            time.sleep(chance.uniform(1.0, 3.0) if self.prune else chance.uniform(0.0, 0.3))
+            time.sleep(chance.uniform(0.5, 3.0))
         journal.say("end")
 
 

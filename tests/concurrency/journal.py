@@ -32,8 +32,8 @@ class Journal:
         os.write(self._descriptor, json.dumps(line).encode() + b"\n")
 
 
-def read_journals(directory: Path) -> Iterator[dict[str, Any]]:
-    """All lines of all processes; each process's own in their order."""
+def read_journals(directory: Path) -> Iterator[Iterator[dict[str, Any]]]:
+    """The lines of each process, in their order; never all at once."""
     for path in sorted(directory.glob("*.jsonl")):
-        for line in path.read_bytes().splitlines():
-            yield json.loads(line)
+        with path.open("rb") as file:
+            yield map(json.loads, file)

@@ -7,9 +7,14 @@ import json
 import logging
 import os
 import random
+import select
 import signal
+import sys
 import time
 import traceback
+from datetime import datetime, timedelta
+from hashlib import sha1
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -19,42 +24,67 @@ from tweakio import ProfileManager, identity
 from tweakio.errors import (
     ConcurrentChangeError,
     LockTimeoutError,
+    NothingToRedoError,
     NothingToUndoError,
     ProfileActiveError,
+    ProfileCorruptedError,
     ProfileExistsError,
     ProfileNotFoundError,
+    RevisionNotFoundError,
     TweakioError,
 )
+from tweakio.models import format_time, utc_now
 from tweakio.store.lockfile import RecordedLock
 from tweakio.store.locks import ProfileLockManager
 from tweakio.store.transaction import Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
     from tweakio.layout import Layout
+    from tweakio.models import Change, Profile, RecoveryMode
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "digest"]
 
 # What each operation may answer when others are at work. Everything else is a finding.
 _REFUSALS: dict[str, tuple[type[TweakioError], ...]] = {
     "create": (ProfileExistsError, LockTimeoutError),
-    "activate": (ProfileNotFoundError, ConcurrentChangeError, LockTimeoutError),
-    "select": (ProfileNotFoundError, ConcurrentChangeError, LockTimeoutError),
+    "activate": (
+        ProfileNotFoundError,
+        ProfileCorruptedError,
+        ConcurrentChangeError,
+        LockTimeoutError,
+    ),
+    "select": (
+        ProfileNotFoundError,
+        ProfileCorruptedError,
+        ConcurrentChangeError,
+        LockTimeoutError,
+    ),
     "deactivate": (LockTimeoutError,),
     "delete": (ProfileNotFoundError, ProfileActiveError, LockTimeoutError),
+    "update": (ProfileNotFoundError, ProfileCorruptedError, LockTimeoutError),
+    "recover": (ProfileNotFoundError, ProfileActiveError, LockTimeoutError),
+    "restore": (RevisionNotFoundError, ProfileActiveError, LockTimeoutError),
     "undo": (NothingToUndoError, ProfileActiveError, LockTimeoutError),
+    "redo": (NothingToRedoError, ProfileActiveError, LockTimeoutError),
     "list": (),
+    "history": (),
 }
 _WEIGHTS = {
-    "create": 24,
-    "activate": 26,
-    "select": 14,
-    "deactivate": 8,
-    "delete": 18,
-    "undo": 6,
-    "list": 4,
+    "create": 14,
+    "activate": 14,
+    "select": 8,
+    "deactivate": 5,
+    "delete": 10,
+    "update": 8,
+    "recover": 4,
+    "damage": 2,
+    "restore": 4,
+    "undo": 4,
+    "redo": 3,
+    "list": 24,
+    "history": 12,
 }
 
 
@@ -69,13 +99,19 @@ class WatchedLocks(ProfileLockManager):
         self._noted: dict[str, str] = {}
 
     def acquire(self, profile_id: str, timeout: float = 30.0):
-        held = super().acquire(profile_id, timeout)
+        if profile_id not in self._noted:
+            self.journal.say("taking", key=profile_id, pid=os.getpid())
+        try:
+            held = super().acquire(profile_id, timeout)
+        except BaseException:
+            self.journal.say("let go", key=profile_id)
+            raise
         if profile_id not in self._noted:
             # The file, not the name: a profile that was deleted and made anew has another.
             status = os.fstat(self._held[profile_id].descriptor)
             key = f"{profile_id} (inode {status.st_ino})"
             self._noted[profile_id] = key
-            self.journal.say("lock", key=key)
+            self.journal.say("lock", key=key, pid=os.getpid())
         return held
 
     def release(self, profile_id: str) -> None:
@@ -83,6 +119,8 @@ class WatchedLocks(ProfileLockManager):
         if key is not None:
             self.journal.say("unlock", key=key)
         super().release(profile_id)
+        if key is not None:
+            self.journal.say("let go", key=profile_id)
 
 
 class Worker:
@@ -107,6 +145,7 @@ class Worker:
         self.commits: list[str] = []
         self.worst = {"repository.lock": 0.0, ".lock": 0.0}
         self.holding: str | None = None
+        self.offset = self._some_time()
         self.manager: ProfileManager = self._manager()
 
     def main(self, until: float) -> None:
@@ -121,15 +160,32 @@ class Worker:
         operations = list(_WEIGHTS)
         weights = list(_WEIGHTS.values())
         while time.monotonic() < until:
-            if self.random.random() < 0.05:
+            if self.random.random() < 0.02:
                 self._close()
                 self.manager = self._manager()
+            if self.random.random() < 0.02:
+                self._step_clock()
             self._step(self.random.choices(operations, weights)[0])
         self._close()
         self.journal.say("end")
 
     def _manager(self) -> ProfileManager:
-        return ProfileManager(self.home, lock_manager=WatchedLocks)
+        return ProfileManager(self.home, lock_manager=WatchedLocks, clock=self._clock)
+
+    # A clock that is wrong, and steps
+
+    def _clock(self) -> datetime:
+        return utc_now() + self.offset
+
+    def _some_time(self) -> timedelta:
+        """A day to ten years, in either direction."""
+        return timedelta(days=self.random.choice((-1, 1)) * 3650 ** self.random.random())
+
+    def _step_clock(self) -> None:
+        self.offset = self._some_time()
+        if path := os.environ.get("FAKETIME_TIMESTAMP_FILE"):
+            # Of the whole process: libfaketime looks into this file once a second.
+            Path(path).write_text(f"{self._some_time().total_seconds():+.0f}\n")
 
     # Watching
 
@@ -192,7 +248,8 @@ class Worker:
             text = "".join(traceback.format_exception(error))[-3000:]
             self.journal.say("violation", text=f"{operation} {profile}: unexpected {text}")
         else:
-            self.journal.say("done", marker=marker, commits=list(self.commits))
+            answer = _ANSWER[operation](result) if operation in _ANSWER else None
+            self.journal.say("done", marker=marker, commits=list(self.commits), answer=answer)
             return True, result
         return False, None
 
@@ -201,10 +258,14 @@ class Worker:
 
     def _create(self, profile: str) -> None:
         note = f"{self.name}-{self.number + 1}"
+        names = [profile]
+        if self.random.random() < 0.1:
+            names = self.random.sample(self.names, 2)
         self._do(
             "create",
-            profile,
-            lambda: self.manager.create_profile(profile, "custom", note=note, tags=[self.name]),
+            names[0],
+            lambda: self.manager.create_profiles(names, "custom", note=note, tags=[self.name]),
+            names=names,
             note=note,
         )
 
@@ -257,19 +318,62 @@ class Worker:
             for left in self.manager.locks.held:
                 self._hold(left)
 
+    def _update(self, profile: str) -> None:
+        note = f"{self.name}-{self.number + 1}"
+        self._do(
+            "update", profile, lambda: self.manager.update_profiles([profile], note=note), note=note
+        )
+
+    def _recover(self, profile: str) -> None:
+        if self.holding is not None:
+            self._deactivate("")
+        mode: RecoveryMode = self.random.choice(("soft", "hard"))
+        self._do("recover", profile, lambda: self.manager.recover_profile(profile, mode), mode=mode)
+
+    def _damage(self, profile: str) -> None:
+        """Spoil a file of a profile that nobody else may touch now, and mend it."""
+        self._activate(profile)
+        if self.holding != profile:
+            return
+        self._check_held()
+        self.journal.say("damage", key=profile, pid=os.getpid())
+        path = self.manager.layout.profile(profile).metadata
+        path.write_bytes(b'{"profile_id"')
+        done, _ = self._do(
+            "recover", profile, lambda: self.manager.recover_profile(profile), mode="soft"
+        )
+        if done:
+            self.journal.say("mended", key=profile)
+
+    def _restore(self, profile: str) -> None:
+        if self.holding is not None:
+            self._deactivate("")
+        found = self._history(profile)
+        if found:
+            revision = self.random.choice(found).revision
+            self._do(
+                "restore",
+                profile,
+                lambda: self.manager.restore(profile, revision),
+                revision=revision,
+            )
+
     def _undo(self, _: str) -> None:
         if self.holding is not None:
             self._deactivate("")
         self._do("undo", "", self.manager.undo)
 
+    def _redo(self, _: str) -> None:
+        if self.holding is not None:
+            self._deactivate("")
+        self._do("redo", "", self.manager.redo)
+
     def _list(self, _: str) -> None:
-        for _ in range(3):
-            done, found = self._do("list", "", self.manager.list_profiles)
-            for profile in found if done else ():
-                if profile.status == "corrupted":
-                    self.journal.say(
-                        "violation", text=f"{profile.id} listed as corrupted: {profile.problem}"
-                    )
+        self._do("list", "", self.manager.list_profiles)
+
+    def _history(self, _: str) -> list[Change]:
+        _, found = self._do("history", "", lambda: self.manager.history(limit=8))
+        return found or []
 
     def _close(self) -> None:
         profile = self.holding or ""
@@ -281,7 +385,7 @@ class Worker:
     # Holding: nobody else may, from the moment the library said so to the next call
 
     def _hold(self, profile: str) -> None:
-        self.journal.say("hold", key=profile)
+        self.journal.say("hold", key=profile, pid=os.getpid())
         self.holding = profile
         path = self.run / "sentinels" / profile
         mine = self.run / f"{self.name}.sentinel"
@@ -337,8 +441,47 @@ class Worker:
             )
 
 
+def digest(created: str, last_used: str, note: str, tags: Iterable[str]) -> str:
+    """What a listing shows of a profile besides its state, in a few digits."""
+    return sha1(" ".join((created, last_used, note, *tags)).encode()).hexdigest()[:10]
+
+
+def _listed(profiles: list[Profile]) -> str:
+    """A listing as one text: it may be judged much later, and there are many."""
+    return ";".join(
+        " ".join(
+            (
+                item.id,
+                item.status,
+                str(int(item.in_use)),
+                digest(
+                    format_time(item.created_at) if item.created_at else "",
+                    format_time(item.last_used) if item.last_used else "",
+                    item.note,
+                    item.tags,
+                ),
+            )
+        )
+        for item in profiles
+    )
+
+
+_ANSWER: dict[str, Callable[[Any], str]] = {
+    "list": _listed,
+    "history": lambda changes: " ".join(change.revision for change in changes),
+}
+
+
 def _is_gone(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
         return True
+
+
+if __name__ == "__main__":
+    # One whose whole process has another time: libfaketime is loaded by the dynamic linker.
+    # Its clock_nanosleep refuses what time.sleep asks for; its select does not.
+    time.sleep = lambda seconds: select.select([], [], [], seconds)  # type: ignore[assignment]
+    home, run, name, names, seed, until = sys.argv[1:]
+    Worker(Path(home), Path(run), name, names.split(), seed).main(float(until))
