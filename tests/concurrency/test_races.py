@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from dulwich.object_store import DiskObjectStore
 
 from tweakio import ProfileManager, directories
 from tweakio.errors import ConcurrentChangeError, ProfileNotFoundError
@@ -131,6 +132,34 @@ def test_a_profile_that_is_just_deleted_is_not_called_corrupted(
     monkeypatch.setattr(first.repository, "directory_id", late)
     with pytest.raises(ProfileNotFoundError):
         first.select_profile("kept")
+
+
+@pytest.mark.parametrize("digits", [40, 39, 12])
+def test_a_revision_is_found_while_packs_are_merged(
+    two: tuple[ProfileManager, ProfileManager],
+    home: Path,
+    digits: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pack of a commit is listed, and is gone when it is opened."""
+    other, _ = two
+    for note in ("one", "two", "three"):
+        other.update_profiles(["kept"], note=note)
+    revision = other.history(limit=2)[1].revision[:digits]
+    listed = DiskObjectStore._update_pack_cache
+    packed: list[int] = []
+
+    def pack_now(store: DiskObjectStore) -> Any:
+        found = listed(store)
+        if not packed:
+            packed.append(0)
+            packed[0], _ = other.gc()
+        return found
+
+    monkeypatch.setattr(DiskObjectStore, "_update_pack_cache", pack_now)
+    with ProfileManager(home) as late:
+        assert late.restore("kept", revision).note == "two"
+    assert packed[0] > 3
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a kill -9")

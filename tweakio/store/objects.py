@@ -56,6 +56,8 @@ _HEX = rb"[0-9a-f]{40}"
 _LARGEST = 64 << 20
 _SMALL = 4096
 _MANY = 4096
+# How often packs are looked at before one that vanished or is damaged is given up.
+_TRIES = 3
 _PERSON = rb"(?s)(.*) (-?\d+) ([+-]\d{4})"
 
 
@@ -413,7 +415,7 @@ class ObjectReader:
         return self._packs
 
     def _read_packed(self, hexadecimal: str) -> tuple[bytes, bytes] | None:
-        for _ in range(2):
+        for _ in range(_TRIES):
             store = self._store()
             try:
                 number, body = store.get_raw(hexadecimal.encode())  # type: ignore[arg-type]
@@ -426,7 +428,7 @@ class ObjectReader:
                 if object_id(kind, body).hex() != hexadecimal:
                     return None
                 return kind, body
-            # A pack that a gc removed while it was open, or a damaged one; the second look is
+            # A pack that a gc removed while it was open, or a damaged one; the next look is
             # fresh. Closed here and not above: the traceback keeps views of the mapped file,
             # with which it cannot be closed.
             self.close()
@@ -440,13 +442,22 @@ class ObjectReader:
 
     def resolve_prefix(self, prefix: str) -> list[str]:
         """The hexadecimal ids that start with 4 or more digits."""
+        if len(prefix) == 40:
+            return [prefix] if self._find(prefix) else []
         found = set()
         with contextlib.suppress(OSError):
             for name in os.listdir(self._objects / prefix[:2]):
                 if (prefix[:2] + name).startswith(prefix) and len(name) == 38:
                     found.add(prefix[:2] + name)
-        with contextlib.suppress(KeyError, ValueError):
-            found.update(name.decode() for name in self._store().iter_prefix(prefix.encode()))
+        for _ in range(_TRIES):
+            try:
+                found.update(name.decode() for name in self._store().iter_prefix(prefix.encode()))
+                break
+            except Exception as error:  # dulwich raises many kinds
+                # A pack was merged into another one after it was listed; or one is damaged,
+                # and what the others have was found before.
+                log.debug("cannot look for %s in all packs: %s", prefix, repr(error))
+            self.close()
         return sorted(found)
 
     def all_commits(self) -> Iterator[str]:
