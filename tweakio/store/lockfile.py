@@ -228,6 +228,7 @@ class RecordedLock:
         self.path = path
         self._line = line
         self._lock: _SystemLock | None = None
+        self._pid = os.getpid()
 
     def acquire(self, timeout: float) -> LockRecord | None:
         """Take the lock.
@@ -259,7 +260,7 @@ class RecordedLock:
             line.drop()
 
     def _acquire(self, deadline: float, poll: float) -> LockRecord | None:
-        lock = self._lock = self._lock or _SystemLock(self.path)
+        lock = self._lock = self._mine() or _SystemLock(self.path)
         tell_after = time.monotonic() + _AT_ONCE
         try:
             while True:
@@ -296,17 +297,23 @@ class RecordedLock:
 
     def release(self) -> None:
         """Empty the record and let go of the lock; nothing to do if it is not held."""
-        if self._lock is not None:
-            self._lock.drop(emptied=True)
+        if (lock := self._mine()) is not None:
+            lock.drop(emptied=True)
 
     @property
     def descriptor(self) -> int:
         """Of the locked file; -1 while it is not held."""
-        return -1 if self._lock is None else self._lock.descriptor
+        return -1 if (lock := self._mine()) is None else lock.descriptor
 
-    def forget(self) -> None:
-        """After a fork: the parent holds it, not this process."""
-        self._lock = None
+    def _mine(self) -> _SystemLock | None:
+        """What this process has made; after a fork that of the parent is forgotten.
+
+        filelock has closed the descriptor in the child by then, so that nothing stays locked
+        when the parent ends.
+        """
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), None
+        return self._lock
 
     def is_current(self) -> bool:
         """Whether the file that is locked is still the one at the path."""

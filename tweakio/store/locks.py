@@ -207,7 +207,5 @@ class ProfileLockManager:
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
             # A child owns none of its parent's profiles.
-            for lock in self._held.values():
-                lock.forget()
             self._held.clear()
             self._pid = os.getpid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ class Transaction:
         self._body = b""
         self._staging: Path | None = None
         self._placements: list[Placement] | None = None
+        self._pid = os.getpid()
 
     # What is there
 
@@ -164,6 +166,7 @@ class Transaction:
 
     def stage(self, name: str) -> Path:
         """A new directory to build in, which becomes something else's place by a move."""
+        self._refuse_fork()
         if self._staging is None:
             import secrets
 
@@ -231,6 +234,7 @@ class Transaction:
 
     def commit(self) -> str | None:
         """Make the change durable; None if there is nothing to change."""
+        self._refuse_fork()
         repository = self._repository
         layout = repository.layout
         branch = repository.refs.branch()
@@ -280,6 +284,14 @@ class Transaction:
             raise interruption
         return self.commit_id
 
+    def _refuse_fork(self) -> None:
+        """The change is the parent's, which holds the lock, and so is what was staged."""
+        if self._pid != os.getpid():
+            raise ConcurrentChangeError(
+                "this process was forked in the middle of its parent's change",
+                hint="make the change in one of them",
+            )
+
     def _busy(self, what: str) -> RepositoryBusyError:
         return RepositoryBusyError(
             f"a {what} is under way in the profile repository",
@@ -288,6 +300,8 @@ class Transaction:
 
     def discard(self) -> None:
         """Remove what was staged and did not become part of the repository."""
+        if self._pid != os.getpid():
+            return
         if self._staging is not None and not Journal.exists(self._repository.layout):
             try:
                 durable.remove_tree(self._staging)
