@@ -333,7 +333,8 @@ class Model:
             and other not in self.damaged
             and self.held.get(other, by) == by
         ]
-        if value["status"] == "active" and value.get("lock_pid") == pid and not left:
+        selected = value["status"] == "active" and "lock_pid" not in value
+        if selected and pid is None and not left:
             return None
         draft = Draft(self, "activate", locks=name)
         draft.put(name, merged(value, status="active", lock_pid=pid, last_used=now))

@@ -110,7 +110,9 @@ class Activation:
             for other in change.head.active
             if other != profile_id and self._is_to_leave(change, repository, other)
         ]
-        if value["status"] == "active" and value.get("lock_pid") == pid and not left:
+        selected = value["status"] == "active" and value.get("lock_pid") is None
+        if selected and pid is None and not left:
+            # An id of a process says nothing: one that died may have had the same.
             return value, []
         for other in left:
             changes.set_inactive(change, other)
