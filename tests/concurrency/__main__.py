@@ -1,6 +1,7 @@
 """The long form.
 
-python -m tests.concurrency --seconds 60 --processes 64 --profiles 32
+python -m tests.concurrency --seconds 1800 --processes 8 --profiles 32
+python -m tests.concurrency --seconds 60 --processes 64
 python -m tests.concurrency --seconds 60 --kill --seed 7
 """
 
@@ -8,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import random
+import resource
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.concurrency.campaign import Campaign
@@ -56,13 +59,17 @@ def main() -> int:
     )
     try:
         campaign.work()
+        began = time.monotonic()
         findings = verify(campaign)
+        verified = time.monotonic() - began
     finally:
         if given.keep:
             print(f"kept in {root}")
         else:
             shutil.rmtree(root, ignore_errors=True)
     report(campaign, findings, given.violations)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\nverified in {verified:.1f} s, with at most {memory:.0f} MB")
     return 1 if findings.violations else 0
 
 
@@ -82,8 +89,13 @@ def report(campaign: Campaign, findings: Findings, limit: int) -> None:
             findings.counts[operation, kind] for kind in ("done", "refused", "cut off")
         )
         print(f"{operation:12} {done:8} {refused:8} {cut:8}  {why}")
-    rate = findings.commits / campaign.elapsed if campaign.elapsed else 0.0
-    print(f"\ncommits in history     {findings.commits} ({rate:.1f} a second)")
+    print()
+    for title, count in (
+        ("operations", sum(findings.counts.values())),
+        ("commits in history", findings.commits),
+    ):
+        print(f"{title:22} {count} ({count / campaign.elapsed:.1f} a second)")
+    print(f"clocks                 all step; in {campaign.shifted} the whole process (libfaketime)")
     print(f"spans of holding       {findings.holds} by name, {findings.locks} by lock file")
     print(
         f"git gc                 {findings.gc_runs} runs, {sum(findings.gc_failures.values())}"

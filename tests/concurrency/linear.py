@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.concurrency.worker import digest
-from tests.model import Change, Holder, Metadata, Model, merged
+from tests.model import Change, Holder, Metadata, Model
 from tweakio import errors
 
 if TYPE_CHECKING:
@@ -332,7 +332,8 @@ class _Check:
                     held[name] = spans[-1].by
                     continue
                 pid = (commit.contents[name] or {}).get("lock_pid")
-                held.update({name: span.by for span in spans if span.by.pid == pid})
+                if fits := [span.by for span in spans if span.by.pid == pid]:
+                    held[name] = fits[-1]
         return held
 
     def _perform(self, model: Model, commit: Commit, operation: Operation) -> Change | None:
@@ -410,7 +411,7 @@ class _Check:
                 seen = [self.value(name, state) for name in names]
                 if operation.name in ("undo", "redo"):
                     seen.append(top)  # type: ignore[arg-type]
-                if seen != previous or operation.name == "deactivate":
+                if seen != previous:
                     previous = seen
                     explains = self._explains(operation, state)
                 if explains:
@@ -463,8 +464,6 @@ class _Check:
         if operation.name in ("undo", "redo"):
             for _, last in undos if operation.name == "undo" else redos:
                 names |= {*last.before, *last.profiles}
-        if operation.name == "deactivate":
-            names |= self.versions.keys()
         profiles = {name: value for name in names if (value := self.value(name, state)) is not None}
         damaged = {name for name in names if self.known.damage.overlapping(name, *time)}
         sure = {name: by for name in names if (by := self.known.held.covering(name, *time))}
@@ -515,9 +514,8 @@ def _judged(operation: Operation) -> bool:
         return False
     if operation.error == "LockTimeoutError" and "profile '" not in operation.text:
         return False  # of the repository's lock, which has no state
-    if operation.name == "deactivate":
-        return False  # what is selected is looked up first, and may be gone then
-    return True
+    # What is selected is looked up first, and may be gone then.
+    return operation.name != "deactivate"
 
 
 def _with(operation: Operation, **given: Any) -> Operation:

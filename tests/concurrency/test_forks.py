@@ -42,7 +42,10 @@ if os.fork() == 0:
     os._exit(0)
 """,
     "multiprocessing": """
-process = multiprocessing.get_context("fork").Process(target=lambda: (say("child", os.getpid()), wait()))
+def live():
+    say("child", os.getpid())
+    wait()
+process = multiprocessing.get_context("fork").Process(target=live)
 process.start()
 """,
     "subprocess": """

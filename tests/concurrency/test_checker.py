@@ -1,0 +1,333 @@
+"""The checker finds what is wrong: in histories that were doctored, and of a broken library."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.concurrency.campaign import Campaign
+from tests.concurrency.linear import _MODEL, Commit, Known, Operation, Span, _with, check
+from tests.concurrency.verify import Findings, _check_promises
+from tests.concurrency.worker import digest
+from tests.model import Change, Holder, Model, Row
+
+ROOT = Path(__file__).resolve().parents[2]
+A, B = Holder("a", 1), Holder("b", 2)
+
+
+class Story:
+    """A history that is right; operations of ten moments, one after the other."""
+
+    def __init__(self) -> None:
+        self.model = Model()
+        self.history: list[Commit] = []
+        self.operations: dict[str, Operation] = {}
+        self.known = Known()
+
+    def do(self, by: Holder, name: str, profile: str = "", **given: Any) -> Operation:
+        """Let the model do it, and write down what the library would."""
+        number = len(self.operations)
+        given = {"names": [profile], "note": f"note {number}", "force": False, **given}
+        operation = Operation(
+            f"{by.name}-{number}", by, name, profile, 10 * number, given, 10 * number + 5, "done"
+        )
+        self.operations[operation.marker] = operation
+        if name == "list":
+            operation.answer = listing(self.model.rows())
+        elif name == "history":
+            operation.answer = " ".join(commit.id for commit in reversed(self.history[-8:]))
+        else:
+            asked = _with(operation, now=f"2026-01-01T00:00:{number:02}Z")
+            change = _MODEL[name](self.model, asked)
+            if isinstance(change, list):
+                (change,) = change
+            assert isinstance(change, Change)
+            target = ""
+            if change.target is not None:
+                target = self.history[self.model.history.index(change.target)].id
+            word = {"select": "activate", "update": "set"}.get(name, name)
+            self.history.append(
+                Commit(
+                    f"{number:040x}",
+                    word,
+                    operation.marker,
+                    change.profiles,
+                    dict(change.after),
+                    target,
+                )
+            )
+            operation.commits = [self.history[-1].id]
+        return operation
+
+    def refuse(self, by: Holder, name: str, profile: str, error: str) -> Operation:
+        number = len(self.operations)
+        given = {"names": [profile], "note": "", "force": False}
+        operation = Operation(
+            f"{by.name}-{number}", by, name, profile, 10 * number, given, 10 * number + 5,
+            "refused", error=error, text=f"profile '{profile}'",
+        )  # fmt: skip
+        self.operations[operation.marker] = operation
+        return operation
+
+    def problems(self) -> str:
+        findings = Findings()
+        authors = {
+            commit.id: f"{commit.marker[0]} <{commit.marker[0]}@campaign.example>"
+            for commit in self.history
+        }
+        _check_promises(
+            self.operations, self.history, authors, Campaign(Path(), 0, 0, 0, 0), findings
+        )
+        return "\n".join(findings.violations + check(self.history, self.operations, self.known)[0])
+
+
+def listing(rows: dict[str, Row]) -> str:
+    found = []
+    for name, row in rows.items():
+        value = row.metadata or {}
+        version = digest(*(value[key] for key in ("created_at", "last_used", "note", "tags")))
+        found.append(f"{name} {row.status} {row.in_use:d} {version}")
+    return ";".join(found)
+
+
+@pytest.fixture
+def story() -> Story:
+    found = Story()
+    found.do(A, "create", "x")  # 0
+    found.do(B, "create", "y")  # 1
+    found.do(A, "update", "x")  # 2
+    found.do(B, "list")  # 3
+    found.do(A, "activate", "x")  # 4
+    found.known.maybe.add("x", Span(40, 75, A))
+    found.known.held.add("x", Span(45, 70, A))
+    found.known.locked.add("x 1", Span(44, 71, A))
+    found.do(B, "list")  # 5
+    found.do(B, "history")  # 6
+    found.do(A, "deactivate", "x")  # 7
+    found.do(B, "delete", "y")  # 8
+    found.do(B, "undo")  # 9
+    found.refuse(A, "create", "x", "ProfileExistsError")  # 10
+    found.refuse(A, "activate", "z", "ProfileNotFoundError")  # 11
+    found.do(B, "list")  # 12
+    return found
+
+
+def test_a_history_that_is_right(story: Story) -> None:
+    assert story.problems() == ""
+
+
+def lose_a_commit(story: Story) -> None:
+    del story.history[-1]
+
+
+def lose_a_commit_that_was_cut_off(story: Story) -> None:
+    """Nobody was told that it was made, but a listing has shown it."""
+    story.operations["a-2"].outcome, story.operations["a-2"].commits = "cut off", []
+    del story.history[2]
+
+
+def swap_two(story: Story) -> None:
+    story.history[0], story.history[1] = story.history[1], story.history[0]
+
+
+def make_one_twice(story: Story) -> None:
+    story.history.insert(3, story.history[2])
+
+
+def commit_what_was_refused(story: Story) -> None:
+    story.operations["a-2"].outcome, story.operations["a-2"].error = "refused", "LockTimeoutError"
+
+
+def lose_a_field(story: Story) -> None:
+    value = story.history[2].contents["x"]
+    assert value is not None
+    story.history[2].contents["x"] = {**value, "note": "note 0"}
+
+
+def change_another_profile(story: Story) -> None:
+    value = story.history[1].contents["y"]
+    assert value is not None
+    story.history[2].contents["y"] = {**value, "note": "stray"}
+
+
+def list_what_is_old(story: Story) -> None:
+    story.operations["b-12"].answer = story.operations["b-3"].answer
+
+
+def list_what_is_not_yet(story: Story) -> None:
+    story.operations["b-3"].answer = story.operations["b-12"].answer
+
+
+def list_half_of_a_change(story: Story) -> None:
+    story.operations["b-12"].answer = story.operations["b-12"].answer.split(";")[0]
+
+
+def go_back_in_time(story: Story) -> None:
+    """Two listings beside one slow operation: the first shows its effect, the second not."""
+    story.known = Known()
+    story.operations["a-2"].ended = 1000
+    for commit in ("a-4", "a-7", "b-8", "b-9"):
+        del story.operations[commit]
+    del story.history[3:]
+    first = story.operations["b-3"]
+    second = story.operations["b-5"]
+    second.answer = listing(before_the_update(story))
+    for marker in ("b-6", "a-10", "a-11", "b-12"):
+        del story.operations[marker]
+    assert first.ended < second.began
+
+
+def before_the_update(story: Story) -> dict[str, Row]:
+    model = Model()
+    for commit in story.history[:2]:
+        model.profiles.update({k: v for k, v in commit.contents.items() if v is not None})
+    return model.rows()
+
+
+def refuse_without_a_reason(story: Story) -> None:
+    story.refuse(B, "create", "w", "ProfileExistsError")
+
+
+def not_find_what_is_there(story: Story) -> None:
+    story.refuse(B, "update", "x", "ProfileNotFoundError")
+
+
+def wait_for_nobody(story: Story) -> None:
+    story.refuse(B, "activate", "x", "LockTimeoutError")
+
+
+def find_nothing_to_undo(story: Story) -> None:
+    story.refuse(B, "undo", "", "NothingToUndoError")
+
+
+def undo_another(story: Story) -> None:
+    story.history[-1].target = story.history[0].id
+
+
+def hold_twice(story: Story) -> None:
+    story.known.held.add("x", Span(60, 80, B))
+
+
+def lock_twice(story: Story) -> None:
+    story.known.locked.add("x 1", Span(60, 80, B))
+
+
+def show_a_held_profile_as_free(story: Story) -> None:
+    operation = story.operations["b-5"]
+    operation.answer = operation.answer.replace("active 1", "inactive 0", 1)
+
+
+def show_a_free_profile_as_held(story: Story) -> None:
+    operation = story.operations["b-12"]
+    operation.answer = operation.answer.replace("inactive 0", "active 1", 1)
+
+
+def forget_what_is_recent(story: Story) -> None:
+    operation = story.operations["b-6"]
+    operation.answer = operation.answer.partition(" ")[2]
+
+
+def delete_what_is_held(story: Story) -> None:
+    operation = story.do(B, "delete", "x")
+    operation.began, operation.ended = 50, 55
+    story.history.insert(4, story.history.pop())
+
+
+@pytest.mark.parametrize(
+    ("doctor", "said"),
+    [
+        (lose_a_commit, "history has []"),
+        (lose_a_commit_that_was_cut_off, "the model"),
+        (swap_two, "was acknowledged before"),
+        (make_one_twice, "history has"),
+        (commit_what_was_refused, "was refused with LockTimeoutError"),
+        (lose_a_field, "the model"),
+        (change_another_profile, "without naming"),
+        (list_what_is_old, "the old state"),
+        (list_what_is_not_yet, "no state from"),
+        (list_half_of_a_change, "no state from"),
+        (go_back_in_time, "an earlier answer has shown"),
+        (refuse_without_a_reason, "no state from"),
+        (not_find_what_is_there, "no state from"),
+        (wait_for_nobody, "no state from"),
+        (find_nothing_to_undo, "no state from"),
+        (undo_another, "which is not the next"),
+        (hold_twice, "x had a and b"),
+        (lock_twice, "x 1 had a and b"),
+        (show_a_held_profile_as_free, "no state from"),
+        (show_a_free_profile_as_held, "no state from"),
+        (forget_what_is_recent, "no state from"),
+        (delete_what_is_held, "ProfileActiveError"),
+    ],
+)
+def test_a_doctored_history(story: Story, doctor: Callable[[Story], None], said: str) -> None:
+    doctor(story)
+    assert said in story.problems()
+
+
+TAKE = """
+really_take, really_drop = lockfile._SystemLock.take, lockfile._SystemLock.drop
+def take(self):
+    path = str(self._lock.lock_file)
+    if not {which}:
+        return really_take(self)
+    self.descriptor = self.broken = os.open(path, os.O_RDWR | os.O_CREAT)
+    return True
+def drop(self, *, emptied=False):
+    if not hasattr(self, "broken"):
+        really_drop(self, emptied=emptied)
+    elif self.descriptor >= 0:
+        os.close(self.descriptor)
+    self.descriptor = -1
+lockfile._SystemLock.take, lockfile._SystemLock.drop = take, drop
+"""
+BROKEN = {
+    "every lock is taken at once": TAKE.format(which="True"),
+    "a profile's lock is not waited for": TAKE.format(which="path.endswith('/.lock')"),
+    "a listing may be old": """
+real, old = reading.Reader.all, {}
+def all(self, repository, **options):
+    found = real(self, repository, **options)
+    return old.setdefault(os.getpid(), found) if random.random() < 0.3 else found
+reading.Reader.all = all
+""",
+    "a note is lost": """
+real = editing.Editor.update
+def update(self, profile_ids, **options):
+    if random.random() < 0.5:
+        options["note"] = "lost"
+    return real(self, profile_ids, **options)
+editing.Editor.update = update
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_library(how: str) -> None:
+    seed = str(random.SystemRandom().randrange(1 << 31))
+    code = f"""
+import os, random, sys
+from tweakio import editing, reading
+from tweakio.store import lockfile
+{BROKEN[how]}
+from tests.concurrency.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--seconds", "3", "--processes", "6", "--profiles", "2",
+         "--seed", seed],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, f"seed {seed}:\n{done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "violations             0" not in done.stdout
+    print(done.stdout)
