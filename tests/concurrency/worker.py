@@ -83,8 +83,8 @@ _WEIGHTS = {
     "restore": 4,
     "undo": 4,
     "redo": 3,
-    "list": 24,
-    "history": 12,
+    "list": 48,
+    "history": 24,
 }
 
 
@@ -362,6 +362,8 @@ class Worker:
         if self.holding is not None:
             self._deactivate("")
         self._do("undo", "", self.manager.undo)
+        if self.random.random() < 0.5:
+            self._redo("")  # before somebody changes something else
 
     def _redo(self, _: str) -> None:
         if self.holding is not None:

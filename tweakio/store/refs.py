@@ -254,7 +254,8 @@ def is_abandoned(lock: Path, git_dir: Path, *, after: float = _ABANDONED_AFTER) 
             repositories (editors, desktop clients) hold it for milliseconds.
     """
     try:
-        if time.time() - os.lstat(lock).st_mtime < after:
+        # A time that is to come is of before the clock was put back.
+        if abs(time.time() - os.lstat(lock).st_mtime) < after:
             return False
     except OSError:
         return False

@@ -150,6 +150,7 @@ def remove_pack(pack: Pack) -> None:
 def gc_is_running(objects: Path) -> bool:
     """Whether a git gc says that it is at work; it would stop if packs vanished below it."""
     try:
-        return time.time() - os.stat(objects.parent / "gc.pid").st_mtime < _GC_SECONDS
+        # One that is of the future is of before the clock was put back.
+        return abs(time.time() - os.stat(objects.parent / "gc.pid").st_mtime) < _GC_SECONDS
     except OSError:
         return False
