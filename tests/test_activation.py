@@ -668,3 +668,16 @@ def test_a_corrupted_profile_in_use_stays_in_use(three):
     assert (profile.status, profile.in_use, profile.lock_pid) == ("corrupted", True, os.getpid())
     assert three.recover_profile("alpha").status == "active"
     assert three.locks.held == {"alpha"}
+
+
+def test_a_profile_that_is_held_stays_held_if_it_cannot_be_activated_again(manager, home):
+    manager.create_profiles(["one", "two"], "custom")
+    manager.activate_profile("one")
+    manager.layout.profile("one").metadata.write_bytes(b"{")
+    manager.activate_profile("two")  # which leaves a damaged one as it is
+    assert manager.locks.held == {"one", "two"}
+    with pytest.raises(ProfileCorruptedError):
+        manager.activate_profile("one")
+    assert manager.locks.held == {"one", "two"}
+    with ProfileManager(home) as other, pytest.raises(LockTimeoutError):
+        other.activate_profile("one", 0)

@@ -58,11 +58,13 @@ class Activation:
     @contextmanager
     def taking(self, profile_id: str, timeout: float) -> Iterator[None]:
         """Hold a profile's lock while it is activated, and from then on if that succeeds."""
+        was_held = profile_id in self._locks.held
         self._locks.acquire(profile_id, timeout)
         try:
             yield
         except BaseException:  # Ctrl-C as well
-            self._locks.release(profile_id)
+            if not was_held:
+                self._locks.release(profile_id)
             raise
         self._registry.set_active(profile_id)
 
