@@ -96,8 +96,9 @@ class Machine(RuleBasedStateMachine):
         self.holders = [Holder(name, os.getpid()) for name in "ab"]
         self.number = itertools.count(1)
         # The first change makes the repository and its first commit.
-        self.managers[0].create_profile("first", "custom")
-        self.model.create(["first"], self.clock.said)
+        self.managers[0].create_profiles(NAMES, "custom")
+        self.model.create([*NAMES], self.clock.said)
+        self.fill()
         self.past = []
         self.base = len(self.managers[0].history()) - 1
 

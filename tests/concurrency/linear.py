@@ -278,7 +278,7 @@ class _Check:
         if operation is None:
             return "is nobody's"
         if commit.operation == "git":
-            model.commit_beside()
+            self.changes[commit.id] = model.commit_beside()
             return "plain git changed something" if commit.contents else ""
         if extra := commit.contents.keys() - commit.profiles:
             return f"changes {sorted(extra)} without naming them"
@@ -329,7 +329,8 @@ class _Check:
             elif spans := [span for span in others if span.by != operation.by]:
                 # It may have been held. The outcome tells: whom nobody holds is written down.
                 if name not in commit.contents:
-                    held[name] = spans[-1].by
+                    if name != operation.profile or "lock_pid" in value:
+                        held[name] = spans[-1].by
                     continue
                 pid = (commit.contents[name] or {}).get("lock_pid")
                 if fits := [span.by for span in spans if span.by.pid == pid]:
