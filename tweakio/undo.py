@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from tweakio import changes, directories, schema
 from tweakio.errors import (
+    ConcurrentChangeError,
     InvalidMetadataError,
     NewerFormatError,
     NothingToRedoError,
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Undo"]
 
+log = logging.getLogger(__name__)
+
+_TRIES = 5
 # What a machine writes about itself, which undoing must not bring back.
 _RUNTIME = frozenset({"lock_pid"})
 
@@ -77,12 +82,28 @@ class Undo:
     ) -> Change:
         """Commit the opposite of a commit.
 
+        Which one that is may be another one if plain git commits something meanwhile.
+
         Args:
             operation: for the history.
             trailer: names the change in the new commit.
             find: from a head the change, and the commit that last had or took its effect.
             command: for the history.
         """
+        for _ in range(_TRIES - 1):
+            try:
+                return self._try_to_invert(operation, trailer, find, command)
+            except ConcurrentChangeError as error:
+                log.debug("%s: once more, as %s", operation, error)
+        return self._try_to_invert(operation, trailer, find, command)
+
+    def _try_to_invert(
+        self,
+        operation: str,
+        trailer: str,
+        find: Callable[[str], tuple[Commit, Commit]],
+        command: str,
+    ) -> Change:
         _, last = find(self._repository.refs.head())
         touched = self._history.describe(last).profiles
         with changes.begin(
@@ -92,6 +113,7 @@ class Undo:
             _Inverse(self._repository, self._locks, change, last).put(self._names(target, last))
             change.add_trailer(trailer, target.id)
             change.record_always = True
+            change.rebasable = False
             change.summary = f"{operation}: {target.summary}"
         return self._history.describe(target)
 

@@ -36,8 +36,8 @@ def campaign(*arguments: str) -> None:
 
 
 def test_many_processes_and_plain_git() -> None:
-    campaign("--seconds", "8", "--processes", "16", "--profiles", "8")
+    campaign("--seconds", "6", "--processes", "16", "--profiles", "8")
 
 
 def test_workers_killed_at_random() -> None:
-    campaign("--seconds", "8", "--processes", "12", "--profiles", "6", "--kill")
+    campaign("--seconds", "6", "--processes", "12", "--profiles", "6", "--kill")

@@ -14,7 +14,8 @@ import pytest
 from dulwich.object_store import DiskObjectStore
 
 from tweakio import ProfileManager, directories
-from tweakio.errors import ConcurrentChangeError, ProfileNotFoundError
+from tweakio.errors import ConcurrentChangeError, NothingToRedoError, ProfileNotFoundError
+from tweakio.store.refs import GitLocks
 from tweakio.store.repository import Repository
 
 if TYPE_CHECKING:
@@ -132,6 +133,39 @@ def test_a_profile_that_is_just_deleted_is_not_called_corrupted(
     monkeypatch.setattr(first.repository, "directory_id", late)
     with pytest.raises(ProfileNotFoundError):
         first.select_profile("kept")
+
+
+@pytest.mark.parametrize("operation", ["undo", "redo"])
+def test_undo_takes_back_what_is_the_last_change_when_it_is_made(
+    two: tuple[ProfileManager, ProfileManager],
+    git: Callable[..., str],
+    operation: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A ``git commit`` ends between the look for the last change and the commit."""
+    manager, _ = two
+    manager.update_profiles(["kept"], note="one")
+    if operation == "redo":
+        manager.undo()
+    before = manager.get_profile("kept").note
+    acquire = GitLocks.acquire
+    beside: list[str] = []
+
+    def commit_first(*arguments: Any) -> None:
+        if not beside:
+            beside.append(git("commit", "--allow-empty", "--no-verify", "-m", "beside"))
+        acquire(*arguments)
+
+    monkeypatch.setattr(GitLocks, "acquire", commit_first)
+    if operation == "undo":
+        assert manager.undo().summary == "beside"
+        assert manager.history(limit=1)[0].summary == "undo: beside"
+    else:
+        with pytest.raises(NothingToRedoError):
+            manager.redo()
+        assert manager.history(limit=1)[0].summary == "beside"
+    assert beside
+    assert manager.get_profile("kept").note == before
 
 
 @pytest.mark.parametrize("digits", [40, 39, 12])

@@ -66,8 +66,8 @@ _REFUSALS: dict[str, tuple[type[TweakioError], ...]] = {
     "update": (ProfileNotFoundError, ProfileCorruptedError, LockTimeoutError),
     "recover": (ProfileNotFoundError, ProfileActiveError, LockTimeoutError),
     "restore": (RevisionNotFoundError, ProfileActiveError, LockTimeoutError),
-    "undo": (NothingToUndoError, ProfileActiveError, LockTimeoutError),
-    "redo": (NothingToRedoError, ProfileActiveError, LockTimeoutError),
+    "undo": (NothingToUndoError, ProfileActiveError, ConcurrentChangeError, LockTimeoutError),
+    "redo": (NothingToRedoError, ProfileActiveError, ConcurrentChangeError, LockTimeoutError),
     "list": (),
     "history": (),
 }

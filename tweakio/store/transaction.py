@@ -53,6 +53,8 @@ class Transaction:
     Attributes:
         summary: the first line of the commit's message.
         record_always: commit even if no tracked file changes.
+        rebasable: whether it stays right on top of what plain git commits meanwhile, if that
+            touches other profiles.
         commit_id: the new commit, once there is one.
     """
 
@@ -65,6 +67,7 @@ class Transaction:
     ) -> None:
         self.summary = operation
         self.record_always = False
+        self.rebasable = True
         self.commit_id: str | None = None
         self._repository = repository
         self._operation = operation
@@ -390,6 +393,10 @@ class Transaction:
 
     def _rebase(self, head: Head) -> None:
         """Take over what plain git committed meanwhile, if it touched other things."""
+        if not self.rebasable:
+            raise ConcurrentChangeError(
+                "another program made a change just now", hint="run the command again"
+            )
         for profile_id in {*self._files, *self._removed}:
             name = profile_id.encode()
             if find_entry(head.root, name) != find_entry(self._base.root, name):
