@@ -643,7 +643,7 @@ def test_limits(repo, monkeypatch):
     big = write_loose(repo, b"blob 5000\0" + random.Random(1).randbytes(5000))
     monkeypatch.setattr(loose, "OBJECT_LIMIT", 4999)
     monkeypatch.setattr(write, "PACK_LIMIT", 8000)
-    monkeypatch.setattr(merge, "PACK_LIMIT", 8000)
+    monkeypatch.setattr(merge, "JOIN_LIMIT", 8000)
     content = repo.content()
     total = len(repo.loose())
     first = repo.pack()
@@ -832,7 +832,7 @@ def test_joining_is_geometric(keep):
 
 
 def test_a_full_pack_is_not_copied_for_each_small_one(monkeypatch):
-    monkeypatch.setattr(merge, "PACK_LIMIT", 1000)
+    monkeypatch.setattr(merge, "JOIN_LIMIT", 1000)
 
     def chosen(*sizes):
         group = merge._choose_group([Pack("", "", size, None) for size in sizes])

@@ -5,10 +5,18 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Iterable
+
+    Buffer = bytes | bytearray | array[int]
 
 __all__ = [
     "BLOB", "COMMIT", "HEADER", "KINDS", "KIND_NAMES", "OFS_DELTA", "PACK_LIMIT", "TAG", "TREE",
-    "entry_head", "index_bytes", "object_name", "pack_header", "read_head", "split_entry",
+    "entry_head", "index_bytes", "object_name", "pack_header", "read_head", "sealed_index",
+    "split_entry",
 ]  # fmt: skip
 
 # Offsets in the index have 31 bits; above that comes a second table that we do not write.
@@ -109,17 +117,19 @@ def index_bytes(entries: list[tuple[bytes, int, int]], pack_hash: bytes) -> byte
     fan_out = [0] * 256
     for name, _, _ in entries:
         fan_out[name[0]] += 1
-    for first in range(1, 256):
-        fan_out[first] += fan_out[first - 1]
     count = len(entries)
-    data = b"".join(
-        (
-            b"\xfftOc\0\0\0\2",
-            struct.pack(">256I", *fan_out),
-            b"".join(name for name, _, _ in entries),
-            struct.pack(f">{count}I", *(check for _, check, _ in entries)),
-            struct.pack(f">{count}I", *(offset for _, _, offset in entries)),
-            pack_hash,
-        )
+    tables = (
+        b"".join(name for name, _, _ in entries),
+        struct.pack(f">{count}I", *(check for _, check, _ in entries)),
+        struct.pack(f">{count}I", *(offset for _, _, offset in entries)),
     )
+    return sealed_index(fan_out, tables, pack_hash)
+
+
+def sealed_index(counts: list[int], tables: Iterable[Buffer], pack_hash: bytes) -> bytes:
+    """The index from how many names begin with each byte, and its tables."""
+    total = 0
+    fan_out = [total := total + count for count in counts]
+    head = b"\xfftOc\0\0\0\2" + struct.pack(">256I", *fan_out)
+    data = b"".join((head, *tables, pack_hash))
     return data + hashlib.sha1(data, usedforsecurity=False).digest()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import sys
 import time
+from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
 from operator import le
@@ -73,12 +75,21 @@ class Index:
 
     def entries(self) -> Iterator[tuple[bytes, int, int]]:
         """Name, CRC and offset."""
-        checks = 1032 + 20 * self.count
-        offsets = checks + 4 * self.count
-        for position in range(self.count):
-            (check,) = struct.unpack_from(">I", self._data, checks + 4 * position)
-            (offset,) = struct.unpack_from(">I", self._data, offsets + 4 * position)
-            yield self.name(position), check, offset
+        for position, offset in enumerate(self.offsets()):
+            yield self.name(position), self.check(position), offset
+
+    def check(self, position: int) -> int:
+        """The CRC of an entry."""
+        at = 1032 + 20 * self.count + 4 * position
+        return int.from_bytes(self._data[at : at + 4], "big")
+
+    def offsets(self) -> array[int]:
+        """Where the entries are, in the order of names."""
+        begin = 1032 + 24 * self.count
+        found = array("I", self._data[begin : begin + 4 * self.count])
+        if sys.byteorder == "little":
+            found.byteswap()
+        return found
 
 
 @dataclass(frozen=True)

@@ -29,16 +29,23 @@ def verify(pack_path: str, index_path: str, *, resolve: bool) -> None:
         size = os.fstat(descriptor).st_size
         head = read_at(descriptor, 0, HEADER)
         digest = hashlib.sha1(head, usedforsecurity=False)
-        entries = sorted(index.entries(), key=lambda entry: entry[2])
-        offsets = [offset for _, _, offset in entries]
-        ends = dict(zip(offsets, [*offsets[1:], size - 20], strict=True))
-        if head != pack_header(len(ends)) or offsets[0] != HEADER:
+        # The offsets by themselves, and not the entries: there may be a million.
+        offsets = index.offsets()
+        order = sorted(range(index.count), key=offsets.__getitem__)
+        if head != pack_header(index.count) or offsets[order[0]] != HEADER:
             raise damaged(pack_path)
-        resolver = _Resolver(descriptor, ends)
-        for name, check, offset in entries:
-            entry = read_at(descriptor, offset, ends[offset] - offset)
+        ends = [*(offsets[position] for position in order[1:]), size - 20]
+        resolver = None
+        if resolve:
+            begins = (offsets[position] for position in order)
+            resolver = _Resolver(descriptor, dict(zip(begins, ends, strict=True)))
+        for position, end in zip(order, ends, strict=True):
+            offset = offsets[position]
+            entry = read_at(descriptor, offset, end - offset)
             digest.update(entry)
-            if zlib.crc32(entry) != check or (resolve and resolver.name(offset, entry) != name):
+            if zlib.crc32(entry) != index.check(position) or (
+                resolver and resolver.name(offset, entry) != index.name(position)
+            ):
                 raise damaged(pack_path)
         if not digest.digest() == read_at(descriptor, size - 20, 20) == index.pack_hash:
             raise damaged(pack_path)

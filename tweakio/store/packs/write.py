@@ -46,13 +46,20 @@ DEPTH = 50
 
 
 class PackWriter:
-    """A pack that is being written under a temporary name."""
+    """A pack that is being written under a temporary name.
+
+    Attributes:
+        entries: name, CRC and offset of what was added one by one.
+        count: how many objects are in it.
+        offset: how many bytes.
+    """
 
     def __init__(self, path: str, count: int) -> None:
         self.entries: list[tuple[bytes, int, int]] = []
+        self.count = 0
         self.offset = 0
         self._path = path
-        self._count = count
+        self._expected = count
         self._buffer = bytearray()
         self._hash = hashlib.sha1(usedforsecurity=False)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY | CLOEXEC
@@ -79,10 +86,11 @@ class PackWriter:
     def entry(self, name: bytes, data: bytes) -> None:
         """Add an entry whose bytes are ready."""
         self.entries.append((name, zlib.crc32(data), self.offset))
+        self.count += 1
         self.raw(data)
 
     def raw(self, data: bytes) -> None:
-        """Add bytes that are no entry, or several."""
+        """Add bytes that are no entry, or several, which the caller counts."""
         self._hash.update(data)
         self._buffer += data
         self.offset += len(data)
@@ -98,10 +106,10 @@ class PackWriter:
     def finish(self) -> bytes:
         """Write the trailer, bring all to the disk and return the pack's hash."""
         self._flush()
-        if len(self.entries) != self._count:
+        if self.count != self._expected:
             # Some objects turned out damaged or went away; the header comes first in the
             # hash, so all of it has to be done again.
-            head = pack_header(len(self.entries))
+            head = pack_header(self.count)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             self._buffer += head
             self._flush()
