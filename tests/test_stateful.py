@@ -336,7 +336,7 @@ def test_random_sequences(nursery):
     run_state_machine_as_test(
         type("Machine", (Machine,), {"nursery": nursery}),
         settings=settings(
-            max_examples=int(os.environ.get("STATEFUL_EXAMPLES", "25")),
+            max_examples=int(os.environ.get("STATEFUL_EXAMPLES", "12")),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
