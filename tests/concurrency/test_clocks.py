@@ -21,19 +21,24 @@ from tweakio.errors import LockTimeoutError
 from tweakio.store.packs.index import gc_is_running
 
 YEAR = 365 * 86400
-LOOK = """
+# With libfaketime 0.9.10 every sleep fails if the monotonic clock is left alone.
+SLEEP = """
+import select, time
+time.sleep = lambda seconds: select.select([], [], [], seconds)
+"""
+LOOK = f"""{SLEEP}
 import json, sys
 from tweakio import ProfileManager, TweakioError
-found = {}
+found = {{}}
 with ProfileManager(sys.argv[1]) as manager:
     profile = manager.get_profile("x")
     found["shown"] = [profile.status, profile.in_use, profile.lock_pid]
-    for name, work in {
+    for name, work in {{
         "activate": lambda: manager.activate_profile("x", 0),
         "delete": lambda: manager.delete_profile("x", force=True),
         "create": lambda: manager.create_profile("y", "custom"),
         "undo": lambda: manager.undo(),
-    }.items():
+    }}.items():
         try:
             work()
             found[name] = "done"
@@ -41,7 +46,7 @@ with ProfileManager(sys.argv[1]) as manager:
             found[name] = type(error).__name__
 print(json.dumps(found))
 """
-HOLD = """
+HOLD = f"""{SLEEP}
 import os, sys
 from tweakio import ProfileManager
 manager = ProfileManager(sys.argv[1])

@@ -149,6 +149,8 @@ class Injector:
                     os.kill(target, signal.SIGUSR1)
                     time.sleep(0.0001)
             os._exit(0)
+        while not self.fired:
+            time.sleep(0.001)
 
     def _signalled(self, *_: object) -> None:
         self.fired = True
