@@ -31,6 +31,7 @@ _GC_HARMLESS = (
     "Unable to create",
     # It met a pack that we merged into another meanwhile; it then leaves everything.
     "unable to add recent objects",
+    "unable to mark recent objects",
 )
 
 
