@@ -189,6 +189,8 @@ class _Check:
         self.versions: dict[str, tuple[list[int], list[Metadata | None]]] = {}
         self.tops: list[tuple[list[tuple[Change, Change]], list[tuple[Change, Change]]]] = []
         self.changes: dict[str, Change] = {}
+        # Until when damage to a profile is no more.
+        self._mended: dict[str, float] = {}
 
     def say(self, text: str) -> None:
         self.violations.append(text)
@@ -288,17 +290,21 @@ class _Check:
             return "there is nothing that it could take back or do again"
         made = len(model.history)
         change = None
-        for damaged in (set[str](), self._maybe_damaged(number, commit)):
+        attempts = [self._damaged(number, commit, operation), set[str]()]
+        for damaged in attempts if attempts[0] else attempts[1:]:
             model.held = self._held(number, commit, operation)
             model.current = {}
             model.damaged = damaged
             try:
                 change = self._perform(model, commit, operation)
             except errors.TweakioError:
-                if damaged or not self._maybe_damaged(number, commit):
+                if not damaged:
                     raise
             if len(model.history) > made:
                 break
+        gone = {name for name, value in commit.contents.items() if value is None}
+        mended = gone | ({operation.profile} if operation.name in _MENDS else set())
+        self._mended.update(dict.fromkeys(mended, self.latest[number]))
         model.damaged = set()
         if len(model.history) != made + 1 or change is None:
             return "the model has nothing to commit"
@@ -308,9 +314,28 @@ class _Check:
             return f"takes back {commit.target[:12]}, which is not the next"
         return ""
 
-    def _maybe_damaged(self, number: int, commit: Commit) -> set[str]:
+    def _damaged(self, number: int, commit: Commit, operation: Operation) -> set[str]:
+        """Whose files were damaged at a commit, as far as may be and its outcome tells.
+
+        Who was killed after it damaged a file, or just before, said no more. Its bytes stay until
+        it is recovered, restored or deleted, whatever is committed of it meanwhile. What a hard
+        recovery leaves active was not damaged.
+        """
         time = self.earliest[number], self.latest[number]
-        return {name for name in self.model.profiles if self.known.damage.overlapping(name, *time)}
+        found = set()
+        for name, value in self.model.profiles.items():
+            spans = self.known.damage.overlapping(name, *time)
+            if not any(span.began > self._mended.get(name, -1) for span in spans):
+                continue
+            there = commit.contents.get(name)
+            if name == operation.profile and operation.name in _MENDS:
+                soft = operation.given.get("mode") == "soft"  # commits only what it mends
+                left = (there or value)["status"] == "active"
+                if soft or value["status"] != "active" or not left:
+                    found.add(name)
+            elif there is None:
+                found.add(name)
+        return found
 
     def _held(self, number: int, commit: Commit, operation: Operation) -> dict[str, Holder]:
         """Who has which profile at the moment of a commit."""
@@ -523,6 +548,7 @@ def _with(operation: Operation, **given: Any) -> Operation:
     return replace(operation, given={**operation.given, **given})
 
 
+_MENDS = ("recover", "restore")
 _COMMITS_AS = {"select": "activate", "update": "set"}
 _MODEL: dict[str, Callable[[Model, Operation], Any]] = {
     "create": lambda m, o: m.create(

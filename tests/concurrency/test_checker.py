@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import subprocess
@@ -120,6 +121,25 @@ def story() -> Story:
 
 
 def test_a_history_that_is_right(story: Story) -> None:
+    assert story.problems() == ""
+
+
+def test_damage_of_a_process_that_was_killed() -> None:
+    """A damaged profile stays selected until somebody recovers it, and is as any other then."""
+    story = Story()
+    for name in ("x", "y", "z"):
+        story.do(A, "create", name)
+    story.do(A, "select", "x")  # 3
+    story.known.damage.add("x", Span(36, math.inf, A))
+    story.model.damaged = {"x"}
+    story.do(B, "select", "y")
+    assert "x" not in story.history[-1].contents
+    story.do(B, "recover", "x", mode="soft")
+    assert "x" in story.history[-1].contents
+    story.do(B, "select", "x")
+    story.do(B, "recover", "x", mode="hard")
+    story.do(B, "select", "z")
+    assert {*story.history[-1].contents} == {"x", "z"}
     assert story.problems() == ""
 
 
