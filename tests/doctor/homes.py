@@ -17,12 +17,21 @@ PROFILES = ("alpha", "beta", "delta", "gamma")
 LAYOUTS = ("as made", "loose", "packed")
 _HEX = re.compile(r"[0-9a-f]{40}")
 _NONE = "0" * 40
+_PERSON = ("-c", "user.name=Tester", "-c", "user.email=tester@example.com")
 
 
 def git(home: Path, *arguments: str, data: bytes | None = None) -> str:
     """Run git as a person does, without its checks of what they commit."""
     done = subprocess.run(
-        ["git", "-c", "core.hooksPath=/nowhere", "-C", str(home / "profiles"), *arguments],
+        [
+            "git",
+            *_PERSON,
+            "-c",
+            "core.hooksPath=/nowhere",
+            "-C",
+            str(home / "profiles"),
+            *arguments,
+        ],
         input=data,
         capture_output=True,
         check=False,
