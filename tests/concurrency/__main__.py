@@ -25,7 +25,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--processes", type=int, default=64)
     parser.add_argument("--profiles", type=int, default=32)
-    parser.add_argument("--kill", action="store_true", help="kill -9 workers at random")
+    parser.add_argument(
+        "--kill",
+        type=float,
+        nargs="?",
+        const=0.1,
+        default=0.0,
+        metavar="SECONDS",
+        help="kill -9 workers at random, on average so often (0.1); to start one takes longer "
+        "than ten operations",
+    )
     parser.add_argument(
         "--prune-now",
         action="store_true",

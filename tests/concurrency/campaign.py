@@ -67,7 +67,8 @@ class Campaign:
         processes: how many there are at any time.
         profiles: how many names they use.
         seed: of all that is random here; the scheduler is not.
-        kill: whether workers are killed at random, and replaced.
+        kill: seconds between two killings of a worker, on average; 0 for none. Killed ones are
+            replaced.
         prune: whether git gc runs with ``--prune=now``, which git itself calls unsafe.
         no_verify: whether most git commits leave out our hook.
         elapsed: how long it took, the end included.
@@ -81,7 +82,7 @@ class Campaign:
     processes: int
     profiles: int
     seed: int
-    kill: bool = False
+    kill: float = 0.0
     prune: bool = False
     no_verify: bool = False
     elapsed: float = 0.0
@@ -128,7 +129,7 @@ class Campaign:
         ]
         number = self.processes
         while time.monotonic() < until:
-            time.sleep(chance.uniform(0.02, 0.2) if self.kill else 0.1)
+            time.sleep(chance.uniform(0.2, 1.8) * self.kill if self.kill else 0.1)
             self._reap()
             if self.kill and (targets := [pid for pid in self._children if pid not in loops]):
                 pid = chance.choice(sorted(targets))

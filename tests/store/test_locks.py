@@ -72,6 +72,11 @@ def acquired(path: Path) -> RecordedLock:
     return lock
 
 
+def wait_until_it_waits(caplog: pytest.LogCaptureFixture) -> None:
+    """Return when another thread has tried for a held lock, however late it is scheduled."""
+    assert until(lambda: "waiting for" in caplog.text, 30)
+
+
 # The record
 
 
@@ -280,42 +285,48 @@ def test_same_thread_and_other_thread(path: Path) -> None:
     lock.release()
 
 
-def test_waiting_for_a_profile_that_is_deleted(tmp_path: Path) -> None:
+def test_waiting_for_a_profile_that_is_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The holder moves the directory away: the lock that the waiter gets is of no profile."""
     directory = tmp_path / "p"
     directory.mkdir()
     lock = acquired(directory / ".lock")
+    caplog.set_level("INFO", "tweakio")
     found: list[BaseException] = []
 
     def wait() -> None:
         try:
-            RecordedLock(directory / ".lock").acquire(10)
+            RecordedLock(directory / ".lock").acquire(60)
         except OSError as error:
             found.append(error)
 
     thread = threading.Thread(target=wait)
     thread.start()
-    time.sleep(0.2)
+    wait_until_it_waits(caplog)
     directory.rename(tmp_path / "trash")
     lock.release()
-    thread.join(10)
+    thread.join(60)
     assert isinstance(found[0], FileNotFoundError)
     assert not directory.exists()
 
 
-def test_waiting_for_a_profile_that_is_made_again(tmp_path: Path) -> None:
+def test_waiting_for_a_profile_that_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "tweakio")
     directory = tmp_path / "p"
     directory.mkdir()
     old = acquired(directory / ".lock")
     waiter = RecordedLock(directory / ".lock")
     done: list[object] = []
-    thread = threading.Thread(target=lambda: done.append(waiter.acquire(10)))
+    thread = threading.Thread(target=lambda: done.append(waiter.acquire(60)))
     thread.start()
-    time.sleep(0.2)
+    wait_until_it_waits(caplog)
     directory.rename(tmp_path / "trash")
     directory.mkdir()
     old.release()
-    thread.join(10)
+    thread.join(60)
     assert done == [None]
     assert is_held(directory / ".lock")
     assert not is_held(tmp_path / "trash" / ".lock")
