@@ -135,6 +135,14 @@ def test_numbers_stay_what_they_are():
         "ConcurrentChangeError": 22,
         "InvalidMetadataError": 23,
         "MigrationError": 24,
+        "BrowserNotFoundError": 25,
+        "BrowserLockedError": 26,
+        "BrowserError": 27,
+        "LoginTimeoutError": 28,
+        "LoginRefusedError": 29,
+        "NotLoggedInError": 30,
+        "SessionError": 31,
+        "SecretNotFoundError": 32,
     }
 
 

@@ -23,6 +23,9 @@ from tweakio import (
 )
 
 NAMES = [
+    "BrowserError",
+    "BrowserLockedError",
+    "BrowserNotFoundError",
     "Change",
     "ConcurrentChangeError",
     "DiskFullError",
@@ -34,9 +37,12 @@ NAMES = [
     "InvalidMetadataError",
     "InvalidProfileIdError",
     "LockTimeoutError",
+    "LoginRefusedError",
+    "LoginTimeoutError",
     "MigrationError",
     "MissingExtraError",
     "NewerFormatError",
+    "NotLoggedInError",
     "NothingToRedoError",
     "NothingToUndoError",
     "Profile",
@@ -54,6 +60,8 @@ NAMES = [
     "RepositoryBusyError",
     "RepositoryDamagedError",
     "RevisionNotFoundError",
+    "SecretNotFoundError",
+    "SessionError",
     "StorageError",
     "TrashEntry",
     "TrashEntryNotFoundError",
@@ -90,6 +98,14 @@ EXIT_CODES = {
     "ConcurrentChangeError": 22,
     "InvalidMetadataError": 23,
     "MigrationError": 24,
+    "BrowserNotFoundError": 25,
+    "BrowserLockedError": 26,
+    "BrowserError": 27,
+    "LoginTimeoutError": 28,
+    "LoginRefusedError": 29,
+    "NotLoggedInError": 30,
+    "SessionError": 31,
+    "SecretNotFoundError": 32,
 }
 PUBLIC_MODULES = ["tweakio", "tweakio.errors", "tweakio.models", "tweakio.platforms"]
 ERRORS = [cls for cls in map(errors.__dict__.get, errors.__all__) if inspect.isclass(cls)]

@@ -13,6 +13,9 @@ from tweakio._version import __version__
 
 if TYPE_CHECKING:
     from tweakio.errors import (
+        BrowserError,
+        BrowserLockedError,
+        BrowserNotFoundError,
         ConcurrentChangeError,
         DiskFullError,
         FileAccessError,
@@ -22,9 +25,12 @@ if TYPE_CHECKING:
         InvalidMetadataError,
         InvalidProfileIdError,
         LockTimeoutError,
+        LoginRefusedError,
+        LoginTimeoutError,
         MigrationError,
         MissingExtraError,
         NewerFormatError,
+        NotLoggedInError,
         NothingToRedoError,
         NothingToUndoError,
         ProfileActiveError,
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
         RepositoryBusyError,
         RepositoryDamagedError,
         RevisionNotFoundError,
+        SecretNotFoundError,
+        SessionError,
         StorageError,
         TrashEntryNotFoundError,
         TweakioError,
@@ -55,6 +63,9 @@ if TYPE_CHECKING:
     from tweakio.validator import ProfileValidator
 
 __all__ = [
+    "BrowserError",
+    "BrowserLockedError",
+    "BrowserNotFoundError",
     "Change",
     "ConcurrentChangeError",
     "DiskFullError",
@@ -66,9 +77,12 @@ __all__ = [
     "InvalidMetadataError",
     "InvalidProfileIdError",
     "LockTimeoutError",
+    "LoginRefusedError",
+    "LoginTimeoutError",
     "MigrationError",
     "MissingExtraError",
     "NewerFormatError",
+    "NotLoggedInError",
     "NothingToRedoError",
     "NothingToUndoError",
     "Profile",
@@ -86,6 +100,8 @@ __all__ = [
     "RepositoryBusyError",
     "RepositoryDamagedError",
     "RevisionNotFoundError",
+    "SecretNotFoundError",
+    "SessionError",
     "StorageError",
     "TrashEntry",
     "TrashEntryNotFoundError",

@@ -11,6 +11,9 @@ import errno
 from typing import ClassVar
 
 __all__ = [
+    "BrowserError",
+    "BrowserLockedError",
+    "BrowserNotFoundError",
     "ConcurrentChangeError",
     "DiskFullError",
     "FileAccessError",
@@ -20,9 +23,12 @@ __all__ = [
     "InvalidMetadataError",
     "InvalidProfileIdError",
     "LockTimeoutError",
+    "LoginRefusedError",
+    "LoginTimeoutError",
     "MigrationError",
     "MissingExtraError",
     "NewerFormatError",
+    "NotLoggedInError",
     "NothingToRedoError",
     "NothingToUndoError",
     "ProfileActiveError",
@@ -32,6 +38,8 @@ __all__ = [
     "RepositoryBusyError",
     "RepositoryDamagedError",
     "RevisionNotFoundError",
+    "SecretNotFoundError",
+    "SessionError",
     "StorageError",
     "TrashEntryNotFoundError",
     "TweakioError",
@@ -200,6 +208,54 @@ class MigrationError(TweakioError):
     """An older layout could not be taken over; it is as it was."""
 
     exit_code = 24
+
+
+class BrowserNotFoundError(TweakioError):
+    """No browser was found; the message lists where it was looked for."""
+
+    exit_code = 25
+
+
+class BrowserLockedError(TweakioError):
+    """The browser data is in use: on another host, or by a browser that is not ours to end."""
+
+    exit_code = 26
+
+
+class BrowserError(TweakioError):
+    """The browser could not be started, or it ended by itself."""
+
+    exit_code = 27
+
+
+class LoginTimeoutError(TweakioError, TimeoutError):
+    """The login was not completed in time; the profile is as it was before."""
+
+    exit_code = 28
+
+
+class LoginRefusedError(TweakioError):
+    """The service refused the login, such as for a wrong password."""
+
+    exit_code = 29
+
+
+class NotLoggedInError(TweakioError):
+    """The profile is not logged in."""
+
+    exit_code = 30
+
+
+class SessionError(TweakioError):
+    """The session could not be read from the browser, or not be put into it."""
+
+    exit_code = 31
+
+
+class SecretNotFoundError(TweakioError, LookupError):
+    """What a reference such as ``env:NAME`` names is not there."""
+
+    exit_code = 32
 
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})

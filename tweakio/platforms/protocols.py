@@ -1,18 +1,76 @@
-"""What a platform provides."""
+"""What a platform provides, and the records that it speaks in.
+
+Nothing here imports a browser: keeping profiles needs none.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FingerprintGenerator", "SessionHandler"]
+    from playwright.async_api import BrowserContext, Page
+
+__all__ = [
+    "BrowserVersion",
+    "FingerprintGenerator",
+    "LoginState",
+    "Presentation",
+    "SessionHandler",
+    "Snapshot",
+]
+
+LoginState = Literal[
+    "loading",
+    "needs_qr",
+    "qr_stale",
+    "needs_code",
+    "needs_password",
+    "confirm_on_phone",
+    "syncing",
+    "logged_in",
+    "expired",
+    "offline",
+    "unknown",
+]
+"""What a login page shows: ``loading`` (nothing to judge by yet), ``needs_qr`` (a QR code to
+scan), ``qr_stale`` (one that has to be renewed), ``needs_code`` (a pairing code to type on the
+phone), ``needs_password`` (a second factor to type here), ``confirm_on_phone``, ``syncing``
+(accepted, and still loading messages), ``logged_in``, ``expired`` (logged out by the service or
+from another device), ``offline`` (the service cannot be reached), ``unknown``."""
+
+
+class Snapshot(NamedTuple):
+    """What a login page shows at one moment.
+
+    ``repr`` leaves out what would log somebody in.
+
+    Attributes:
+        state: see ``LoginState``.
+        qr: the text to put into a QR code, verbatim; with ``needs_qr`` only.
+        code: the pairing code as the page shows it; with ``needs_code`` only.
+        detail: one line for a person, such as the progress of syncing or the page's complaint
+            about a password; empty if there is none.
+    """
+
+    state: LoginState
+    qr: str | None = None
+    code: str | None = None
+    detail: str = ""
+
+    def __repr__(self) -> str:
+        """Without the QR code and the pairing code: both are secrets while they are valid."""
+        return f"Snapshot(state={self.state!r}, detail={self.detail!r})"
 
 
 @runtime_checkable
 class SessionHandler(Protocol):
-    """How a platform keeps a login.
+    """How a platform logs in and keeps a login.
+
+    The methods with a page are coroutines, and await nothing but what the page and the context
+    give, so that ``tweakio.platforms.sync.synchronous`` can run them on Playwright's
+    synchronous pages too. They make no pauses longer than a second: whoever calls them does.
 
     Attributes:
         login_url: the page on which a person logs in; empty if it depends on the profile.
@@ -28,6 +86,110 @@ class SessionHandler(Protocol):
         """The content of a new profile's session.json, as JSON data."""
         ...
 
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Take over a profile's ``platform_config``, before any method with a page.
+
+        Args:
+            config: with references to secrets already resolved. ``url`` is the service's
+                address instead of the usual one; ``selector_<name>`` one of its selectors.
+
+        Raises:
+            InvalidInputError: a setting cannot be used, or one is missing.
+        """
+        ...
+
+    async def snapshot(self, page: Page) -> Snapshot:
+        """What the page shows now. It changes nothing and does not wait."""
+        ...
+
+    async def refresh_qr(self, page: Page) -> None:
+        """Ask for a new QR code when the present one is stale."""
+        ...
+
+    async def request_code(self, page: Page, phone: str) -> None:
+        """Ask for a pairing code instead of a QR code.
+
+        Args:
+            page: where the QR code is shown.
+            phone: the number with its country code, digits only.
+
+        Raises:
+            InvalidInputError: the service has no pairing codes.
+        """
+        ...
+
+    async def submit_password(self, page: Page, password: str) -> None:
+        """Type the password that the page asks for, and send it."""
+        ...
+
+    async def export_session(self, context: BrowserContext) -> Mapping[str, Any]:
+        """What goes into session.json, as JSON data, from a browser that is logged in.
+
+        Raises:
+            SessionError: it cannot be read.
+        """
+        ...
+
+    async def import_session(self, context: BrowserContext, session: Mapping[str, Any]) -> None:
+        """Put an exported session into a browser, before it has opened the service's page.
+
+        Raises:
+            SessionError: it is not of this platform, or cannot be put there.
+        """
+        ...
+
+    async def log_out(self, page: Page) -> bool:
+        """Log out at the service, as its own page does.
+
+        Returns:
+            Whether the page says that it is done; False if it offers no way.
+        """
+        ...
+
+    async def health(self, page: Page) -> str | None:
+        """What is wrong with a logged-in page, in one line, such as a phone that is offline.
+
+        Returns:
+            None if nothing is.
+        """
+        ...
+
+
+class BrowserVersion(NamedTuple):
+    """A browser's kind and version.
+
+    Attributes:
+        engine: ``chromium`` or ``firefox``.
+        version: as it names itself, such as ``156.0.8078.79``.
+    """
+
+    engine: str
+    version: str
+
+    @property
+    def major(self) -> int:
+        """The first number of the version; 0 if there is none."""
+        digits = self.version.partition(".")[0]
+        return int(digits) if digits.isdecimal() else 0
+
+
+class Presentation(NamedTuple):
+    """How a browser presents itself; only what launch options can make true everywhere.
+
+    Attributes:
+        user_agent: with the real browser's major version.
+        languages: most wanted first, such as ``("de-DE", "de", "en")``; the first is the locale.
+        timezone: an IANA name such as ``Europe/Berlin``; None for the machine's own.
+        window: width and height in CSS pixels.
+        color_scheme: ``light`` or ``dark``.
+    """
+
+    user_agent: str
+    languages: tuple[str, ...]
+    timezone: str | None
+    window: tuple[int, int]
+    color_scheme: Literal["light", "dark"]
+
 
 @runtime_checkable
 class FingerprintGenerator(Protocol):
@@ -37,5 +199,21 @@ class FingerprintGenerator(Protocol):
         """The content of a new profile's fingerprint.json, as JSON data.
 
         It is committed: no secret and no path belongs in it.
+        """
+        ...
+
+    def present(
+        self,
+        fingerprint: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        browser: BrowserVersion,
+    ) -> Presentation:
+        """What a profile's browser is launched with, each time.
+
+        Args:
+            fingerprint: the content of fingerprint.json.
+            settings: the profile's ``browser`` settings: ``locale``, ``timezone``, ``window``
+                (``[width, height]``), ``color_scheme``; each may be absent.
+            browser: what will be launched.
         """
         ...
