@@ -309,6 +309,19 @@ def test_wrong_content_under_a_right_checksum(path: Path) -> None:
 # The file
 
 
+def test_length_in_an_entry_that_is_not_its_name_s(path: Path) -> None:
+    """Found by fuzzing: the entry was not found again, and another was put into the middle of it."""
+    fill(path, ["a", "b/x", "c"])
+    data = bytearray(index_path(path).read_bytes()[:-20])
+    assert data[12 + 61] == 1
+    data[12 + 61] = 7
+    spoiled = Index.parse(bytes(data) + hashlib.sha1(data).digest())
+    new = entry_header(bytes(20), None, b"0")
+    again = Index.parse(bytes(spoiled.edit({b"0": new})))
+    assert list(again.entries()) == [b"0", b"a", b"b/x", b"c"]
+    assert again.entries()[b"a"] == header_of(path, "a")
+
+
 def test_index_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (path / "tmp").mkdir()
     file = IndexFile(index_path(path), path / "tmp")

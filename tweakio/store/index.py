@@ -139,6 +139,8 @@ class Index:
                 # repository whose work tree is its purpose.
                 plain = False
             length = zero - name
+            if flags & _NAME_MASK != min(length, _NAME_MASK):
+                plain = False  # git does not mind, but find would not find it
             header = data[position : position + 60] + (
                 (flags & _STAGE_MASK) | min(length, _NAME_MASK)
             ).to_bytes(2, "big")
