@@ -1,0 +1,121 @@
+"""References to secrets: ``env:NAME`` and ``keyring:NAME`` stand where a secret belongs.
+
+What is kept, committed and shown is the reference. It becomes the secret in the moment of
+use, and the secret goes nowhere else: no message here repeats one, and neither a text that was
+written behind ``env:`` by mistake.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from tweakio.errors import MissingExtraError, SecretNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SERVICE", "is_reference", "resolve", "resolve_config"]
+
+SERVICE = "tweakio"
+"""Under which the system's key ring keeps what ``keyring:NAME`` names."""
+
+_REFERENCE = re.compile(r"(?P<kind>env|keyring):(?P<name>\S.*)", re.DOTALL)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+_MOST = 128
+
+
+def is_reference(text: object) -> bool:
+    """Whether a value is a well-formed reference, whatever it leads to.
+
+    ``env:`` is followed by a name as shells allow it, ``keyring:`` by 1 to 128 printable
+    characters without spaces at their ends.
+    """
+    match = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
+    return match is not None and _is_name(match["kind"], match["name"])
+
+
+def _is_name(kind: str, name: str) -> bool:
+    if kind == "env":
+        return _VARIABLE.fullmatch(name) is not None
+    return len(name) <= _MOST and name.isprintable() and name == name.strip()
+
+
+def resolve(reference: str, where: str = "") -> str:
+    """The secret that a reference names.
+
+    Args:
+        reference: ``env:NAME`` for an environment variable of this process, ``keyring:NAME``
+            for an entry of the system's key ring under the service ``tweakio``.
+        where: what uses it, such as ``browser.proxy_password``, for the message.
+
+    Raises:
+        SecretNotFoundError: it is not there, or is empty, or this is no reference.
+        MissingExtraError: the package that speaks with the key ring is not installed.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    place = where or "a setting"
+    if match is None or not _is_name(match["kind"], match["name"]):
+        raise SecretNotFoundError(
+            f"{place} does not name a secret", hint="write it as env:NAME or keyring:NAME"
+        )
+    kind, name = match["kind"], match["name"]
+    if kind == "env":
+        secret = os.environ.get(name)
+        hint = f"set the environment variable {name}"
+    else:
+        secret = _of_key_ring(name, place)
+        hint = f"run 'keyring set {SERVICE} {name}'"
+    if not secret:
+        raise SecretNotFoundError(
+            f"{place} needs {reference}, which is {'not there' if secret is None else 'empty'}",
+            hint=hint,
+            reference=reference,
+        )
+    return secret
+
+
+def _of_key_ring(name: str, place: str) -> str | None:
+    try:
+        keyring: Any = importlib.import_module("keyring")
+    except ImportError:
+        raise MissingExtraError(
+            f"{place} needs the system's key ring, and the package keyring is not installed",
+            hint="run 'pip install tweakio[keyring]', or use env:NAME",
+            extra="keyring",
+        ) from None
+    try:
+        found = keyring.get_password(SERVICE, name)
+    except Exception as error:  # each backend has errors of its own, and they may quote anything
+        raise SecretNotFoundError(
+            f"{place} needs keyring:{name}, and the key ring cannot be read"
+            f" ({type(error).__name__})",
+            hint="run 'keyring diagnose', or use env:NAME",
+            reference=f"keyring:{name}",
+        ) from None
+    return None if found is None else str(found)
+
+
+def resolve_config(config: Mapping[str, Any], where: str = "platform_config") -> dict[str, Any]:
+    """A copy of JSON data with every reference in it, at any depth, replaced by its secret.
+
+    Args:
+        config: a profile's ``platform_config``.
+        where: its name in messages.
+
+    Raises:
+        SecretNotFoundError, MissingExtraError: one cannot be resolved.
+    """
+    return {key: _resolved(value, f"{where}.{key}") for key, value in config.items()}
+
+
+def _resolved(value: Any, where: str) -> Any:
+    if isinstance(value, str):
+        return resolve(value, where) if _REFERENCE.fullmatch(value) else value
+    if isinstance(value, dict):
+        return resolve_config(value, where)
+    if isinstance(value, (list, tuple)):
+        return [_resolved(item, where) for item in value]
+    return value

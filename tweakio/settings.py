@@ -1,0 +1,251 @@
+"""The browser settings of a profile: what may stand in metadata.json as ``browser``.
+
+Two kinds of rules. The form of a value (``check_form``) is the same on every machine, so it
+decides whether a metadata.json is valid. Whether a time zone exists here, and whether the
+settings make sense together (``check``), is asked when somebody sets them: a profile that was
+made elsewhere does not become invalid because this machine's zones are older.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tweakio.errors import InvalidMetadataError
+from tweakio.references import is_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = [
+    "COLOR_SCHEMES",
+    "KEYS",
+    "LARGEST_WINDOW",
+    "SMALLEST_WINDOW",
+    "Proxy",
+    "SettingError",
+    "check",
+    "check_form",
+    "parse_proxy",
+    "time_zones",
+]
+
+KEYS = ("locale", "timezone", "window", "color_scheme", "proxy", "proxy_password")
+COLOR_SCHEMES = ("light", "dark")
+SMALLEST_WINDOW = (400, 300)
+LARGEST_WINDOW = (7680, 4320)
+
+_LOCALE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?", re.ASCII)
+_PART = r"[A-Za-z][A-Za-z0-9_+-]{0,31}"
+_ZONE = re.compile(rf"{_PART}(?:/{_PART}){{0,2}}", re.ASCII)
+# Of the machine, not of the world: they name another zone on another machine, or none.
+_NO_ZONES = frozenset({"localtime", "posixrules", "Factory"})
+_PROXY = re.compile(
+    r"(?P<scheme>https?|socks5)://(?:(?P<user>[A-Za-z0-9._~!$&'()*+,;=%-]{1,255})@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)"
+    r":(?P<port>[0-9]{1,5})",
+    re.ASCII,
+)
+_PASSWORD = re.compile(r"[^/]*//[^/]*:[^/]*@|[^/:]+:[^/]+@")
+_FORM_OF_PROXY = "write it like http://host:8080, http://user@host:8080 or socks5://host:1080"
+_BY_REFERENCE = "write it without one and set proxy_password to env:NAME or keyring:NAME"
+
+
+class SettingError(ValueError):
+    """What is wrong with one setting; the value is never repeated, as it may hold a secret.
+
+    Args:
+        key: which setting.
+        reason: one clause, without the name of the setting.
+        hint: the next step.
+    """
+
+    def __init__(self, key: str, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.key = key
+        self.hint = hint
+
+
+class Proxy(NamedTuple):
+    """The parts of a proxy's address; it holds no password.
+
+    Attributes:
+        server: scheme, host and port, as browsers take it.
+        user: as it is sent to the proxy; None if it wants none.
+    """
+
+    server: str
+    user: str | None
+
+
+def check_form(settings: Mapping[str, Any]) -> None:
+    """Check the form of each setting that is known; others pass, a newer version may have them.
+
+    Raises:
+        SettingError: one has not.
+    """
+    for key, value in settings.items():
+        rule = _RULES.get(key)
+        if rule is not None:
+            rule(value)
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Check settings that somebody makes: their form, their names, and that they fit together.
+
+    Args:
+        settings: all that the profile will have.
+
+    Raises:
+        InvalidMetadataError: something is wrong, in one line that repeats no value.
+    """
+    try:
+        _check(settings)
+    except SettingError as error:
+        raise InvalidMetadataError(
+            f"browser.{error.key} {error}", hint=error.hint, field="browser"
+        ) from None
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    for key in settings:
+        if key not in KEYS:
+            shown = key if isinstance(key, str) and re.fullmatch(r"\w{1,40}", key) else "(name)"
+            raise SettingError(shown, "is not a browser setting", f"there are {', '.join(KEYS)}")
+    check_form(settings)
+    zone = settings.get("timezone")
+    if zone is not None:
+        _check_zone_exists(zone)
+    if settings.get("proxy_password") is not None:
+        address = settings.get("proxy")
+        if address is None or parse_proxy(address).user is None:
+            raise SettingError(
+                "proxy_password",
+                "needs a proxy with a user",
+                "set proxy to http://USER@HOST:PORT as well, or remove it",
+            )
+
+
+def _locale(value: object) -> None:
+    if isinstance(value, str) and _LOCALE.fullmatch(value):
+        return
+    hint = "write it like de-DE, pt-BR or zh-Hans-CN"
+    if isinstance(value, str) and len(value) <= 16:
+        likely = "-".join(
+            part.lower() if number == 0 else part.title() if len(part) == 4 else part.upper()
+            for number, part in enumerate(re.split(r"[-_]", value.partition(".")[0]))
+        )
+        hint = f"write it as {likely}" if _LOCALE.fullmatch(likely) else hint
+    raise SettingError("locale", "is not a locale", hint)
+
+
+def _timezone(value: object) -> None:
+    if not isinstance(value, str) or not _ZONE.fullmatch(value) or value in _NO_ZONES:
+        raise SettingError(
+            "timezone", "is not the name of a time zone", "write it like Europe/Berlin or UTC"
+        )
+
+
+def _window(value: object) -> None:
+    (least_width, least_height), (most_width, most_height) = SMALLEST_WINDOW, LARGEST_WINDOW
+    if (
+        not isinstance(value, (list, tuple))
+        or len(value) != 2
+        or any(type(number) is not int for number in value)
+    ):
+        raise SettingError("window", "is not a width and a height", "give two whole numbers")
+    if not (least_width <= value[0] <= most_width and least_height <= value[1] <= most_height):
+        raise SettingError(
+            "window",
+            "is too small or too large",
+            f"use {least_width}x{least_height} to {most_width}x{most_height}",
+        )
+
+
+def _color_scheme(value: object) -> None:
+    if value not in COLOR_SCHEMES:
+        raise SettingError("color_scheme", "is no color scheme", "use light or dark")
+
+
+def _proxy(value: object) -> None:
+    parse_proxy(value)
+
+
+def _proxy_password(value: object) -> None:
+    if not is_reference(value):
+        raise SettingError(
+            "proxy_password", "is not a reference to a secret", "use env:NAME or keyring:NAME"
+        )
+
+
+_RULES: Mapping[str, Callable[[object], None]] = {
+    "locale": _locale,
+    "timezone": _timezone,
+    "window": _window,
+    "color_scheme": _color_scheme,
+    "proxy": _proxy,
+    "proxy_password": _proxy_password,
+}
+
+
+def parse_proxy(value: object) -> Proxy:
+    """Read a proxy's address: ``scheme://[user@]host:port``, the user percent-encoded.
+
+    Raises:
+        SettingError: it is not of that form, or holds a password.
+    """
+    text = value if isinstance(value, str) else ""
+    match = _PROXY.fullmatch(text)
+    if match is None and _PASSWORD.match(text):
+        raise SettingError("proxy", "holds a password", _BY_REFERENCE)
+    if match is None or not 1 <= int(match["port"]) <= 65535 or not _is_host(match["host"]):
+        raise SettingError("proxy", "is not the address of a proxy", _FORM_OF_PROXY)
+    user = match["user"]
+    if user is not None:
+        from urllib.parse import unquote
+
+        if match["scheme"] == "socks5":
+            raise SettingError(
+                "proxy", "names a user of a SOCKS proxy", "browsers cannot log in to one"
+            )
+        user = unquote(user, errors="replace")
+        if ":" in user:
+            raise SettingError("proxy", "holds a password", _BY_REFERENCE)
+        escapes = re.search(r"%(?![0-9A-Fa-f]{2})", match["user"])
+        if escapes or "\ufffd" in user or not user.isprintable():
+            raise SettingError("proxy", "names a user that cannot be", "use its percent-encoding")
+    return Proxy(f"{match['scheme']}://{match['host']}:{int(match['port'])}", user)
+
+
+def _is_host(host: str) -> bool:
+    labels = host.split(".")
+    if host.startswith("[") or labels[-1].isdecimal():
+        from ipaddress import ip_address
+
+        try:
+            ip_address(host.strip("[]"))
+        except ValueError:
+            return False
+        return True
+    return all(0 < len(label) <= 63 and label[0] != "-" != label[-1] for label in labels)
+
+
+def time_zones() -> set[str]:
+    """The time zones that this machine knows; none if it has no data about them."""
+    import zoneinfo
+
+    return zoneinfo.available_timezones() - _NO_ZONES
+
+
+def _check_zone_exists(zone: str) -> None:
+    known = time_zones()
+    if not known or zone in known:
+        return
+    folded = {name.lower(): name for name in known}
+    likely = folded.get(zone.lower())
+    if likely is None:
+        from difflib import get_close_matches
+
+        likely = folded.get(next(iter(get_close_matches(zone.lower(), folded, 1)), ""))
+    hint = f"did you mean {likely}?" if likely else "write it like Europe/Berlin or UTC"
+    raise SettingError("timezone", "names no time zone that exists", hint)
