@@ -15,7 +15,6 @@ from tweakio.errors import (
     ProfileActiveError,
     RevisionNotFoundError,
     TrashEntryNotFoundError,
-    TweakioError,
     storage_error,
 )
 from tweakio.metadata import ProfileMetadataHandler, not_found_error
@@ -257,7 +256,7 @@ class ProfileManager:
                 )
             with self.locks.acquire(profile_id, timeout):
                 value = self._activate(profile_id, None)
-            return self._now_or_then(profile_id, value)
+            return self._reader.committed(profile_id, value)
 
     def _require(self, profile_id: str) -> None:
         self._check_ids([profile_id])
@@ -278,7 +277,7 @@ class ProfileManager:
         with self._activation.switching:
             names = sorted(self.locks.held) or self._selected()
             values = [self._deactivate(name, "deactivate_profile") for name in names]
-            return self._now_or_then(names[0], values[0]) if values and values[0] else None
+            return self._reader.committed(names[0], values[0]) if values and values[0] else None
 
     def _selected(self) -> list[str]:
         self.list_profiles()
@@ -353,20 +352,10 @@ class ProfileManager:
         self._check_ids([profile_id])
         return self._reader.one(self.repository, profile_id)
 
-    def _now_or_then(self, profile_id: str, value: Mapping[str, Any]) -> Profile:
-        """A profile after a change; as the change left it if it cannot be read any more.
-
-        Another program may have deleted it since; the change has taken place all the same.
-        """
-        try:
-            return self.get_profile(profile_id)
-        except (TweakioError, OSError) as error:
-            log.debug("profile %s cannot be read after its change: %s", profile_id, error)
-            return self._reader.committed(profile_id, value)
-
     def _after(self, profile_ids: Sequence[str], values: Sequence[Mapping[str, Any]]) -> _Profiles:
+        """Profiles as a change left them, whatever another program has done to them since."""
         return [
-            self._now_or_then(profile_id, value)
+            self._reader.committed(profile_id, value)
             for profile_id, value in zip(profile_ids, values, strict=True)
         ]
 
@@ -530,7 +519,7 @@ class ProfileManager:
         from tweakio.restore import restore
 
         value = restore(self.repository, self.locks, profile_id, to, command=self._name("restore"))
-        return self._now_or_then(profile_id, value)
+        return self._reader.committed(profile_id, value)
 
     def _require_history(self, revision: str) -> None:
         self._opening.need(
@@ -566,7 +555,7 @@ class ProfileManager:
 
         repository = self._opening.need(_no_trash(name))
         value = restore_entry(repository, self.locks, name, self._name("restore_from_trash"))
-        return self._now_or_then(value["profile_id"], value)
+        return self._reader.committed(value["profile_id"], value)
 
     def purge_trash(
         self, name: str | None = None, *, older_than: timedelta | None = None

@@ -106,13 +106,13 @@ def test_what_was_done_is_not_an_error_because_the_profile_is_gone_after(
         "deactivate": first.deactivate_profile,
         "set": lambda: first.update_profiles([name], note="n")[0],
     }
-    get_profile = first.get_profile
+    committed = first._reader.committed
 
-    def late(profile_id: str) -> Any:
+    def late(profile_id: str, metadata: Any) -> Any:
         second.delete_profile(profile_id, force=True)
-        return get_profile(profile_id)
+        return committed(profile_id, metadata)
 
-    monkeypatch.setattr(first, "get_profile", late)
+    monkeypatch.setattr(first._reader, "committed", late)
     found = work[operation]()
     assert found.id == name
     assert found.status == ("active" if operation == "select" else "inactive")

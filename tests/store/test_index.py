@@ -310,7 +310,7 @@ def test_wrong_content_under_a_right_checksum(path: Path) -> None:
 
 
 def test_length_in_an_entry_that_is_not_its_name_s(path: Path) -> None:
-    """Found by fuzzing: the entry was not found again, and another was put into the middle of it."""
+    """The entry was not found again, and another was put into the middle of it."""
     fill(path, ["a", "b/x", "c"])
     data = bytearray(index_path(path).read_bytes()[:-20])
     assert data[12 + 61] == 1

@@ -27,7 +27,6 @@ _NAME_MASK = 0x0FFF
 _STAGE_MASK = 0x3000
 _EXTENDED = 0x4000
 _KNOWN_EXTENDED = 0x6000
-_ASSUME_VALID = 0x8000
 _MAX_BYTES = 1 << 28
 _WORD = 0xFFFFFFFF
 _STAGED = "index"
@@ -134,16 +133,11 @@ class Index:
             sound &= place > last and data[position + 24 : position + 28] in _MODES
             last = place
             conflicts |= bool(flags & _STAGE_MASK)
-            if flags & (_EXTENDED | _ASSUME_VALID):
-                # Written as a plain entry: skip-worktree and intent-to-add have no use in a
-                # repository whose work tree is its purpose.
-                plain = False
-            length = zero - name
-            if flags & _NAME_MASK != min(length, _NAME_MASK):
-                plain = False  # git does not mind, but find would not find it
-            header = data[position : position + 60] + (
-                (flags & _STAGE_MASK) | min(length, _NAME_MASK)
-            ).to_bytes(2, "big")
+            # Written as a plain entry: skip-worktree and intent-to-add have no use in a repository
+            # whose work tree is its purpose, and with a wrong length "find" would not find it.
+            usual = (flags & _STAGE_MASK) | min(zero - name, _NAME_MASK)
+            plain &= flags == usual
+            header = data[position : position + 60] + usual.to_bytes(2, "big")
             entries.append((header, data[name:zero]))
             position += (zero - position) // 8 * 8 + 8
         extension = data[position : position + 4]
