@@ -8,11 +8,18 @@ import textwrap
 import pytest
 from cli_helpers import Cli
 
-from tweakio import InvalidInputError, UnknownPlatformError, platforms, register_platform
+from tweakio import (
+    InvalidInputError,
+    SessionError,
+    UnknownPlatformError,
+    platforms,
+    register_platform,
+)
 from tweakio.platforms import (
     FingerprintGenerator,
     SessionHandler,
     find_platform,
+    handler_for_login,
     platform_names,
 )
 
@@ -58,6 +65,51 @@ def test_a_new_platform_needs_no_change_elsewhere(manager):
     assert json.loads((profile.path / "session.json").read_bytes()) == {"linked": False}
     assert json.loads((profile.path / "fingerprint.json").read_bytes()) == {"seed": "ahpla"}
     manager.activate_profile("alpha")
+
+
+def test_a_handler_from_before_there_were_logins_keeps_profiles_only(manager):
+    register_platform("signal", SignalSession, SignalFingerprint)
+    manager.create_profile("alpha", "signal")
+    manager.delete_profile("alpha")
+    with pytest.raises(SessionError, match="'signal' can keep profiles but not log in") as caught:
+        handler_for_login("signal", {})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_handler_for_login():
+    handler = handler_for_login("whatsapp", {"url": "https://service.example/", "api_id": "1"})
+    assert handler.login_url == "https://service.example/"
+    assert handler_for_login("whatsapp", {}).login_url == "https://web.whatsapp.com/"
+    with pytest.raises(InvalidInputError, match="url"):
+        handler_for_login("whatsapp", {"url": "nowhere"})
+    with pytest.raises(UnknownPlatformError):
+        handler_for_login("icq", {})
+    with pytest.raises(SessionError, match="no address") as caught:
+        handler_for_login("custom", {})
+    assert "--config url=" in caught.value.hint
+
+
+def test_our_handlers_by_name():
+    from tweakio.platforms import builtin
+
+    for name in ("WhatsApp", "Telegram", "Discord", "Custom"):
+        kind = getattr(builtin, f"{name}SessionHandler")
+        assert type(find_platform(name.lower()).session_handler()) is kind
+    with pytest.raises(AttributeError, match="MatrixSessionHandler"):
+        _ = builtin.MatrixSessionHandler
+
+
+def test_registering_imports_no_handler(tmp_path):
+    done = Cli(tmp_path).python(
+        "import sys\n"
+        "from tweakio.platforms import platform_names\n"
+        "platform_names()\n"
+        "print(*sys.modules)\n"
+    )
+    assert done.code == 0, done.err
+    assert "tweakio.platforms.whatsapp" not in done.out
+    assert "tweakio.platforms.page" not in done.out
+    assert "playwright" not in done.out
 
 
 def test_a_platform_can_be_replaced():

@@ -1,14 +1,24 @@
-"""WhatsApp, Telegram, Discord and custom, registered by the same call as any other."""
+"""WhatsApp, Telegram, Discord and custom, registered by the same call as any other.
+
+Their handlers are imported when one is made: keeping profiles needs none of them.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from tweakio.platforms import register_platform
 from tweakio.platforms.fingerprints import SeededFingerprintGenerator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
+
+    from tweakio.platforms.custom import CustomSessionHandler
+    from tweakio.platforms.discord import DiscordSessionHandler
+    from tweakio.platforms.protocols import SessionHandler
+    from tweakio.platforms.telegram import TelegramSessionHandler
+    from tweakio.platforms.whatsapp import WhatsAppSessionHandler
 
 __all__ = [
     "CustomSessionHandler",
@@ -19,49 +29,35 @@ __all__ = [
     "register",
 ]
 
-
-class _StorageStateHandler:
-    """Sessions in Playwright's storage-state form, which starts empty."""
-
-    def empty_session(self) -> Mapping[str, Any]:
-        """No cookies and no local storage."""
-        return {"cookies": [], "origins": []}
-
-
-class WhatsAppSessionHandler(_StorageStateHandler):
-    """WhatsApp Web keeps a key that cannot be exported from the browser."""
-
-    login_url = "https://web.whatsapp.com/"
-    session_of_record: Literal["browser_profile", "session.json"] = "browser_profile"
+_HANDLERS = {
+    "whatsapp": "WhatsAppSessionHandler",
+    "telegram": "TelegramSessionHandler",
+    "discord": "DiscordSessionHandler",
+    "custom": "CustomSessionHandler",
+}
 
 
-class TelegramSessionHandler(_StorageStateHandler):
-    """Telegram Web keeps its key in the local storage."""
-
-    login_url = "https://web.telegram.org/"
-    session_of_record: Literal["browser_profile", "session.json"] = "session.json"
+def _handler(platform: str) -> Any:
+    return getattr(import_module(f"tweakio.platforms.{platform}"), _HANDLERS[platform])
 
 
-class DiscordSessionHandler(_StorageStateHandler):
-    """Discord keeps a token in the local storage."""
+def _maker(platform: str) -> Callable[[], SessionHandler]:
+    def make() -> SessionHandler:
+        handler: SessionHandler = _handler(platform)()
+        return handler
 
-    login_url = "https://discord.com/login"
-    session_of_record: Literal["browser_profile", "session.json"] = "session.json"
+    return make
 
 
-class CustomSessionHandler(_StorageStateHandler):
-    """Any other service; its address stands in the profile's ``platform_config``."""
-
-    login_url = ""
-    session_of_record: Literal["browser_profile", "session.json"] = "browser_profile"
+def __getattr__(name: str) -> Any:
+    """The classes by their names."""
+    for platform, handler in _HANDLERS.items():
+        if name == handler:
+            return _handler(platform)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def register() -> None:
     """Register the four."""
-    for name, handler in (
-        ("whatsapp", WhatsAppSessionHandler),
-        ("telegram", TelegramSessionHandler),
-        ("discord", DiscordSessionHandler),
-        ("custom", CustomSessionHandler),
-    ):
-        register_platform(name, handler, SeededFingerprintGenerator)
+    for platform in _HANDLERS:
+        register_platform(platform, _maker(platform), SeededFingerprintGenerator)

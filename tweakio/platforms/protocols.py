@@ -38,7 +38,9 @@ LoginState = Literal[
 scan), ``qr_stale`` (one that has to be renewed), ``needs_code`` (a pairing code to type on the
 phone), ``needs_password`` (a second factor to type here), ``confirm_on_phone``, ``syncing``
 (accepted, and still loading messages), ``logged_in``, ``expired`` (logged out by the service or
-from another device), ``offline`` (the service cannot be reached), ``unknown``."""
+from another device; opening ``login_url`` again begins a new login), ``offline`` (the service
+cannot be reached), ``unknown``. A service that just shows its login again when it has ended one
+says ``needs_qr``, not ``expired``."""
 
 
 class Snapshot(NamedTuple):
@@ -48,8 +50,10 @@ class Snapshot(NamedTuple):
 
     Attributes:
         state: see ``LoginState``.
-        qr: the text to put into a QR code, verbatim; with ``needs_qr`` only.
-        code: the pairing code as the page shows it; with ``needs_code`` only.
+        qr: the text to put into a QR code, verbatim; with ``needs_qr`` always, else never.
+        code: the pairing code as the page shows it; with ``needs_code`` only. None then if it is
+            the page into which a code has to be typed, which needs a browser with a window;
+            ``detail`` says where the code was sent.
         detail: one line for a person, such as the progress of syncing or the page's complaint
             about a password; empty if there is none.
     """
@@ -73,7 +77,8 @@ class SessionHandler(Protocol):
     synchronous pages too. They make no pauses longer than a second: whoever calls them does.
 
     Attributes:
-        login_url: the page on which a person logs in; empty if it depends on the profile.
+        login_url: the page on which a person logs in; empty if it depends on the profile, and
+            the profile has no setting ``url``.
         session_of_record: what holds the login. ``browser_profile`` where the service keeps
             keys that a browser does not export, ``session.json`` where the cookies and the
             local storage are enough.
@@ -94,7 +99,7 @@ class SessionHandler(Protocol):
                 address instead of the usual one; ``selector_<name>`` one of its selectors.
 
         Raises:
-            InvalidInputError: a setting cannot be used, or one is missing.
+            InvalidInputError: a setting cannot be used.
         """
         ...
 
@@ -119,7 +124,10 @@ class SessionHandler(Protocol):
         ...
 
     async def submit_password(self, page: Page, password: str) -> None:
-        """Type the password that the page asks for, and send it."""
+        """Type the password that the page asks for, send it, and wait for what the page says.
+
+        A wrong one is no error here: ``snapshot`` says ``needs_password`` again, with ``detail``.
+        """
         ...
 
     async def export_session(self, context: BrowserContext) -> Mapping[str, Any]:
