@@ -198,6 +198,141 @@ class TestSet:
             assert real.code == tried.code != 0
 
 
+ALL_SETTINGS = (
+    "--locale", "de-DE", "--timezone", "Europe/Berlin", "--window", "1280x800", "--color-scheme",
+    "dark", "--proxy", "http://bob@127.0.0.1:8080", "--proxy-password", "env:PROXY_PASSWORD",
+)  # fmt: skip
+ALL_IN_JSON = {
+    "locale": "de-DE",
+    "timezone": "Europe/Berlin",
+    "window": [1280, 800],
+    "color_scheme": "dark",
+    "proxy": "http://bob@127.0.0.1:8080",
+    "proxy_password": "env:PROXY_PASSWORD",
+}
+SECRET = "hunter2-correct-horse"
+
+
+class TestBrowserSettings:
+    def test_set(self, two):
+        assert status(two, "alpha")["browser"] == {}
+        before = commits(two)
+        two.ok("profile", "set", "alpha", "beta", *ALL_SETTINGS)
+        assert commits(two) == before + 1
+        for name in ("alpha", "beta"):
+            found = status(two, name)["browser"]
+            assert found == ALL_IN_JSON
+            assert list(found) == list(ALL_IN_JSON)
+
+    def test_create(self, cli):
+        cli.ok("profile", "create", "a", "b", "--platform", "custom", *ALL_SETTINGS)
+        assert status(cli, "b")["browser"] == ALL_IN_JSON
+        assert commits(cli) == 2
+
+    def test_one_by_one_and_away(self, two):
+        two.ok("profile", "set", "alpha", *ALL_SETTINGS[:4])
+        two.ok("profile", "set", "alpha", *ALL_SETTINGS[4:])
+        assert status(two, "alpha")["browser"] == ALL_IN_JSON
+        two.ok("profile", "set", "alpha", *[part for name in ALL_SETTINGS[::2]
+                                            for part in (name, "")])  # fmt: skip
+        assert status(two, "alpha")["browser"] == {}
+        text = (two.profiles / "alpha" / "metadata.json").read_text()
+        assert "browser" not in text
+
+    def test_status_show_diff_and_undo(self, two):
+        two.ok("profile", "set", "alpha", "--window", "1280x800")
+        two.ok("profile", "set", "alpha", "--window", "1024x700", "--locale", "de-DE")
+        after = '{"locale": "de-DE", "window": [1024, 700]}'
+        assert ["browser", after] in two.ok("profile", "status", "alpha").rows
+        line = f'  browser: {{"window": [1280, 800]}} -> {after}'
+        assert line in two.ok("profile", "show", "HEAD").lines
+        assert line in two.ok("profile", "diff", "alpha", "HEAD~1").lines
+        two.ok("profile", "undo")
+        assert status(two, "alpha")["browser"] == {"window": [1280, 800]}
+
+    def test_dry_run(self, two):
+        two.ok("profile", "set", "alpha", "--locale", "de-DE")
+        before = two.snapshot()
+        result = two.ok("profile", "set", "alpha", "--timezone", "UTC", "--dry-run")
+        assert result.lines == [
+            "would set alpha",
+            '  browser: {"locale": "de-DE"} -> {"locale": "de-DE", "timezone": "UTC"}',
+        ]
+        assert two.snapshot() == before
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--locale", "de_DE"], "browser.locale is not a locale"),
+            (["--timezone", "Europe/Berlinn"], "browser.timezone names no time zone that exists"),
+            (["--window", "10x10"], "browser.window is too small or too large"),
+            (["--window", "big"], "'big' is not the size of a window"),
+            (["--color-scheme", "blue"], "browser.color_scheme is no color scheme"),
+            (["--proxy", f"http://bob:{SECRET}@a:1"], "browser.proxy holds a password"),
+            (["--proxy", f"bob:{SECRET}@a:1"], "browser.proxy holds a password"),
+            (["--proxy", SECRET], "browser.proxy is not the address of a proxy"),
+            (["--proxy-password", SECRET], "browser.proxy_password is not a reference to a secret"),
+            (["--proxy-password", "env:A"], "browser.proxy_password needs a proxy with a user"),
+        ],
+    )
+    def test_bad_values_are_one_line_and_change_nothing(self, two, options, message):
+        before = two.snapshot()
+        result = two.run("--debug", "profile", "set", "alpha", *options)
+        assert (result.code in (2, 23), result.out) == (True, "")
+        assert errors(result) == [f"tweakio: error: {message}"]
+        assert SECRET not in result.err
+        assert two.snapshot() == before
+
+    @pytest.mark.parametrize("command", [["set", "alpha", "--dry-run"], ["create", "new"]])
+    def test_a_dry_run_and_a_new_profile_refuse_the_same(self, two, command):
+        before = two.snapshot()
+        options = ["--proxy", f"http://bob:{SECRET}@a:1"]
+        options += ["--platform", "custom"] if "new" in command else []
+        result = two.run("-vv", "profile", *command, *options)
+        assert errors(result) == ["tweakio: error: browser.proxy holds a password"]
+        assert SECRET not in result.out + result.err
+        assert two.snapshot() == before
+
+    def test_no_empty_value_for_a_new_profile(self, cli):
+        result = cli.run("profile", "create", "a", "--platform", "custom", "--locale", "")
+        assert errors(result) == ["tweakio: error: --locale has no value"]
+
+    def test_the_proxy_cannot_go_before_its_password(self, two):
+        two.ok("profile", "set", "alpha", *ALL_SETTINGS)
+        result = two.run("profile", "set", "alpha", "--proxy", "")
+        assert errors(result) == [
+            "tweakio: error: browser.proxy_password needs a proxy with a user"
+        ]
+        two.ok("profile", "set", "alpha", "--proxy", "", "--proxy-password", "")
+
+    def test_the_secret_is_never_looked_up_to_set_it(self, two):
+        options = ["--proxy", "http://bob@a:1", "--proxy-password", "env:PROXY_PASSWORD"]
+        result = two.ok("-vv", "profile", "set", "alpha", *options, PROXY_PASSWORD=SECRET)
+        assert SECRET not in result.out + result.err
+        assert not [name for name, data in two.snapshot().items() if SECRET.encode() in data]
+
+    def test_a_newer_versions_settings_stay(self, two):
+        path = two.profiles / "alpha" / "metadata.json"
+        value = json.loads(path.read_text())
+        path.write_text(json.dumps({**value, "browser": {"zoom": 2, "locale": "de-DE"}}))
+        two.ok("profile", "set", "alpha", "--window", "1280x800")
+        assert status(two, "alpha")["browser"] == {
+            "locale": "de-DE",
+            "window": [1280, 800],
+            "zoom": 2,
+        }
+
+    def test_an_edit_by_hand_that_is_wrong_is_damage(self, two):
+        path = two.profiles / "alpha" / "metadata.json"
+        value = json.loads(path.read_text())
+        path.write_text(json.dumps({**value, "browser": {"proxy": f"http://b:{SECRET}@a:1"}}))
+        found = status(two, "alpha")
+        assert (found["status"], found["browser"]) == ("corrupted", {})
+        assert found["problem"] == "browser.proxy holds a password"
+        two.ok("profile", "recover", "alpha")
+        assert status(two, "alpha")["status"] == "inactive"
+
+
 class TestListAndStatus:
     def test_columns_of_a_pipe(self, two):
         rows = two.ok("profile", "list").rows

@@ -46,6 +46,7 @@ PROFILE = {
     "note": "string",
     "platform_version": "string or null",
     "platform_config": "object",
+    "browser": "object",
     "path": "string",
     "problem": "string or null",
 }
@@ -106,7 +107,7 @@ def cli(tmp_path_factory):
     cli = Cli(tmp_path_factory.mktemp("json"))
     cli.ok("profile", "create", "alpha", "beta", "gamma", "--platform", "whatsapp",
            "--tag", "é", "--note", "two\nlines", "--config", "api_id=env:ID",
-           "--platform-version", "1")  # fmt: skip
+           "--platform-version", "1", "--window", "1280x800", "--timezone", "UTC")  # fmt: skip
     cli.ok("profile", "set", "alpha", "--note", "n")
     cli.ok("profile", "delete", "gamma")
     cli.damage("beta")
@@ -150,6 +151,7 @@ def test_values(cli):
     assert value["problem"]
     value = json.loads(cli.ok("profile", "status", "alpha", "--json").out)
     assert value["platform_config"] == {"api_id": "env:ID"}
+    assert value["browser"] == {"timezone": "UTC", "window": [1280, 800]}
     assert value["tags"] == ["é"]
     assert Path(value["path"]) == cli.profiles / "alpha"
 

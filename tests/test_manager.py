@@ -322,6 +322,33 @@ def test_setting(manager):
     assert manager.history() == before
 
 
+def test_settings_of_the_browser(manager):
+    wished = {"window": (1280, 800), "locale": "de-DE"}
+    profile = manager.create_profile("alpha", "custom", browser=wished)
+    assert profile.browser == {"locale": "de-DE", "window": [1280, 800]}
+    assert "de-DE" not in repr(profile)
+    changed = manager.update_profiles(["alpha"], browser={"locale": None, "timezone": "UTC"})[0]
+    assert changed.browser == {"timezone": "UTC", "window": [1280, 800]}
+    before = manager.history()
+    manager.update_profiles(["alpha"], browser={"timezone": "UTC"})
+    manager.update_profiles(["alpha"], browser={})
+    assert manager.history() == before
+    with pytest.raises(InvalidMetadataError, match=r"browser\.zoom is not a browser setting"):
+        manager.update_profiles(["alpha"], browser={"zoom": 1})
+    assert (
+        manager.update_profiles(["alpha"], browser={"timezone": None, "window": None})[0].browser
+        == {}
+    )
+
+
+def test_what_a_caller_does_to_settings_stays_his(manager):
+    manager.create_profile("alpha", "custom", browser={"window": [1280, 800]})
+    for _ in range(2):
+        (profile,) = manager.list_profiles()
+        assert profile.browser == {"window": [1280, 800]}
+        profile.browser["window"][0] = 5
+
+
 def test_setting_leaves_the_identity_and_the_files(manager):
     profile = manager.create_profile("alpha", "custom")
     files = ["session.json", "fingerprint.json"]

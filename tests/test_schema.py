@@ -8,9 +8,10 @@ from datetime import datetime
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as runs
 from hypothesis import strategies as st
 
-from tweakio import InvalidMetadataError, NewerFormatError, TweakioError, schema
+from tweakio import InvalidMetadataError, NewerFormatError, TweakioError, schema, settings
 
 BASE = {
     "profile_id": "alpha",
@@ -19,6 +20,8 @@ BASE = {
     "status": "inactive",
 }
 SECRET = "hunter2-correct-horse"
+
+schema.metadata_model()  # imports pydantic, which the deadlines of hypothesis do not cover
 
 
 def encode(value: object) -> bytes:
@@ -309,6 +312,162 @@ def test_the_example_of_the_specification_is_accepted():
 def test_what_json_cannot_hold_is_refused_before_it_is_written(value):
     with pytest.raises(InvalidMetadataError):
         schema.validate(value)
+
+
+# The browser's settings
+
+
+SETTINGS = {
+    "locale": ["de", "de-DE", "pt-BR", "es-419", "zh-Hans-CN", "sr-Latn", "fil-PH"],
+    "timezone": ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5",
+                 "America/Port-au-Prince", "EST5EDT", "Mars/Olympus_Mons"],
+    "window": [[400, 300], [1280, 800], [7680, 4320]],
+    "color_scheme": ["light", "dark"],
+    "proxy": ["http://a:1", "https://proxy.example:65535", "socks5://127.0.0.1:1080",
+              "http://bob@proxy-1.example:8080", "http://b%40b%3d@[::1]:8080",
+              "http://[fe80::1]:80", "http://xn--bcher-kva.example:80"],
+    "proxy_password": ["env:PROXY", "keyring:proxy of the office"],
+}  # fmt: skip
+GOOD_SETTINGS = [(key, value) for key, values in SETTINGS.items() for value in values]
+
+
+@pytest.mark.parametrize(("key", "value"), GOOD_SETTINGS, ids=str)
+def test_settings_of_the_browser_are_accepted_and_kept(key, value):
+    metadata = {**BASE, "browser": {key: value}}
+    assert schema.load(schema.dump(schema.validate(metadata))) == metadata
+
+
+BAD_SETTINGS = {
+    "locale": ["", "DE", "de_DE", "de-de", "DE-DE", "de-DE.UTF-8", "deutsch", "d", "de-DE,en",
+               "de-DE --x", "../de", "de-DE\n", 5, None, ["de"]],
+    "timezone": ["", "Berlin!", "/etc/localtime", ":Europe/Berlin", "../UTC", "Europe//Berlin",
+                 "Europe/Berlin\n", "EST5EDT,M3", "localtime", "a/b/c/d", "x" * 40, "+5", 1],
+    "window": ["1280x800", [1280], [1280, 800, 1], [399, 300], [400, 299], [7681, 800],
+               [800, 4321], [1280.0, 800], [True, 800], ["1280", "800"], {"w": 1}, 5],
+    "color_scheme": ["", "Dark", "no-preference", 1, True],
+    "proxy": ["", "proxy", "proxy:80", "ftp://a:1", "http://a", "http://a:0", "http://a:65536",
+              "http://a:99999999", "http://:80", "http://a b:80", "http://a:80/", "http://a:80?x",
+              "http://-a:80", "http://a..b:80", "http://[::g]:80", "http://1.2.3.999:80",
+              "http://\u00e4:80", "socks5://bob@a:1", "http://bob%@a:1", "http://%00@a:1",
+              "http://%ff@a:1", "socks4://a:1", "direct://", "http://a:1,http://b:1", 5, []],
+    "proxy_password": ["", "******", SECRET, f"env:{SECRET}", "env:", "keyring:", "env:A B",
+                       5, ["env:A"]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in BAD_SETTINGS.items() for value in values]
+)
+def test_bad_settings_are_named_in_one_line(key, value):
+    with pytest.raises(InvalidMetadataError) as caught:
+        schema.validate({**BASE, "browser": {"color_scheme": "light", key: value}})
+    error = caught.value
+    assert error.message.startswith(f"browser.{key} ")
+    assert error.details["field"] == "browser"
+    assert error.hint
+    assert "\n" not in error.message + error.hint
+    assert SECRET not in error.message + error.hint
+
+
+WITH_A_PASSWORD = [
+    f"http://bob:{SECRET}@proxy.example:8080",
+    f"http://:{SECRET}@proxy.example:8080",
+    f"bob:{SECRET}@proxy.example:8080",
+    f"socks5://bob:{SECRET}@proxy.example:1080",
+    f"http://bob%3A{SECRET}@proxy.example:8080",
+    f"HTTP://bob:{SECRET}@proxy.example",
+    f"http://bob:{SECRET} x@proxy.example:1",
+]
+
+
+@pytest.mark.parametrize("proxy", WITH_A_PASSWORD)
+def test_a_password_in_the_proxys_address_is_refused_and_not_repeated(proxy, caplog):
+    caplog.set_level(logging.DEBUG)
+    for check in (
+        lambda: schema.validate({**BASE, "browser": {"proxy": proxy}}),
+        lambda: settings.check({"proxy": proxy}),
+    ):
+        with pytest.raises(InvalidMetadataError) as caught:
+            check()
+        error = caught.value
+        assert error.message == "browser.proxy holds a password"
+        assert "env:NAME" in error.hint
+        told = [repr(error), error.hint, repr(error.details), repr(error.__cause__), caplog.text]
+        assert not any(SECRET in text for text in told)
+
+
+def test_settings_of_a_newer_version_survive_but_no_secret_among_them():
+    value = {**BASE, "browser": {"locale": "de-DE", "zoom": 2, "extra": {"a": [None]}}}
+    assert schema.load(schema.dump(schema.validate(value))) == value
+    with pytest.raises(InvalidMetadataError, match=r"browser.zoom_token holds a secret"):
+        schema.validate({**BASE, "browser": {"zoom_token": SECRET}})
+    with pytest.raises(InvalidMetadataError, match="U\\+202E"):
+        schema.validate({**BASE, "browser": {"zoom": "\u202e"}})
+
+
+def test_settings_are_an_object():
+    for value in ([], "de-DE", 5, True):
+        with pytest.raises(InvalidMetadataError, match="browser"):
+            schema.validate({**BASE, "browser": value})
+
+
+def test_an_unknown_zone_is_refused_when_it_is_set_and_not_when_it_is_read():
+    """A profile that came from elsewhere is not invalid because zones are older here."""
+    value = {"timezone": "Europe/Berlinn"}
+    assert schema.validate({**BASE, "browser": value})
+    with pytest.raises(InvalidMetadataError) as caught:
+        settings.check(value)
+    assert caught.value.message == "browser.timezone names no time zone that exists"
+    assert caught.value.hint == "did you mean Europe/Berlin?"
+
+
+def test_zones_are_not_checked_without_data(monkeypatch):
+    monkeypatch.setattr(settings, "time_zones", set)
+    settings.check({"timezone": "Europe/Berlinn"})
+
+
+HINTS = [
+    ({"timezone": "europe/berlin"}, "did you mean Europe/Berlin?"),
+    ({"timezone": "Zzz/Zzz"}, "write it like Europe/Berlin or UTC"),
+    ({"locale": "de_DE.UTF-8"}, "write it as de-DE"),
+    ({"locale": "ZH_hans_cn"}, "write it as zh-Hans-CN"),
+    ({"locale": "german"}, "write it like de-DE, pt-BR or zh-Hans-CN"),
+    ({"size": 1}, "there are locale, timezone, window, color_scheme, proxy, proxy_password"),
+    ({"proxy_password": "env:A"}, "set proxy to http://USER@HOST:PORT as well, or remove it"),
+    ({"proxy_password": "env:A", "proxy": "http://a:1"},
+     "set proxy to http://USER@HOST:PORT as well, or remove it"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "hint"), HINTS, ids=str)
+def test_the_next_step_after_a_bad_setting(value, hint):
+    with pytest.raises(InvalidMetadataError) as caught:
+        settings.check(value)
+    assert caught.value.hint == hint
+
+
+@runs(deadline=None)  # the zones of the machine are read each time
+@given(st.dictionaries(st.sampled_from(settings.KEYS) | st.text(max_size=5), json_values))
+def test_any_settings_give_a_result_or_one_line(value):
+    for check in (settings.check, lambda item: schema.validate({**BASE, "browser": item})):
+        said = "fine"
+        try:
+            check(value)
+        except InvalidMetadataError as error:
+            said = error.message + error.hint
+        assert said.isprintable()
+
+
+@given(st.text(max_size=60) | st.text("htps5:/@%[].a1-", max_size=40).map("http://".__add__))
+def test_any_proxy_is_read_or_refused(text):
+    try:
+        found = settings.parse_proxy(text)
+    except settings.SettingError:
+        return
+    assert found.server.startswith(("http://", "https://", "socks5://"))
+    assert "@" not in found.server
+    assert found.server.isascii()
+    assert not set(found.server) & set(" ,;\"'\\")
 
 
 def test_known_fields_come_first_and_in_one_order():

@@ -38,6 +38,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+_MORE_TRIES = 2
 _NO_FILES: Mapping[str, bytes] = {}
 
 
@@ -54,12 +55,35 @@ def _empty_session(platform: str) -> bytes:
     return json_bytes(known.session_handler().empty_session() if known else {})
 
 
-def new_fingerprint(platform: str, profile_id: str) -> bytes:
-    """The content of fingerprint.json for a new profile."""
+def new_fingerprint(change: Transaction, platform: str, profile_id: str) -> bytes:
+    """The content of fingerprint.json for a new profile, or for the copy of one.
+
+    No other profile of the repository has the same. Ours are random; of what somebody else's
+    generator makes twice, the second gets a member ``unique``, if asking again does not help.
+
+    Args:
+        change: the transaction that it becomes part of.
+        platform: whose generator makes it; ours does if that is not installed.
+        profile_id: whose it will be.
+    """
     from tweakio.platforms import find_platform
+    from tweakio.platforms.fingerprints import SeededFingerprintGenerator, is_seeded
 
     known = find_platform(platform)
-    return json_bytes(known.fingerprint_generator().generate(profile_id) if known else {})
+    generator = known.fingerprint_generator() if known else SeededFingerprintGenerator()
+    content = json_bytes(generator.generate(profile_id))
+    if is_seeded(generator):
+        return content
+    for _ in range(_MORE_TRIES):
+        if not change.has_content(FINGERPRINT, content):
+            return content
+        made = generator.generate(profile_id)
+        content = json_bytes(made)
+    if change.has_content(FINGERPRINT, content):
+        import secrets
+
+        content = json_bytes({**made, "unique": secrets.token_hex(16)})
+    return content
 
 
 def complete_directory(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tweakio import changes, directories, schema
+from tweakio import changes, directories, schema, settings
 from tweakio.errors import InvalidInputError, ProfileExistsError
 from tweakio.metadata import healthy
 from tweakio.models import format_time
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tweakio.store.transaction import Transaction
     from tweakio.validator import ProfileValidator
 
-__all__ = ["Editor", "new_profiles", "refuse_duplicates"]
+__all__ = ["Editor", "new_profiles", "refuse_duplicates", "with_settings"]
 
 
 def refuse_duplicates(profile_ids: Sequence[str]) -> None:
@@ -47,6 +47,7 @@ def new_profiles(
     note: str,
     platform_version: str | None,
     platform_config: Mapping[str, Any] | None,
+    browser: Mapping[str, Any] | None,
 ) -> list[dict[str, Any]]:
     """The metadata of new profiles; see ``ProfileManager.create_profile``.
 
@@ -61,6 +62,7 @@ def new_profiles(
         "platform": platform,
         "platform_version": platform_version,
         "platform_config": dict(platform_config) if platform_config else None,
+        "browser": with_settings(None, browser),
         "created_at": now,
         "last_used": now,
         "status": "inactive",
@@ -72,6 +74,37 @@ def new_profiles(
     for value in values[:1]:  # they differ by their ids only
         schema.validate(value)
     return values
+
+
+def with_settings(
+    before: Mapping[str, Any] | None, wished: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """A profile's browser settings with changes.
+
+    Args:
+        before: as they are.
+        wished: what to set; a value of None removes a setting.
+
+    Raises:
+        InvalidMetadataError: they would not fit.
+    """
+    if not wished:
+        return dict(before) if before else None
+    before = before or {}
+    # A newer version may have settings that nobody can set here; they stay.
+    newer = {
+        key: item for key, item in before.items() if key not in settings.KEYS and key not in wished
+    }
+    merged = {
+        key: item
+        for key, item in {**before, **wished}.items()
+        if item is not None and key not in newer
+    }
+    settings.check(merged)
+    ordered = {key: merged[key] for key in settings.KEYS if key in merged}
+    if "window" in ordered:
+        ordered["window"] = [*ordered["window"]]
+    return {**ordered, **newer} or None
 
 
 class Editor:
@@ -132,7 +165,7 @@ class Editor:
         profile_id, platform = value["profile_id"], value["platform"]
         files = {
             METADATA: schema.dump(value),
-            FINGERPRINT: directories.new_fingerprint(platform, profile_id),
+            FINGERPRINT: directories.new_fingerprint(change, platform, profile_id),
         }
         directories.build(change, self._repository, profile_id, platform, files)
 
@@ -145,6 +178,7 @@ class Editor:
         note: str | None,
         platform_version: str | None,
         platform_config: Mapping[str, Any] | None,
+        browser: Mapping[str, Any] | None,
     ) -> list[dict[str, Any]]:
         """Change settings; see ``ProfileManager.update_profiles``.
 
@@ -165,6 +199,7 @@ class Editor:
                 config = {**(value.get("platform_config") or {}), **(platform_config or {})}
                 config = {key: item for key, item in config.items() if item is not None}
                 value["platform_config"] = config or None
+                value["browser"] = with_settings(value.get("browser"), browser)
                 change.put_metadata(profile_id, value)
                 values.append(value)
             change.summary = f"set {changes.name_some(profile_ids)}"

@@ -158,6 +158,7 @@ class ProfileManager:
         note: str = "",
         platform_version: str | None = None,
         platform_config: Mapping[str, Any] | None = None,
+        browser: Mapping[str, Any] | None = None,
     ) -> Profile:
         """Create a profile, complete or not at all.
 
@@ -168,6 +169,7 @@ class ProfileManager:
             note: free text of up to 4,096 characters.
             platform_version: free text of up to 64 characters.
             platform_config: JSON data; secrets as ``env:NAME`` or ``keyring:NAME`` only.
+            browser: settings of its browser; see ``update_profiles``.
 
         Raises:
             InvalidProfileIdError, UnknownPlatformError, InvalidMetadataError: bad arguments.
@@ -180,6 +182,7 @@ class ProfileManager:
             note=note,
             platform_version=platform_version,
             platform_config=platform_config,
+            browser=browser,
         )[0]
 
     def create_profiles(
@@ -191,6 +194,7 @@ class ProfileManager:
         note: str = "",
         platform_version: str | None = None,
         platform_config: Mapping[str, Any] | None = None,
+        browser: Mapping[str, Any] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> _Profiles:
         """Create several profiles as one commit; see ``create_profile``.
@@ -209,6 +213,7 @@ class ProfileManager:
             note=note,
             platform_version=platform_version,
             platform_config=platform_config,
+            browser=browser,
         )
         self._editor("create_profile").create(values, platform, progress)
         return self._after(profile_ids, values)
@@ -370,6 +375,7 @@ class ProfileManager:
         note: str | None = None,
         platform_version: str | None = None,
         platform_config: Mapping[str, Any] | None = None,
+        browser: Mapping[str, Any] | None = None,
     ) -> _Profiles:
         """Change settings of profiles as one commit.
 
@@ -380,6 +386,11 @@ class ProfileManager:
             note: the new note; empty removes it.
             platform_version: the new version; empty removes it.
             platform_config: keys to set; a value of None removes the key.
+            browser: settings of the browser to set; a value of None removes one. There are
+                ``locale`` (such as ``de-DE``), ``timezone`` (an IANA name), ``window`` (width
+                and height in pixels), ``color_scheme`` (``light`` or ``dark``), ``proxy``
+                (``http://user@host:8080`` or ``socks5://host:1080``, without a password) and
+                ``proxy_password`` (``env:NAME`` or ``keyring:NAME``).
 
         Raises:
             ProfileNotFoundError, ProfileCorruptedError, InvalidMetadataError: nothing is
@@ -393,6 +404,7 @@ class ProfileManager:
             note=note,
             platform_version=platform_version,
             platform_config=platform_config,
+            browser=browser,
         )
         return self._after(profile_ids, values)
 

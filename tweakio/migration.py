@@ -83,7 +83,7 @@ def take_over_single_account(repository: Repository) -> bool:
         if change.exists(DEFAULT) or not present:
             return False  # another process was faster
         _refuse_other_file_system([layout.home / name for name in present], layout.profiles)
-        staged = _stage(change, {METADATA: _metadata(""), FINGERPRINT: _fingerprint()})
+        staged = _stage(change, {METADATA: _metadata(""), FINGERPRINT: _fingerprint(change)})
         directories.complete_directory(staged, _PLATFORM, leave_out=present)
         _tighten(layout.home)
         target = layout.profile(DEFAULT).directory
@@ -95,8 +95,8 @@ def take_over_single_account(repository: Repository) -> bool:
     return True
 
 
-def _fingerprint() -> bytes:
-    return directories.new_fingerprint(_PLATFORM, DEFAULT)
+def _fingerprint(change: Transaction) -> bytes:
+    return directories.new_fingerprint(change, _PLATFORM, DEFAULT)
 
 
 def _stage(change: Transaction, files: dict[str, bytes]) -> Path:
@@ -187,7 +187,7 @@ def migrate_sdk(
             return None
         files = {
             METADATA: _metadata("migrated from tweakio-sdk 0.1.5"),
-            FINGERPRINT: _read_fingerprint(source.fingerprint),
+            FINGERPRINT: _read_fingerprint(change, source.fingerprint),
         }
         staged = _stage(change, files)
         if source.storage_state.is_file():
@@ -206,17 +206,17 @@ def migrate_sdk(
     return DEFAULT
 
 
-def _read_fingerprint(path: Path) -> bytes:
+def _read_fingerprint(change: Transaction, path: Path) -> bytes:
     from tweakio.legacy_fingerprint import read_fingerprint_pickle
 
     try:
         data = durable.read_regular(path, _MAX_PICKLE)
         value: dict[str, Any] = read_fingerprint_pickle(data)
     except FileNotFoundError:
-        return _fingerprint()
+        return _fingerprint(change)
     except (OSError, MigrationError) as error:
         log.warning("%s was left alone, a new fingerprint is used: %s", path.name, error)
-        return _fingerprint()
+        return _fingerprint(change)
     return directories.json_bytes(
         {"schema_version": 1, "generator": "browserforge", "engine": "camoufox", "data": value}
     )

@@ -104,6 +104,9 @@ class Profile(NamedTuple):
         in_use: whether a live process holds the profile's lock.
         path: the profile's directory.
         problem: why it is corrupted, in one line.
+        browser: how its browser presents itself and goes online, as far as that was set:
+            ``locale``, ``timezone``, ``window``, ``color_scheme``, ``proxy`` and
+            ``proxy_password`` (a reference).
     """
 
     id: str
@@ -119,13 +122,14 @@ class Profile(NamedTuple):
     lock_pid: int | None = None
     in_use: bool = False
     problem: str | None = None
+    browser: Mapping[str, Any] = _NO_CONFIG
 
     def __repr__(self) -> str:
-        """Without the platform's settings, which do not belong into a log."""
+        """Without the platform's and the browser's settings, which do not belong into a log."""
         shown = (
             f"{name}={value!r}"
             for name, value in zip(self._fields, self, strict=True)
-            if name != "platform_config"
+            if name not in ("platform_config", "browser")
         )
         return f"Profile({', '.join(shown)})"
 

@@ -132,9 +132,12 @@ class Reader:
             profile = self._assemble(found)
             if not profile.in_use:
                 self._made[found.profile_id] = found, profile
-        if profile.platform_config:
-            # The caller may change what is in it.
-            profile = profile._replace(platform_config=deepcopy(profile.platform_config))
+        if profile.platform_config or profile.browser:
+            # The caller may change what is in them.
+            profile = profile._replace(
+                platform_config=deepcopy(profile.platform_config),
+                browser=deepcopy(profile.browser),
+            )
         return profile
 
     def _assemble(self, found: Found) -> Profile:
@@ -171,4 +174,5 @@ class Reader:
             lock_pid=owner.pid if owner else None,
             in_use=in_use,
             problem="marked as corrupted" if status == "corrupted" else None,
+            browser=value.get("browser") or {},
         )

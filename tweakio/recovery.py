@@ -146,7 +146,7 @@ class Recovery:
         fingerprint = repository.file_at(change.head.root, profile_id, FINGERPRINT)
         if not _is_object(fingerprint):
             fingerprint = self._last_valid_fingerprint(profile_id) or directories.new_fingerprint(
-                str(metadata["platform"]), profile_id
+                change, str(metadata["platform"]), profile_id
             )
         return metadata, fingerprint
 

@@ -46,6 +46,7 @@ _ORDER = (
     "platform",
     "platform_version",
     "platform_config",
+    "browser",
     "created_at",
     "last_used",
     "status",
@@ -130,6 +131,7 @@ def looks_valid(value: dict[str, Any], profile_id: str) -> bool:
             and type(get("lock_pid")) in _NUMBER_OR_NOTHING
             and type(get("platform_version")) in _TEXT_OR_NOTHING
             and type(get("platform_config")) in _OBJECT_OR_NOTHING
+            and type(get("browser")) in _OBJECT_OR_NOTHING
             and _TEXT.issuperset(map(type, get("tags", ())))
             and {*map(type, (get("created_at"), get("last_used", "")))} == _TEXT
         )
@@ -210,6 +212,25 @@ def _printable(text: str, *, newlines: bool = False) -> str:
     return text
 
 
+def _configuration(config: dict[str, Any]) -> dict[str, Any]:
+    if where := _find_literal_secret(config, ""):
+        raise _FieldError(
+            "holds a secret in the clear", "use 'env:NAME' or 'keyring:NAME'", below=where
+        )
+    _printable(json.dumps(config, ensure_ascii=False))
+    return config
+
+
+def _browser_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    from tweakio.settings import SettingError, check_form
+
+    try:
+        check_form(settings)
+    except SettingError as error:
+        raise _FieldError(str(error), error.hint, below=f".{error.key}") from None
+    return _configuration(settings)  # what a newer version may have there
+
+
 @lru_cache(maxsize=1)
 def metadata_model() -> type[BaseModel]:
     """The pydantic model of metadata.json; fields that it does not know are kept."""
@@ -239,14 +260,6 @@ def metadata_model() -> type[BaseModel]:
             raise _FieldError("holds a tag that occurs twice", "name each tag once")
         return tags
 
-    def configuration(config: dict[str, Any]) -> dict[str, Any]:
-        if where := _find_literal_secret(config, ""):
-            raise _FieldError(
-                "holds a secret in the clear", "use 'env:NAME' or 'keyring:NAME'", below=where
-            )
-        _printable(json.dumps(config, ensure_ascii=False))
-        return config
-
     def note_text(note: str) -> str:
         return _printable(note, newlines=True)
 
@@ -269,7 +282,8 @@ def metadata_model() -> type[BaseModel]:
         platform_version: (
             Annotated[StrictStr, Field(max_length=_MAX_TAG), AfterValidator(version_text)] | None
         ) = None
-        platform_config: Annotated[dict[str, Any], AfterValidator(configuration)] | None = None
+        platform_config: Annotated[dict[str, Any], AfterValidator(_configuration)] | None = None
+        browser: Annotated[dict[str, Any], AfterValidator(_browser_settings)] | None = None
         created_at: Timestamp
         # The specification's own later example has no last_used.
         last_used: Timestamp | None = None

@@ -128,7 +128,7 @@ def _restore_profile(
     metadata = {key: item for key, item in metadata.items() if key != "lock_pid"}
     files[METADATA] = schema.dump({**metadata, "status": "inactive"})
     if FINGERPRINT not in files:
-        files[FINGERPRINT] = directories.new_fingerprint(metadata["platform"], profile_id)
+        files[FINGERPRINT] = directories.new_fingerprint(change, metadata["platform"], profile_id)
     directories.bring_back(change, repository, profile_id, files, (entry.name,))
 
 

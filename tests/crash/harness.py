@@ -195,7 +195,7 @@ def profiles_of(manager: ProfileManager, varies: tuple[str, ...]) -> dict[str, A
             key: str(getattr(profile, key))
             for key in (
                 "platform", "status", "tags", "note", "platform_version", "platform_config",
-                "in_use", "problem", "created_at", "last_used",
+                "browser", "in_use", "problem", "created_at", "last_used",
             )
         }  # fmt: skip
         for name in _FILES:

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
     from tweakio.manager import ProfileManager
 
-__all__ = ["complete_platforms", "complete_profiles", "complete_revisions", "complete_trash"]
+__all__ = [
+    "complete_color_schemes",
+    "complete_locales",
+    "complete_platforms",
+    "complete_profiles",
+    "complete_revisions",
+    "complete_time_zones",
+    "complete_trash",
+]
 
 _MOST = 200
 """More revisions than this nobody reads in a menu."""
@@ -82,3 +90,35 @@ def complete_trash(ctx: typer.Context, incomplete: str) -> Offers:
             yield entry.name, f"{entry.profile_id} ({entry.kind})"
 
     return _offer(ctx, incomplete, find)
+
+
+# Of the languages that Chromium speaks, those with the most speakers.
+_LOCALES = (
+    *("ar-EG", "bn-BD", "cs-CZ", "da-DK", "de-AT", "de-CH", "de-DE", "el-GR", "en-AU", "en-CA"),
+    *("en-GB", "en-IN", "en-US", "es-AR", "es-ES", "es-MX", "fi-FI", "fr-CA", "fr-FR", "he-IL"),
+    *("hi-IN", "hu-HU", "id-ID", "it-IT", "ja-JP", "ko-KR", "nb-NO", "nl-NL", "pl-PL", "pt-BR"),
+    *("pt-PT", "ro-RO", "ru-RU", "sv-SE", "th-TH", "tr-TR", "uk-UA", "ur-PK", "vi-VN", "zh-CN"),
+    "zh-TW",
+)
+
+
+def complete_locales(incomplete: str) -> list[str]:
+    """Common locales; any other can be given as well."""
+    return [name for name in _LOCALES if name.startswith(incomplete)]
+
+
+def complete_time_zones(incomplete: str) -> list[str]:
+    """The time zones of this machine."""
+    from tweakio.settings import time_zones
+
+    try:
+        return sorted(name for name in time_zones() if name.startswith(incomplete))
+    except Exception:  # an error would land in the user's prompt
+        return []
+
+
+def complete_color_schemes(incomplete: str) -> list[str]:
+    """Light and dark."""
+    from tweakio.settings import COLOR_SCHEMES
+
+    return [name for name in COLOR_SCHEMES if name.startswith(incomplete)]

@@ -3,30 +3,40 @@
 import math
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tweakio.cli.completion import (
+    complete_color_schemes,
+    complete_locales,
     complete_platforms,
     complete_profiles,
     complete_revisions,
+    complete_time_zones,
     complete_trash,
 )
 from tweakio.errors import InvalidInputError
 
 __all__ = [
+    "ColorScheme",
     "Configs",
     "DryRun",
     "Json",
+    "Locale",
     "Platform",
     "ProfileId",
     "ProfileIds",
+    "Proxy",
+    "ProxyPassword",
     "Revision",
     "SelectPlatform",
     "SelectTags",
+    "TimeZone",
     "TrashName",
+    "Window",
     "parse_age",
+    "parse_browser",
     "parse_config",
     "parse_count",
     "parse_seconds",
@@ -90,7 +100,53 @@ Configs = Annotated[
         help="A setting of the platform; secrets as env:NAME or keyring:NAME.",
     ),
 ]
+Locale = Annotated[
+    str | None,
+    typer.Option(
+        "--locale",
+        metavar="LOCALE",
+        help="The browser's language, such as de-DE.",
+        autocompletion=complete_locales,
+    ),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone",
+        metavar="ZONE",
+        help="The browser's time zone, such as Europe/Berlin.",
+        autocompletion=complete_time_zones,
+    ),
+]
+Window = Annotated[
+    str | None,
+    typer.Option("--window", metavar="WxH", help="The browser's window, such as 1280x800."),
+]
+ColorScheme = Annotated[
+    str | None,
+    typer.Option(
+        "--color-scheme",
+        metavar="SCHEME",
+        help="What the browser prefers: light or dark.",
+        autocompletion=complete_color_schemes,
+    ),
+]
+Proxy = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy",
+        metavar="URL",
+        help="The browser's proxy: http://[USER@]HOST:PORT or socks5://HOST:PORT, no password.",
+    ),
+]
+ProxyPassword = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy-password", metavar="REFERENCE", help="Its password, as env:NAME or keyring:NAME."
+    ),
+]
 
+_WINDOW = re.compile(r"([0-9]{1,6})[xX]([0-9]{1,6})", re.ASCII)
 _AGE = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)(?P<unit>[smhdw]?)", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks", "": "days"}
 
@@ -165,3 +221,34 @@ def parse_config(items: list[str] | None, *, removing: bool) -> dict[str, str | 
             raise InvalidInputError(f"--config {key[:60]!r} has no value", hint="leave it out")
         found[key] = value or None
     return found
+
+
+def parse_browser(*, removing: bool, **given: str | None) -> dict[str, Any]:
+    """The browser settings that were given.
+
+    Args:
+        removing: whether an empty value is allowed and means that the setting goes.
+        **given: the options' values by the settings' names; None if one was not given.
+
+    Raises:
+        InvalidInputError: one is empty, or ``window`` is not of its form. Values are not
+            shown, as one may be a secret.
+    """
+    found: dict[str, Any] = {}
+    for key, text in given.items():
+        if text is None:
+            continue
+        if not text and not removing:
+            option = key.replace("_", "-")
+            raise InvalidInputError(f"--{option} has no value", hint="leave it out")
+        found[key] = _window(text) if text and key == "window" else text or None
+    return found
+
+
+def _window(text: str) -> list[int]:
+    match = _WINDOW.fullmatch(text)
+    if match is None:
+        raise InvalidInputError(
+            f"{text[:40]!r} is not the size of a window", hint="write it like 1280x800"
+        )
+    return [int(match[1]), int(match[2])]

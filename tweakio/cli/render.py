@@ -70,6 +70,7 @@ def profile_json(profile: Profile) -> dict[str, Any]:
         "note": profile.note,
         "platform_version": profile.platform_version,
         "platform_config": dict(profile.platform_config),
+        "browser": dict(profile.browser),
         "path": str(profile.path),
         "problem": profile.problem,
     }
@@ -170,6 +171,7 @@ def profile_pairs(profile: Profile, when: Any = format_time) -> list[tuple[str, 
         ("note", profile.note),
         ("platform_version", profile.platform_version or ""),
         ("platform_config", config),
+        ("browser", value_text(dict(profile.browser)) if profile.browser else ""),
         ("path", str(profile.path)),
         ("problem", profile.problem or ""),
     ]

@@ -109,6 +109,6 @@ class Tracking:
         except (OSError, ValueError, RecursionError):
             directories.keep_file(self._change, self._repository, profile_id, paths.fingerprint)
             fingerprint = directories.new_fingerprint(
-                str(metadata.get("platform", "custom")), profile_id
+                self._change, str(metadata.get("platform", "custom")), profile_id
             )
         self._change.put(profile_id, FINGERPRINT, fingerprint)

@@ -143,12 +143,9 @@ def _number(seed: bytes, name: str, below: int) -> int:
 
 def _window(seed: bytes) -> tuple[int, int]:
     """A window that somebody may have drawn on a common screen: up to a sixth smaller."""
-    ticket = _number(seed, "screen", sum(weight for _, weight in _SCREENS))
-    for screen, weight in _SCREENS:
-        ticket -= weight
-        if ticket < 0:
-            break
-    width, height = screen[0], screen[1] - _TASKBAR
+    tickets = [screen for screen, weight in _SCREENS for _ in range(weight)]
+    width, height = tickets[_number(seed, "screen", len(tickets))]
+    height -= _TASKBAR
     return (
         width - _number(seed, "width", width // 6),
         height - _number(seed, "height", height // 6),
@@ -182,10 +179,9 @@ def languages_of(locale: str) -> tuple[str, ...]:
         locale: such as ``de-DE``.
     """
     language = locale.partition("-")[0]
-    if language == "en":
-        wanted = (locale, "en-US", "en")
-    else:
-        wanted = (locale, language, "en-US", "en")
+    wanted = [locale, "en-US", "en"]
+    if language != "en":
+        wanted.insert(1, language)
     return tuple(dict.fromkeys(wanted))
 
 

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from tweakio.cli.completion import complete_platforms
-from tweakio.cli.options import Configs, DryRun, ProfileIds, parse_config
+from tweakio.cli.options import (
+    ColorScheme,
+    Configs,
+    DryRun,
+    Locale,
+    ProfileIds,
+    Proxy,
+    ProxyPassword,
+    TimeZone,
+    Window,
+    parse_browser,
+    parse_config,
+)
 from tweakio.cli.output import emit, notice
 from tweakio.cli.selection import make_selection
 from tweakio.errors import InvalidInputError
@@ -26,6 +38,7 @@ class _Wishes(NamedTuple):
     note: str | None
     version: str | None
     config: Mapping[str, str | None]
+    browser: Mapping[str, Any]
 
 
 def set_(
@@ -46,6 +59,12 @@ def set_(
         str | None, typer.Option(metavar="VERSION", help="'' removes it.")
     ] = None,
     configs: Configs = None,
+    locale: Locale = None,
+    timezone: TimeZone = None,
+    window: Window = None,
+    color_scheme: ColorScheme = None,
+    proxy: Proxy = None,
+    proxy_password: ProxyPassword = None,
     where_tags: Annotated[
         list[str] | None,
         typer.Option("--where-tag", metavar="TAG", help="Instead of ids: those with this tag."),
@@ -61,14 +80,22 @@ def set_(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Change settings of profiles; KEY= removes a key."""
+    """Change settings of profiles; '' removes one, and KEY= a key."""
     state: State = ctx.obj
     config = parse_config(configs, removing=True)
-    wishes = _Wishes(tags or (), untags or (), note, platform_version, config)
-    if not any((tags, untags, note is not None, platform_version is not None, config)):
+    browser = parse_browser(
+        removing=True,
+        locale=locale,
+        timezone=timezone,
+        window=window,
+        color_scheme=color_scheme,
+        proxy=proxy,
+        proxy_password=proxy_password,
+    )
+    wishes = _Wishes(tags or (), untags or (), note, platform_version, config, browser)
+    if not any((tags, untags, note is not None, platform_version is not None, config, browser)):
         raise InvalidInputError(
-            "nothing to set",
-            hint="give --tag, --untag, --note, --platform-version or --config",
+            "nothing to set", hint="run 'tweakio profile set --help' to see what can be set"
         )
     selection = make_selection(
         profile_ids, where_tags, where_platform, "--where-tag and --where-platform"
@@ -85,6 +112,7 @@ def set_(
                 note=wishes.note,
                 platform_version=wishes.version,
                 platform_config=wishes.config,
+                browser=wishes.browser,
             )
             lines = [f"set {profile_id}" for profile_id in ids]
     emit("".join(f"{line}\n" for line in lines))
@@ -96,6 +124,7 @@ def _preview(manager: "ProfileManager", profile_id: str, wishes: _Wishes) -> lis
     """The fields before and after, checked as the change itself would be."""
     from tweakio import schema
     from tweakio.cli.render import diff_lines
+    from tweakio.editing import with_settings
     from tweakio.errors import ProfileCorruptedError
     from tweakio.models import FieldChange, ProfileDiff, format_time
 
@@ -112,6 +141,7 @@ def _preview(manager: "ProfileManager", profile_id: str, wishes: _Wishes) -> lis
         "note": profile.note,
         "platform_version": profile.platform_version,
         "platform_config": dict(profile.platform_config) or None,
+        "browser": dict(profile.browser) or None,
     }
     after = {
         "tags": sorted(({*profile.tags} | added) - {*wishes.remove}),
@@ -120,6 +150,7 @@ def _preview(manager: "ProfileManager", profile_id: str, wishes: _Wishes) -> lis
         if wishes.version is None
         else wishes.version or None,
         "platform_config": {key: item for key, item in config.items() if item is not None} or None,
+        "browser": with_settings(profile.browser, wishes.browser),
     }
     identity = {
         "profile_id": profile.id,

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tweakio.cli.completion import complete_platforms
-from tweakio.cli.options import Configs, Json, parse_config
+from tweakio.cli.options import (
+    ColorScheme,
+    Configs,
+    Json,
+    Locale,
+    Proxy,
+    ProxyPassword,
+    TimeZone,
+    Window,
+    parse_browser,
+    parse_config,
+)
 from tweakio.cli.output import emit
 from tweakio.cli.progress import counted
 
@@ -37,11 +48,26 @@ def create(
     note: Annotated[str, typer.Option(metavar="TEXT", show_default=False)] = "",
     platform_version: Annotated[str | None, typer.Option(metavar="VERSION")] = None,
     configs: Configs = None,
+    locale: Locale = None,
+    timezone: TimeZone = None,
+    window: Window = None,
+    color_scheme: ColorScheme = None,
+    proxy: Proxy = None,
+    proxy_password: ProxyPassword = None,
     as_json: Json = False,
 ) -> None:
     """Create profiles: all of them or none."""
     state: State = ctx.obj
     config = parse_config(configs, removing=False)
+    browser = parse_browser(
+        removing=False,
+        locale=locale,
+        timezone=timezone,
+        window=window,
+        color_scheme=color_scheme,
+        proxy=proxy,
+        proxy_password=proxy_password,
+    )
     with (
         state.manager("profile create") as manager,
         counted("creating", len(profile_ids)) as progress,
@@ -53,6 +79,7 @@ def create(
             note=note,
             platform_version=platform_version,
             platform_config=config or None,
+            browser=browser or None,
             progress=progress,
         )
     if as_json:
