@@ -219,7 +219,8 @@ class Editor:
         with self._change("delete", profile_ids) as change:
             for profile_id in profile_ids:
                 profile = reader.within(self._repository, change, profile_id)
-                if not (force and profile_id in self._locks.held):
+                mine = profile_id in self._locks.held and not self._locks.has_browser(profile_id)
+                if not (force and mine):
                     self._validator.can_delete(profile, force=force)
                 directories.take_away(change, self._repository, profile_id, purge=purge)
             change.summary = f"delete {changes.name_some(profile_ids)}"

@@ -70,7 +70,8 @@ class HeldLock:
 class ProfileLockManager:
     """Which profiles are in use, and by whom.
 
-    One object is one holder. Threads may share it.
+    One object is one holder. Threads may share it. It may hold a profile for itself and for a
+    browser that runs on the profile; the lock goes when both are done with it.
 
     Args:
         layout: the home whose profiles it locks.
@@ -79,6 +80,8 @@ class ProfileLockManager:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._held: dict[str, RecordedLock] = {}
+        self._own: set[str] = set()
+        self._browsers: dict[str, object] = {}
         self._pid = os.getpid()
 
     def acquire(self, profile_id: str, timeout: float = 30.0) -> HeldLock:
@@ -92,56 +95,113 @@ class ProfileLockManager:
             LockTimeoutError: the holder did not release it in time.
             ProfileNotFoundError: its directory is gone.
         """
-        self._after_fork()
-        if profile_id not in self._held:
-            lock = RecordedLock(self._layout.profile(profile_id).lock)
-            try:
-                before = os.stat(lock.path.parent).st_ino
-                dead = lock.acquire(timeout)
-                _refuse_stray(lock, before)
-            except LockTimeoutError as error:
-                owner = error.details.get("owner")
-                raise LockTimeoutError(
-                    f"profile '{profile_id}' is in use by "
-                    f"{describe_owner(owner if isinstance(owner, LockRecord) else None)}",
-                    hint="wait for it to end, or give a longer --timeout",
-                    profile_id=profile_id,
-                    owner=owner,
-                ) from None
-            except (FileNotFoundError, NotADirectoryError):
-                raise ProfileNotFoundError(
-                    f"the directory of profile '{profile_id}' does not exist",
-                    hint=f"run 'tweakio profile recover {profile_id}'",
-                    profile_id=profile_id,
-                ) from None
-            except OSError as error:
-                raise storage_error(error, f"lock profile '{profile_id}'") from error
-            if dead is not None:
-                log.warning(
-                    "the last user of profile %s (%s) ended without releasing it; lock cleared",
-                    profile_id,
-                    describe_owner(dead),
-                )
-            self._held[profile_id] = lock
+        self._lock(profile_id, timeout)
+        self._own.add(profile_id)
         return HeldLock(profile_id, self.release)
 
-    def release(self, profile_id: str) -> None:
-        """Let go of a profile that this object holds; nothing to do if it does not."""
+    def _lock(self, profile_id: str, timeout: float) -> RecordedLock:
         self._after_fork()
+        known = self._held.get(profile_id)
+        if known is not None:
+            return known
+        lock = RecordedLock(self._layout.profile(profile_id).lock)
+        try:
+            before = os.stat(lock.path.parent).st_ino
+            dead = lock.acquire(timeout)
+            _refuse_stray(lock, before)
+        except LockTimeoutError as error:
+            owner = error.details.get("owner")
+            raise LockTimeoutError(
+                f"profile '{profile_id}' is in use by "
+                f"{describe_owner(owner if isinstance(owner, LockRecord) else None)}",
+                hint="wait for it to end, or give a longer --timeout",
+                profile_id=profile_id,
+                owner=owner,
+            ) from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise ProfileNotFoundError(
+                f"the directory of profile '{profile_id}' does not exist",
+                hint=f"run 'tweakio profile recover {profile_id}'",
+                profile_id=profile_id,
+            ) from None
+        except OSError as error:
+            raise storage_error(error, f"lock profile '{profile_id}'") from error
+        if dead is not None:
+            log.warning(
+                "the last user of profile %s (%s) ended without releasing it; lock cleared",
+                profile_id,
+                describe_owner(dead),
+            )
+        self._held[profile_id] = lock
+        return lock
+
+    def release(self, profile_id: str) -> None:
+        """Let go of a profile that this object holds; nothing to do if it does not.
+
+        While its browser is open the profile stays locked all the same.
+        """
+        self._after_fork()
+        self._own.discard(profile_id)
+        self._unlock(profile_id)
+
+    def _unlock(self, profile_id: str) -> None:
+        if profile_id in self._own or profile_id in self._browsers:
+            return
         lock = self._held.pop(profile_id, None)
         if lock is not None:
             lock.release()
 
     def release_all(self) -> None:
         """Let go of every profile that this object holds."""
-        for profile_id in list(self._held):
+        for profile_id in list(self._own):
             self.release(profile_id)
+
+    def acquire_for_browser(self, profile_id: str, timeout: float = 30.0) -> int:
+        """Lock a profile for as long as a browser runs on it.
+
+        Args:
+            profile_id: an existing profile; it may be held here already.
+            timeout: seconds to wait for another holder.
+
+        Returns:
+            The descriptor of the locked file. A process that has it, too, keeps the lock.
+
+        Raises:
+            LockTimeoutError: another holder did not release it in time, or this object has a
+                browser on it.
+            ProfileNotFoundError: its directory is gone.
+        """
+        self._after_fork()
+        mine = object()
+        if self._browsers.setdefault(profile_id, mine) is not mine:
+            raise LockTimeoutError(
+                f"profile '{profile_id}' has its browser open in this process, {os.getpid()}",
+                hint="close it first",
+                profile_id=profile_id,
+                owner=own_record(),
+            )
+        try:
+            return self._lock(profile_id, timeout).descriptor
+        except BaseException:
+            self._browsers.pop(profile_id, None)
+            raise
+
+    def release_for_browser(self, profile_id: str) -> None:
+        """A profile's browser has ended; it stays locked if this object holds it besides."""
+        self._after_fork()
+        if self._browsers.pop(profile_id, None) is not None:
+            self._unlock(profile_id)
+
+    def has_browser(self, profile_id: str) -> bool:
+        """Whether this object holds a profile for its browser."""
+        self._after_fork()
+        return profile_id in self._browsers
 
     @property
     def held(self) -> frozenset[str]:
-        """The profiles that this object holds."""
+        """The profiles that this object holds for itself."""
         self._after_fork()
-        return frozenset(self._held)
+        return frozenset(self._own)
 
     def is_current(self, profile_id: str) -> bool:
         """Whether what this object holds is the lock of the profile that is there now.
@@ -155,7 +215,8 @@ class ProfileLockManager:
 
     def is_locked(self, profile_id: str) -> bool:
         """Whether a live process, this one included, holds the profile."""
-        if profile_id in self.held:
+        self._after_fork()
+        if profile_id in self._held:
             return True
         path = self._layout.profile(profile_id).lock
         try:
@@ -168,7 +229,8 @@ class ProfileLockManager:
 
     def owner(self, profile_id: str) -> LockRecord | None:
         """The live holder of a profile, if its lock is held."""
-        if profile_id in self.held:
+        self._after_fork()
+        if profile_id in self._held:
             return own_record()
         if not self.is_locked(profile_id):
             return None
@@ -179,12 +241,13 @@ class ProfileLockManager:
 
         Args:
             profile_id: which.
-            own: whether it is no obstacle that this object holds it.
+            own: whether it is no obstacle that this object holds it. Its browser is one.
 
         Raises:
             ProfileActiveError: somebody uses it.
         """
-        if (own and profile_id in self.held) or not self.is_locked(profile_id):
+        mine = profile_id in self.held and not self.has_browser(profile_id)
+        if (own and mine) or not self.is_locked(profile_id):
             return
         owner = self.owner(profile_id)
         raise ProfileActiveError(
@@ -207,5 +270,7 @@ class ProfileLockManager:
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
             # A child owns none of its parent's profiles.
+            self._own.clear()
+            self._browsers.clear()
             self._held.clear()
             self._pid = os.getpid()
