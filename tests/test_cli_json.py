@@ -50,6 +50,15 @@ PROFILE = {
     "path": "string",
     "problem": "string or null",
 }
+BROWSER = {
+    "browser_state": "string",
+    "browser_pid": "integer or null",
+    "browser_host": "string or null",
+    "unclean_exits": "integer",
+    "last_unclean_exit": "time or null",
+    "login": "object or null",
+}
+STATUS = {**PROFILE, **BROWSER}
 CHANGE = {
     "revision": "string",
     "operation": "string",
@@ -119,8 +128,8 @@ def cli(tmp_path_factory):
     [
         (["list"], [PROFILE]),
         (["list", "--corrupted"], [PROFILE]),
-        (["status", "alpha"], PROFILE),
-        (["status", "beta"], PROFILE),
+        (["status", "alpha"], STATUS),
+        (["status", "beta"], STATUS),
         (["history"], [CHANGE]),
         (["history", "alpha", "-n", "1"], [CHANGE]),
         (["show", "HEAD"], {**CHANGE, "changes": [DIFFERENCE]}),
@@ -141,7 +150,7 @@ def test_contract(cli, arguments, schema):
 def test_a_profile_in_use(cli):
     with Holder(cli, "alpha") as holder:
         value = json.loads(cli.ok("profile", "status", "alpha", "--json").out)
-    check(value, PROFILE)
+    check(value, STATUS)
     assert (value["in_use"], value["lock_pid"], value["status"]) == (True, holder.pid, "active")
 
 
@@ -180,6 +189,7 @@ def test_an_error_prints_no_json(cli):
     ("heading", "schema"),
     [
         ("Profile", PROFILE),
+        ("Browser", BROWSER),
         ("Change", CHANGE),
         ("Difference", DIFFERENCE),
         ("Trash entry", TRASH),

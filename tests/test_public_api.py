@@ -25,6 +25,7 @@ from tweakio import (
 NAMES = [
     "BrowserError",
     "BrowserLockedError",
+    "BrowserManager",
     "BrowserNotFoundError",
     "Change",
     "ConcurrentChangeError",
@@ -63,6 +64,7 @@ NAMES = [
     "SecretNotFoundError",
     "SessionError",
     "StorageError",
+    "SyncBrowserManager",
     "TrashEntry",
     "TrashEntryNotFoundError",
     "TweakioError",

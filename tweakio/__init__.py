@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tweakio._version import __version__
 
 if TYPE_CHECKING:
+    from tweakio.browsing import BrowserManager, SyncBrowserManager
     from tweakio.errors import (
         BrowserError,
         BrowserLockedError,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BrowserError",
     "BrowserLockedError",
+    "BrowserManager",
     "BrowserNotFoundError",
     "Change",
     "ConcurrentChangeError",
@@ -103,6 +105,7 @@ __all__ = [
     "SecretNotFoundError",
     "SessionError",
     "StorageError",
+    "SyncBrowserManager",
     "TrashEntry",
     "TrashEntryNotFoundError",
     "TweakioError",
@@ -112,6 +115,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BrowserManager": "browsing",
+    "SyncBrowserManager": "browsing",
     "ProfileManager": "manager",
     "ProfileMetadataHandler": "metadata",
     "ProfileRegistry": "registry",

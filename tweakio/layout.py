@@ -80,6 +80,14 @@ class ProfilePaths:
         return self.directory / "browser_profile"
 
     @cached_property
+    def browser_record(self) -> Path:
+        """Ignored by git: how its browser ended and whether it is logged in.
+
+        It is among the browser data because it goes wherever these go.
+        """
+        return self.browser_profile / "tweakio.json"
+
+    @cached_property
     def cache(self) -> Path:
         """Ignored by git: what the browser can fetch again."""
         return self.directory / "cache"
@@ -155,6 +163,11 @@ class Layout:
     def listing_cache(self) -> Path:
         """Derived from metadata.json of all; may be removed at any time."""
         return self.local / "cache" / "profiles"
+
+    @cached_property
+    def browser_cache(self) -> Path:
+        """The versions of the browsers of this machine; may be removed at any time."""
+        return self.local / "cache" / "browsers"
 
     def profile(self, profile_id: str) -> ProfilePaths:
         """The paths of one profile; the id must have been validated.

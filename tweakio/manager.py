@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from tweakio.browser.state import BrowserStatus
     from tweakio.doctor import Report
     from tweakio.editing import Editor
     from tweakio.history import History
@@ -238,6 +239,7 @@ class ProfileManager:
             if self._activation.is_mine(profile_id):
                 return self.get_profile(profile_id)
             self._require(profile_id)
+            self._end_orphans([profile_id])
             with self._activation.taking(profile_id, timeout):
                 value = self._activate(profile_id, os.getpid())
             self._at_exit.register(self)
@@ -259,6 +261,7 @@ class ProfileManager:
                 raise ProfileActiveError(
                     f"profile '{profile_id}' is active here", hint="deactivate it first"
                 )
+            self._end_orphans([profile_id])
             with self.locks.acquire(profile_id, timeout):
                 value = self._activate(profile_id, None)
             return self._reader.committed(profile_id, value)
@@ -322,6 +325,7 @@ class ProfileManager:
 
         self._check_ids(profile_ids)
         refuse_duplicates(profile_ids)
+        self._end_orphans(profile_ids)
         with self._activation.switching:
             editor = self._editor("delete_profile")
             editor.delete(profile_ids, self._reader, force=force, purge=purge)
@@ -356,6 +360,32 @@ class ProfileManager:
         """
         self._check_ids([profile_id])
         return self._reader.one(self.repository, profile_id)
+
+    def browser_status(self, profile_id: str) -> BrowserStatus:
+        """What a profile's browser does now, how it ended last, and whether it is logged in.
+
+        Looking changes nothing, and opens no browser.
+
+        Raises:
+            ProfileNotFoundError: there is none.
+        """
+        from tweakio.browser.state import browser_status
+
+        return browser_status(self.layout, self.get_profile(profile_id).id)
+
+    def _end_orphans(self, profile_ids: Sequence[str]) -> None:
+        """End the browsers that hold profiles for programs that are dead."""
+        for profile_id in profile_ids:
+            owner = self.locks.owner(profile_id)
+            if owner is None:
+                continue
+            from tweakio.store.processes import is_alive
+
+            if is_alive(owner) is False:
+                from tweakio.browser.orphans import end_orphans
+                from tweakio.browser.pausing import blocking
+
+                blocking(end_orphans(self.layout.profile(profile_id), profile_id))
 
     def _after(self, profile_ids: Sequence[str], values: Sequence[Mapping[str, Any]]) -> _Profiles:
         """Profiles as a change left them, whatever another program has done to them since."""
@@ -436,6 +466,8 @@ class ProfileManager:
         if not profile_ids:
             return []
         self._check_ids(profile_ids)
+        if mode == "hard":
+            self._end_orphans(profile_ids)
         values = Recovery(self.repository, self.locks).recover(
             profile_ids, mode, command=self._name("recover_profile")
         )

@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from tweakio.cli.output import clean
-from tweakio.cli.render import SHORT, profile_pairs
+from tweakio.cli.render import SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tweakio.models import Change, Profile, TrashEntry
 
-__all__ = ["age", "change_table", "local_time", "profile_table", "size_text", "status_table",
+__all__ = ["age", "change_table", "local_time", "pairs_table", "profile_table", "size_text",
            "trash_table"]  # fmt: skip
 
 _STYLES = {"active": "green", "corrupted": "bold red"}
@@ -130,13 +130,13 @@ def profile_table(profiles: Sequence[Profile]) -> str:
     return _drawn(console, columns, ("TAGS", "NOTE"), rows)
 
 
-def status_table(profile: Profile) -> str:
-    """Everything about one profile."""
+def pairs_table(pairs: Iterable[tuple[str, str]]) -> str:
+    """Everything about one profile, as names and values."""
     console = _console()
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    for name, value in profile_pairs(profile, local_time):
+    for name, value in pairs:
         style = _STYLES.get(value, "") if name == "status" else ""
         table.add_row(Text(name), Text(clean(value) or "-", style=style))
     return _captured(console, table)

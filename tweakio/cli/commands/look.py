@@ -49,16 +49,19 @@ def list_(
 
 def status(ctx: typer.Context, *, profile_id: ProfileId, as_json: Json = False) -> None:
     """Show everything about one profile."""
+    from tweakio.cli.browser_status import browser_json, browser_pairs
     from tweakio.cli.render import json_text, plain_rows, profile_json, profile_pairs
 
     state: State = ctx.obj
     with state.manager("profile status") as manager:
         profile = manager.get_profile(profile_id)
+        browser = manager.browser_status(profile_id)
     if as_json:
-        emit(json_text(profile_json(profile)))
+        emit(json_text({**profile_json(profile), **browser_json(browser)}))
     elif is_terminal():
-        from tweakio.cli.tables import status_table
+        from tweakio.cli.tables import local_time, pairs_table
 
-        emit(status_table(profile))
+        pairs = profile_pairs(profile, local_time) + browser_pairs(browser, local_time)
+        emit(pairs_table(pairs))
     else:
-        emit(plain_rows(profile_pairs(profile)))
+        emit(plain_rows(profile_pairs(profile) + browser_pairs(browser)))

@@ -1,0 +1,564 @@
+"""A profile's browser, opened and closed: ``BrowserManager`` and ``SyncBrowserManager``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tweakio import durable
+from tweakio.browser import engines
+from tweakio.browser.driver import AsyncDriver, SyncDriver, browser_error, is_over
+from tweakio.browser.ending import Ending
+from tweakio.browser.engines import Launch
+from tweakio.browser.keeper import Keeper
+from tweakio.browser.pausing import blocking, waiting
+from tweakio.errors import (
+    BrowserError,
+    InvalidInputError,
+    ProfileNotFoundError,
+    SessionError,
+    TweakioError,
+    UnknownPlatformError,
+)
+from tweakio.manager import ProfileManager
+from tweakio.metadata import corrupted_error
+from tweakio.models import Profile
+from tweakio.platforms import Platform, find_platform, fingerprints
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from playwright.async_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext as SyncBrowserContext
+    from playwright.sync_api import Page as SyncPage
+
+    from tweakio.browser.engines import Engine
+    from tweakio.browser.pausing import Pauses
+    from tweakio.platforms import SessionHandler
+
+__all__ = ["BrowserManager", "SyncBrowserManager"]
+
+# Closing takes well below a second; a browser that hangs is ended after these.
+_CLOSE_SECONDS = 10.0
+_MOST_BYTES = 1 << 24
+
+_OF_SDK = {
+    "addons": "extensions are loaded with args=['--load-extension=DIRECTORY']",
+    "cache_dir_path": "each profile has its own directory; home= says where all of them are",
+    "override_cookies": "'tweakio profile recover ID --mode hard' starts a session anew",
+    "enable_cache": "the cache is always on, and 'tweakio profile clean ID' empties it",
+    "fingerprint": "each profile has its own, fixed when it was created",
+    "override_fingerprint": "a new profile has a new one",
+    "debug_fingerprint": "fingerprint.json in the profile's directory is readable",
+    "debug_fingerprint_json_path": "fingerprint.json in the profile's directory is readable",
+}
+
+
+class _Prepared(NamedTuple):
+    """Everything that has to be done before the browser starts has been done."""
+
+    keeper: Keeper
+    engine: Engine
+    launch: Launch
+
+
+class _Browsing:
+    """What both managers have in common: all but the waiting for Playwright."""
+
+    def __init__(
+        self,
+        profile: str | Profile | None = None,
+        *,
+        manager: ProfileManager | None = None,
+        home: str | os.PathLike[str] | None = None,
+        engine: str | Engine | None = None,
+        executable: str | os.PathLike[str] | None = None,
+        headless: bool = True,
+        timeout: float = 30.0,
+        force: bool = False,
+        args: Sequence[str] = (),
+        locale: str | None = None,
+        **of_sdk: Any,
+    ) -> None:
+        _warn_about(of_sdk)
+        if profile is not None and not isinstance(profile, (str, Profile)):
+            raise InvalidInputError("profile must be an id or a Profile", hint="name its id")
+        if manager is not None and home is not None:
+            raise InvalidInputError("give either a manager or a home", hint="leave out home")
+        self._named = profile.id if isinstance(profile, Profile) else profile
+        self._own = manager is None
+        self.manager = ProfileManager(home) if manager is None else manager
+        """Whose profiles these are."""
+        self._engine = None if engine is None else engines.find_engine(engine)
+        self._executable = executable
+        self._headless = headless
+        self._timeout = timeout
+        self._force = force
+        self._args = tuple(args)
+        self._locale = locale
+        self._profile: Profile | None = None
+        self._handler: SessionHandler | None = None
+        self._keeper: Keeper | None = None
+        self._gone = False
+        self._ending = Ending(self._end_now)
+        self._changing = asyncio.Lock()
+
+    @property
+    def profile(self) -> Profile:
+        """The profile, as it was when it was opened last, or is looked at first.
+
+        Raises:
+            ProfileNotFoundError: there is none of this id, or none is active.
+        """
+        if self._profile is None:
+            self._profile = self.manager.get_profile(self._named or self._active())
+        return self._profile
+
+    def _active(self) -> str:
+        """The active profile; on a machine that has none at all, a new one."""
+        profiles = self.manager.list_profiles()
+        active = self.manager.registry.get_active()
+        if active is not None:
+            return active
+        if any(profile.id == "default" for profile in profiles):
+            return "default"
+        if profiles:
+            raise ProfileNotFoundError(
+                "no profile is active",
+                hint="run 'tweakio profile activate <id>', or name the profile",
+            )
+        return self.manager.ensure_default("whatsapp").id
+
+    @property
+    def handler(self) -> SessionHandler:
+        """The platform's session handler, set up for the profile.
+
+        Raises:
+            UnknownPlatformError: the package of the platform is not installed.
+            InvalidInputError, SecretNotFoundError: the profile's settings cannot be used.
+        """
+        if self._handler is None:
+            from tweakio import references
+
+            profile = self.profile
+            handler = self._platform(profile).session_handler()
+            # One that was written before there were browsers may lack it.
+            configure = getattr(handler, "configure", None)
+            if configure is not None:
+                configure(references.resolve_config(profile.platform_config))
+            self._handler = handler
+        return self._handler
+
+    @staticmethod
+    def _platform(profile: Profile) -> Platform:
+        platform = find_platform(profile.platform)
+        if platform is None:
+            raise UnknownPlatformError(
+                f"the platform {profile.platform!r} of profile '{profile.id}' is not known",
+                hint="install the package that provides it",
+            )
+        return platform
+
+    # Before the browser
+
+    def _prepare(self) -> Pauses[_Prepared]:
+        """Take the profile, and say what to start."""
+        self._profile = None
+        profile = self.profile
+        if profile.status == "corrupted":
+            raise corrupted_error(profile.id, profile.problem)
+        layout = self.manager.layout
+        engine = self._engine_for(profile)
+        found = engine.find(self._executable, cache=layout.browser_cache)
+        keeper = Keeper(profile.id, layout, self.manager.locks, engine, found)
+        yield from keeper.take(self._timeout, force=self._force)
+        try:
+            # Again, now that nobody deletes it.
+            self._profile = profile = self.manager.get_profile(profile.id)
+            self._handler = None
+            version = engine.version(found)
+            paths = layout.profile(profile.id)
+            settings = self._settings(profile)
+            fingerprint = _read_object(paths.fingerprint)
+            if fingerprint is None:
+                raise corrupted_error(profile.id, "fingerprint.json cannot be read")
+            platform = find_platform(profile.platform)
+            generator = platform.fingerprint_generator() if platform is not None else None
+            launch = Launch(
+                program=found.path,
+                user_data=paths.browser_profile,
+                cache=paths.cache,
+                fingerprint=fingerprint,
+                presentation=fingerprints.present(generator, fingerprint, settings, version),
+                settings=settings,
+                headless=self._headless,
+                arguments=self._args,
+                environment=os.environ,
+                timeout=self._timeout,
+            )
+        except BaseException:
+            keeper.give_up()
+            raise
+        return _Prepared(keeper, engine, launch)
+
+    def _engine_for(self, profile: Profile) -> Engine:
+        """The named engine, else the one whose data are there.
+
+        Raises:
+            BrowserError: the data are another one's.
+        """
+        data = engines.of_data(self.manager.layout.profile(profile.id).browser_profile)
+        if self._engine is None:
+            return data or engines.find_engine(engines.DEFAULT)
+        if data is not None and data.name != self._engine.name:
+            raise BrowserError(
+                f"the browser data of profile '{profile.id}' are {data.name}'s, not "
+                f"{self._engine.name}'s",
+                hint=f"open it with {data.name}, or start anew with 'tweakio profile recover "
+                f"{profile.id} --mode hard'",
+                profile_id=profile.id,
+            )
+        return self._engine
+
+    def _settings(self, profile: Profile) -> dict[str, Any]:
+        settings: dict[str, Any] = dict(getattr(profile, "browser", None) or {})
+        if self._locale:
+            settings["locale"] = self._locale
+        return settings
+
+    def _session(self, keeper: Keeper) -> Mapping[str, Any] | None:
+        """What has to be put into the browser before it is used; None if nothing has to be."""
+        if not keeper.session_to_import or find_platform(self.profile.platform) is None:
+            return None
+        session = _read_object(self.manager.layout.profile(self.profile.id).session) or {}
+        if not any(session.values()) or self.handler.session_of_record != "session.json":
+            return None
+        return None if session == dict(self.handler.empty_session()) else session
+
+    def _launch_error(self, error: Exception) -> BrowserError:
+        name = self.profile.id
+        return browser_error(
+            error, f"the browser of profile '{name}' did not start", profile_id=name
+        )
+
+    # After it
+
+    def _end_now(self) -> None:
+        """The program ends, and nobody has closed it: without Playwright, by a signal."""
+        if self._keeper is not None:
+            blocking(self._keeper.finish(closing=False))
+
+    def _mark_gone(self, *_: object) -> None:
+        self._gone = True
+
+    def _ended(self) -> None:
+        self._ending.call_off()
+        self._keeper = None
+
+    def _let_go(self) -> None:
+        if self._own:
+            self.manager.close()
+
+
+class BrowserManager(_Browsing):
+    """A profile's browser in a program with asyncio.
+
+    ``async with BrowserManager("sales") as context`` gives Playwright's browser context. The
+    profile is locked for as long as the browser runs, even if this program dies.
+
+    Args:
+        profile: an id or a ``Profile``; the active one by default.
+        manager: whose profiles these are, and whose lock is used if it holds the profile; one of
+            its own by default.
+        home: the home of that own one.
+        engine: ``chromium`` or ``camoufox``, or an ``Engine``; by default the one that the
+            profile's browser data are of, Chromium if there are none yet.
+        executable: the browser's program; else it is looked for.
+        headless: without a window.
+        timeout: seconds to wait for another program that has the profile, and for the start.
+        force: take another machine's lock on the browser data for dead.
+        args: more arguments for the browser.
+        locale: such as ``de-DE``, instead of the profile's own.
+        **of_sdk: what tweakio-sdk 0.1.5 had besides: a warning says what to do instead.
+
+    Raises:
+        InvalidInputError: an argument cannot be used.
+    """
+
+    _context: BrowserContext | None = None
+    _driver: AsyncDriver | None = None
+
+    async def __aenter__(self) -> BrowserContext:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def browser(self) -> BrowserContext | None:
+        """The context; None while it is closed."""
+        return self._context
+
+    async def open(self) -> BrowserContext:
+        """Open the browser, or give the context if it is open.
+
+        Raises:
+            LockTimeoutError: another program has the profile.
+            BrowserLockedError: a browser has its data that is not ours to end.
+            BrowserNotFoundError, MissingExtraError: something has to be installed.
+            BrowserError: it did not start.
+            ProfileNotFoundError, ProfileCorruptedError: the profile cannot be opened.
+            SessionError: its session could not be put into the browser.
+        """
+        async with self._changing:
+            if self._context is not None and not self._gone:
+                return self._context
+            await self._close()
+            self._driver = await AsyncDriver.use()
+            try:
+                self._context = await self._open(self._driver)
+            except BaseException:
+                await self._close()
+                raise
+            return self._context
+
+    async def _open(self, driver: AsyncDriver) -> BrowserContext:
+        prepared = await waiting(self._prepare())
+        keeper = self._keeper = prepared.keeper
+        self._gone = False
+        self._ending.expect()
+        with keeper.starting() as program:
+            try:
+                context: BrowserContext = await prepared.engine.launch(
+                    driver.playwright, prepared.launch._replace(program=program)
+                )
+            except TweakioError:
+                raise
+            except Exception as error:
+                if is_over(error):
+                    driver.give_up()
+                raise self._launch_error(error) from error
+        self._context = context
+        context.on("close", self._mark_gone)
+        keeper.launched()
+        session = self._session(keeper)
+        if session is not None:
+            try:
+                await self.handler.import_session(context, session)
+            except TweakioError:
+                raise
+            except Exception as error:
+                raise _import_error(self.profile.id, error) from error
+        keeper.session_imported()
+        return context
+
+    async def close(self) -> None:
+        """Close the browser in order, so that everything is on the disk; nothing to do if it is.
+
+        Raises:
+            BrowserError: it cannot be ended.
+        """
+        async with self._changing:
+            await self._close()
+
+    async def _close(self) -> None:
+        context, self._context = self._context, None
+        closing = False
+        try:
+            if context is not None and not self._gone:
+                # What does not answer is ended by a signal.
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(context.close(), _CLOSE_SECONDS)
+                    closing = True
+        finally:
+            try:
+                if self._keeper is not None:
+                    await waiting(self._keeper.finish(closing=closing))
+                    self._ended()
+            finally:
+                self._let_go()
+                driver, self._driver = self._driver, None
+                if driver is not None:
+                    await driver.leave()
+
+    # The names of tweakio-sdk 0.1.5
+
+    async def getInstance(self) -> BrowserContext:  # noqa: N802 - the name is given
+        """The browser's context; opens it if it is not open."""
+        return await self.open()
+
+    async def getPage(self) -> Page:  # noqa: N802 - the name is given
+        """A blank page, opened if there is none; opens the browser if it is not open."""
+        context = await self.open()
+        for page in context.pages:
+            if page.url == "about:blank":
+                return page
+        return await context.new_page()
+
+    async def CloseBrowser(self) -> None:  # noqa: N802 - the name is given
+        """Close the browser."""
+        await self.close()
+
+
+class SyncBrowserManager(_Browsing):
+    """A profile's browser in a program without asyncio; see ``BrowserManager``.
+
+    ``with SyncBrowserManager("sales") as context`` gives the context of Playwright's synchronous
+    side. It is used in the thread that opened it.
+    """
+
+    _context: SyncBrowserContext | None = None
+    _driver: SyncDriver | None = None
+
+    def __enter__(self) -> SyncBrowserContext:
+        return self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def browser(self) -> SyncBrowserContext | None:
+        """The context; None while it is closed."""
+        return self._context
+
+    def open(self) -> SyncBrowserContext:
+        """Open the browser, or give the context if it is open; see ``BrowserManager.open``."""
+        if self._context is not None and not self._gone:
+            return self._context
+        self.close()
+        self._driver = SyncDriver.use()
+        try:
+            self._context = self._open(self._driver)
+        except BaseException:
+            self.close()
+            raise
+        return self._context
+
+    def _open(self, driver: SyncDriver) -> SyncBrowserContext:
+        prepared = blocking(self._prepare())
+        keeper = self._keeper = prepared.keeper
+        self._gone = False
+        self._ending.expect()
+        with keeper.starting() as program:
+            try:
+                context: SyncBrowserContext = prepared.engine.launch(
+                    driver.playwright, prepared.launch._replace(program=program)
+                )
+            except TweakioError:
+                raise
+            except Exception as error:
+                if is_over(error):
+                    driver.give_up()
+                raise self._launch_error(error) from error
+        self._context = context
+        context.on("close", self._mark_gone)
+        keeper.launched()
+        session = self._session(keeper)
+        if session is not None:
+            from tweakio.platforms.sync import synchronous
+
+            try:
+                synchronous(self.handler).import_session(context, session)
+            except TweakioError:
+                raise
+            except Exception as error:
+                raise _import_error(self.profile.id, error) from error
+        keeper.session_imported()
+        return context
+
+    def close(self) -> None:
+        """Close the browser in order; see ``BrowserManager.close``."""
+        context, self._context = self._context, None
+        driver, self._driver = self._driver, None
+        # A Ctrl-C in the middle of a call breaks Playwright's synchronous side for good.
+        broken = driver is not None and driver.broken
+        closing = False
+        try:
+            if context is not None and not self._gone and not broken:
+                closing = self._close_context(context)
+        finally:
+            try:
+                if self._keeper is not None:
+                    blocking(self._keeper.finish(closing=closing))
+                    self._ended()
+            finally:
+                self._let_go()
+                if driver is not None:
+                    driver.leave()
+
+    def _close_context(self, context: SyncBrowserContext) -> bool:
+        """Playwright's call has no time limit; a browser that hangs is ended beside it."""
+        keeper = self._keeper
+        assert keeper is not None
+        limit = threading.Timer(_CLOSE_SECONDS, lambda: blocking(keeper.end_hung()))
+        limit.daemon = True
+        limit.start()
+        try:
+            with contextlib.suppress(Exception):
+                context.close()
+                return True
+            return False
+        finally:
+            limit.cancel()
+
+    # The names of tweakio-sdk 0.1.5
+
+    def getInstance(self) -> SyncBrowserContext:  # noqa: N802 - the name is given
+        """The browser's context; opens it if it is not open."""
+        return self.open()
+
+    def getPage(self) -> SyncPage:  # noqa: N802 - the name is given
+        """A blank page, opened if there is none; opens the browser if it is not open."""
+        context = self.open()
+        for page in context.pages:
+            if page.url == "about:blank":
+                return page
+        return context.new_page()
+
+    def CloseBrowser(self) -> None:  # noqa: N802 - the name is given
+        """Close the browser."""
+        self.close()
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file; None if it cannot be read, or is none."""
+    try:
+        value = json.loads(durable.read_regular(path, _MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _import_error(profile_id: str, error: Exception) -> SessionError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return SessionError(
+        f"the session of profile '{profile_id}' could not be put into its browser: {reason[:200]}",
+        hint="run it again; if that does not help, move session.json away and log in anew",
+        profile_id=profile_id,
+    )
+
+
+def _warn_about(of_sdk: Mapping[str, Any]) -> None:
+    for name in of_sdk:
+        if name not in _OF_SDK:
+            raise TypeError(f"unexpected argument {name!r}")
+        warnings.warn(
+            f"{name} has no effect any more: {_OF_SDK[name]}", DeprecationWarning, stacklevel=4
+        )
