@@ -49,9 +49,15 @@ class History:
             profile_id: only those that touched this profile, existing or not.
         """
         for commit in self.commits(self._repository.refs.head()):
-            change = self.describe(commit)
-            if profile_id is None or profile_id in change.profiles:
-                yield change
+            if profile_id is None or self._may_touch(commit, profile_id):
+                change = self.describe(commit)
+                if profile_id is None or profile_id in change.profiles:
+                    yield change
+
+    @staticmethod
+    def _may_touch(commit: Commit, profile_id: str) -> bool:
+        """Whether to look closer; a commit by hand does not say what it touched."""
+        return commit.has("Tweakio-Profile", profile_id) or not commit.has("Tweakio-Op")
 
     def commits(self, head: str) -> Iterator[Commit]:
         """A commit and those before it, along the first parents; none of ``NO_COMMIT``."""
