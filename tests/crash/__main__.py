@@ -39,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--both", action="store_true", help="each point with both next commands")
     parser.add_argument("--sample", type=int, default=0, help="so many points of each fault")
     parser.add_argument("--seed", type=int, default=None, help="of the sample")
+    parser.add_argument("--thin", type=int, default=1, help="of a sample's kills every so manieth")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--calls", action="store_true", help="show the calls and end")
     parser.add_argument("--record", type=Path, help="run each once, for a trace, and write this")
@@ -65,7 +66,11 @@ def _work(harness: Harness, given: argparse.Namespace) -> Result:
     began = time.monotonic()
     name = harness.name
     plan = harness.plan(
-        given.fault or list(FAULTS), sample=given.sample, seed=given.seed, both=given.both
+        given.fault or list(FAULTS),
+        sample=given.sample,
+        seed=given.seed,
+        thin=given.thin,
+        both=given.both,
     )
     if given.point is not None:
         plan = [(fault, given.point, given.heal or "list") for fault in given.fault or FAULTS]

@@ -613,7 +613,13 @@ class Harness:
         return tallies
 
     def plan(
-        self, faults: list[str], *, sample: int = 0, seed: int = 0, both: bool = False
+        self,
+        faults: list[str],
+        *,
+        sample: int = 0,
+        seed: int = 0,
+        thin: int = 1,
+        both: bool = False,
     ) -> list[tuple[str, int, str]]:
         """Which points to try, with which next command.
 
@@ -622,6 +628,7 @@ class Harness:
             sample: of all but the kills only so many, and of the kills only those that
                 differ; 0 means all.
             seed: of the sample.
+            thin: of the kills of a sample only every so manieth.
             both: try each point with both next commands.
         """
         chosen = random.Random(f"{seed} {self.name}")
@@ -630,6 +637,8 @@ class Harness:
             points = self.points(fault, short=bool(sample))
             if sample and fault not in ("kill", "kill-after"):
                 points = sorted(chosen.sample(points, min(sample, len(points))))
+            elif sample:
+                points = points[chosen.randrange(thin) :: thin]
             # Half of the points each, beginning with the one or the other.
             first = chosen.randrange(2)
             for number, point in enumerate(points, first):
