@@ -12,6 +12,7 @@ from standin import Custom, Discord, Service, Telegram, WhatsApp
 
 from tweakio.errors import InvalidInputError, SessionError
 from tweakio.platforms.protocols import Snapshot
+from tweakio.platforms.qr import read_qr
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,10 @@ class SignalSessionHandler:
         ):
             if await page.locator(selector).is_visible():
                 return Snapshot(state)
-        image = page.locator("#qr img")
-        if await image.is_visible() and await image.get_attribute("src"):
-            from tweakio.platforms.qr import read_qr
-
-            text = read_qr(await image.screenshot())
-            return Snapshot("needs_qr", qr=text) if text else Snapshot("loading")
-        return Snapshot("loading")
+        image = await page.query_selector("#qr img")
+        box = image and await image.bounding_box()
+        text = box and box["height"] and read_qr(await page.screenshot(clip=box))
+        return Snapshot("needs_qr", qr=text) if text else Snapshot("loading")
 
     async def refresh_qr(self, page: Any) -> None:
         await page.get_by_role("button", name="Renew").click()

@@ -71,7 +71,12 @@ _LOOK = """([selectors, attributes]) => {
     try { elements = document.querySelectorAll(selector); } catch { bad.push(name); continue; }
     for (const element of elements) if (visible(element)) {
       const attribute = attributes[name];
-      found[name] = [text(element), attribute ? element.getAttribute(attribute) : null];
+      const box = element.getBoundingClientRect();
+      found[name] = [
+        text(element),
+        attribute ? element.getAttribute(attribute) : null,
+        { x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height },
+      ];
       break;
     }
   }
@@ -85,10 +90,11 @@ _PUT = """(items) => {
 
 
 class _Element(NamedTuple):
-    """A visible element: its text, and the attribute that was asked for."""
+    """A visible element: its text, the attribute that was asked for, and its place."""
 
     text: str
     value: str | None
+    box: Any
 
 
 class _Sight(NamedTuple):
@@ -185,7 +191,8 @@ class PageHandler:
                 hint="correct it with 'tweakio profile set <id> --config'",
             )
         found = {
-            name: _Element(_line(text), value) for name, (text, value) in seen["found"].items()
+            name: _Element(_line(text), value, box)
+            for name, (text, value, box) in seen["found"].items()
         }
         return _Sight(found, bool(seen["complete"]) and seen["age"] > _PATIENCE)
 
@@ -210,7 +217,10 @@ class PageHandler:
         from tweakio.platforms.qr import read_qr
 
         try:
-            picture = await self._first(page, "qr").screenshot(type="png", timeout=_ACT_TIMEOUT)
+            # Not the element's own screenshot: that waits for one that has gone meanwhile.
+            picture = await page.screenshot(
+                type="png", clip=element.box, full_page=True, timeout=_ACT_TIMEOUT
+            )
         except Exception as error:
             _raise_if_gone(page, error)
             return Snapshot("loading")
