@@ -41,13 +41,16 @@ async function follow(introduction) {
   connection(true);
   service.page = view.page;
   take(view);
+  let seen = service.version;
   while (!service.stopped) {
     try {
-      const answer = await fetch(`/poll?page=${service.page}&seen=${service.version}`);
+      const answer = await fetch(`/poll?page=${service.page}&seen=${seen}`);
       connection(true);
       take(await answer.json());
+      seen = service.version;
     } catch {
       connection(false);
+      seen = -1; // to be answered at once when the service is there again
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
   }
