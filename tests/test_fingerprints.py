@@ -268,7 +268,7 @@ def test_a_proxy_without_a_user():
     made = OURS.present(seeded(1), {}, CHROMIUM)
     settings = {"proxy": "socks5://127.0.0.1:1080"}
     assert context_options(made, settings)["proxy"] == {"server": "socks5://127.0.0.1:1080"}
-    assert "--force-webrtc-ip-handling-policy=disable_non_proxied_udp" in chromium_arguments(
+    assert "--webrtc-ip-handling-policy=disable_non_proxied_udp" in chromium_arguments(
         made, settings
     )
 

@@ -249,7 +249,7 @@ def chromium_arguments(
         arguments.insert(0, f"--user-agent={presentation.user_agent}")
     if settings.get("proxy"):
         # Or calls would go past the proxy and tell the machine's own address.
-        arguments.append("--force-webrtc-ip-handling-policy=disable_non_proxied_udp")
+        arguments.append("--webrtc-ip-handling-policy=disable_non_proxied_udp")
     return arguments
 
 
