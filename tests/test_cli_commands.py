@@ -537,6 +537,14 @@ class TestGlobalOptions:
         assert all(line.startswith("tweakio: ") for line in result.err.splitlines())
 
 
+@pytest.fixture
+def no_extra(tmp_path):
+    """As if tweakio[browser] were not installed."""
+    # The directory that commands run in is the first on their path.
+    (tmp_path / "playwright.py").write_text("raise ImportError('not installed')\n")
+
+
+@pytest.mark.usefixtures("no_extra")
 def test_login_makes_the_default_profile_and_says_what_is_missing(cli):
     result = cli.run("telegram", "login")
     assert result.code == 20
@@ -548,6 +556,22 @@ def test_login_makes_the_default_profile_and_says_what_is_missing(cli):
     assert "of the platform telegram, not discord" in wrong.err
 
 
+@pytest.mark.usefixtures("no_extra")
+def test_commands_that_need_a_browser_say_what_is_missing(cli):
+    cli.create("alpha")
+    for arguments in (
+        ("profile", "login", "alpha"),
+        ("profile", "check", "alpha"),
+        ("whatsapp", "logout", "--profile", "alpha"),
+    ):
+        result = cli.run(*arguments)
+        assert (result.code, len(errors(result))) == (20, 1)
+        assert "pip install 'tweakio[browser]'" in result.err
+    cli.ok("profile", "du")
+    cli.ok("profile", "clean", "alpha")
+
+
+@pytest.mark.usefixtures("no_extra")
 def test_login_knows_platforms_of_installed_packages(cli, tmp_path):
     (tmp_path / "extra.py").write_text(
         "from tweakio.platforms import register_platform\n"

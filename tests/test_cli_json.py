@@ -94,6 +94,22 @@ REPORT = {
     "profiles": "integer",
     "findings": [FINDING],
 }
+CHECK = {
+    "profile_id": "string",
+    "platform": "string or null",
+    "state": "string",
+    "since": "time or null",
+    "verified_at": "time or null",
+    "detail": "string",
+}
+USAGE = {
+    "profile_id": "string",
+    "session": "integer",
+    "browser_profile": "integer",
+    "caches": "integer",
+    "other": "integer",
+    "total": "integer",
+}
 
 
 def check(value, schema):
@@ -135,8 +151,9 @@ def cli(tmp_path_factory):
         (["show", "HEAD"], {**CHANGE, "changes": [DIFFERENCE]}),
         (["diff", "alpha", "HEAD~2"], DIFFERENCE),
         (["trash", "list"], [TRASH]),
+        (["du"], [USAGE]),
     ],
-    ids=map(str, range(9)),
+    ids=map(str, range(10)),
 )
 def test_contract(cli, arguments, schema):
     result = cli.ok("profile", *arguments, "--json")
@@ -193,6 +210,8 @@ def test_an_error_prints_no_json(cli):
         ("Change", CHANGE),
         ("Difference", DIFFERENCE),
         ("Trash entry", TRASH),
+        ("Check", CHECK),
+        ("Usage", USAGE),
         ("Report", REPORT),
     ],
 )

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from tweakio import changes, directories, schema, settings
-from tweakio.errors import InvalidInputError, ProfileExistsError
+from tweakio.errors import (
+    InvalidInputError,
+    NewerFormatError,
+    ProfileCorruptedError,
+    ProfileExistsError,
+    ProfileNotFoundError,
+)
 from tweakio.metadata import healthy
 from tweakio.models import format_time
 from tweakio.store.worktree import FINGERPRINT, METADATA
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
     from tweakio.validator import ProfileValidator
 
 __all__ = ["Editor", "new_profiles", "refuse_duplicates", "with_settings"]
+
+log = logging.getLogger(__name__)
 
 
 def refuse_duplicates(profile_ids: Sequence[str]) -> None:
@@ -205,6 +214,46 @@ class Editor:
             change.summary = f"set {changes.name_some(profile_ids)}"
         return values
 
+    def record_login(self, profile_id: str, moment: datetime) -> dict[str, Any]:
+        """Commit that a profile was logged in; see ``ProfileManager.record_login``.
+
+        Returns:
+            Its metadata then.
+        """
+        with self._change("login", [profile_id]) as change:
+            value = _used(change, profile_id, moment)
+            change.record_always = True
+            change.summary = f"log in {profile_id}"
+        return value
+
+    def reset_login(self, profile_id: str, moment: datetime) -> dict[str, Any]:
+        """Commit that a profile was logged out, with a new session; the old one is in the trash.
+
+        Returns:
+            Its metadata then.
+        """
+        with self._change("logout", [profile_id]) as change:
+            value = _used(change, profile_id, moment)
+            self._locks.refuse_in_use(profile_id, own=True)
+            directories.reset(change, self._repository, profile_id, str(value["platform"]))
+            change.record_always = True
+            change.summary = f"log out {profile_id}"
+        return value
+
+    def record_expiry(self, profile_ids: Sequence[str], moment: datetime) -> None:
+        """Commit that logins have ended; profiles that are gone or damaged are left out."""
+        with self._change("expire", profile_ids) as change:
+            ended = []
+            for profile_id in profile_ids:
+                try:
+                    _used(change, profile_id, moment)
+                except (ProfileNotFoundError, ProfileCorruptedError, NewerFormatError) as error:
+                    log.warning("%s; that its login has ended is not recorded", error)
+                else:
+                    ended.append(profile_id)
+            change.record_always = bool(ended)
+            change.summary = f"login of {changes.name_some(ended)} has ended"
+
     def delete(
         self, profile_ids: Sequence[str], reader: Reader, *, force: bool, purge: bool
     ) -> None:
@@ -224,6 +273,13 @@ class Editor:
                     self._validator.can_delete(profile, force=force)
                 directories.take_away(change, self._repository, profile_id, purge=purge)
             change.summary = f"delete {changes.name_some(profile_ids)}"
+
+
+def _used(change: Transaction, profile_id: str, moment: datetime) -> dict[str, Any]:
+    """Put into a change that a sound profile was used; its metadata then."""
+    value = {**healthy(change, profile_id), "last_used": format_time(moment)}
+    change.put_metadata(profile_id, value)
+    return value
 
 
 def _refuse_existing(change: Transaction, profile_ids: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tweakio.browser.state import BrowserStatus
+    from tweakio.disk import DiskUsage
     from tweakio.doctor import Report
     from tweakio.editing import Editor
     from tweakio.history import History
@@ -437,6 +438,73 @@ class ProfileManager:
             browser=browser,
         )
         return self._after(profile_ids, values)
+
+    # Logins: what the history knows of them
+
+    def record_login(self, profile_id: str) -> Profile:
+        """Record as a commit that a profile was logged in; ``tweakio.login.log_in`` does it.
+
+        No session data is touched, now or when it is undone.
+
+        Raises:
+            ProfileNotFoundError, ProfileCorruptedError: it cannot be recorded.
+        """
+        self._check_ids([profile_id])
+        value = self._editor("record_login").record_login(profile_id, self._clock())
+        return self._reader.committed(profile_id, value)
+
+    def reset_login(self, profile_id: str) -> Profile:
+        """Start session.json and browser_profile/ anew; the old ones go to the trash.
+
+        As a hard recovery, but of a sound profile; the service is not told. ``undo`` brings
+        them back. ``tweakio.login.log_out`` tells the service before.
+
+        Raises:
+            ProfileNotFoundError, ProfileCorruptedError: it cannot be done.
+            ProfileActiveError: a live process uses it.
+        """
+        self._check_ids([profile_id])
+        value = self._editor("reset_login").reset_login(profile_id, self._clock())
+        return self._reader.committed(profile_id, value)
+
+    def record_expiry(self, profile_ids: Sequence[str]) -> None:
+        """Record as one commit that logins have ended; ``tweakio.login.check_profiles`` does it.
+
+        Profiles that are gone by now or damaged are left out.
+        """
+        self._check_ids(profile_ids)
+        if profile_ids:
+            self._editor("record_expiry").record_expiry(profile_ids, self._clock())
+
+    # The disk
+
+    def disk_usage(self, profile_id: str) -> DiskUsage:
+        """How much of the disk a profile takes, by part.
+
+        Raises:
+            ProfileNotFoundError: there is no such profile.
+        """
+        from tweakio.disk import usage
+
+        self.get_profile(profile_id)
+        return usage(self.layout.profile(profile_id))
+
+    def clean_profile(self, profile_id: str) -> int:
+        """Empty a profile's caches; never what a site stored, nor anything of the login.
+
+        Returns:
+            The number of bytes that were freed.
+
+        Raises:
+            ProfileNotFoundError: there is no such profile.
+            ProfileActiveError: a live process uses it.
+        """
+        from tweakio.disk import empty_caches
+
+        self.get_profile(profile_id)
+        self.locks.refuse_in_use(profile_id)
+        with self.locks.acquire(profile_id, timeout=0):
+            return empty_caches(self.layout.profile(profile_id))
 
     # Recovering
 

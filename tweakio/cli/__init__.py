@@ -10,12 +10,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-__all__ = ["EXIT_INTERNAL", "EXIT_INTERRUPTED", "EXIT_PIPE", "EXIT_USAGE", "main"]
+__all__ = [
+    "EXIT_INTERNAL",
+    "EXIT_INTERRUPTED",
+    "EXIT_PIPE",
+    "EXIT_USAGE",
+    "TerminatedError",
+    "main",
+]
 
 EXIT_USAGE = 2
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130  # as a shell reports SIGINT
 EXIT_PIPE = 141  # as a shell reports SIGPIPE
+
+
+class TerminatedError(BaseException):
+    """A signal that ends the program came, and what ran has ended in order.
+
+    Not an ``Exception``: nothing but ``main`` has to do with it.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tweakio.cli.boundary import report
 
         code = report(error, given)
+    except TerminatedError as error:
+        _finish(0)
+        _end_by(error.number)
+        code = 128 + error.number
     if code == EXIT_INTERRUPTED:
         _say_interrupted()
     return _finish(code)
@@ -53,6 +78,14 @@ def _run(given: list[str]) -> int:
     from tweakio.cli.app import run
 
     return run(given)
+
+
+def _end_by(number: int) -> None:
+    """End by a signal that was put off until all was closed, as if it had not been."""
+    import signal
+
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _code_of(error: SystemExit) -> int:

@@ -19,16 +19,21 @@ from tweakio.cli.completion import (
 from tweakio.errors import InvalidInputError
 
 __all__ = [
+    "Browser",
     "ColorScheme",
     "Configs",
     "DryRun",
+    "Headed",
     "Json",
     "Locale",
+    "LoginTimeout",
+    "Phone",
     "Platform",
     "ProfileId",
     "ProfileIds",
     "Proxy",
     "ProxyPassword",
+    "QrPath",
     "Revision",
     "SelectPlatform",
     "SelectTags",
@@ -144,6 +149,24 @@ ProxyPassword = Annotated[
     typer.Option(
         "--proxy-password", metavar="REFERENCE", help="Its password, as env:NAME or keyring:NAME."
     ),
+]
+Phone = Annotated[
+    str | None,
+    typer.Option(
+        "--phone", metavar="NUMBER", help="A pairing code for this number instead of a QR code."
+    ),
+]
+Headed = Annotated[bool, typer.Option("--headed", help="Show the browser's window.")]
+QrPath = Annotated[
+    str | None,
+    typer.Option("--qr-file", metavar="FILE", help="Write the QR code there, as a PNG."),
+]
+LoginTimeout = Annotated[
+    str, typer.Option("--timeout", metavar="SECONDS", help="How long to wait for the login.")
+]
+Browser = Annotated[
+    str | None,
+    typer.Option("--browser", metavar="PATH", help="The browser to use; else it is looked for."),
 ]
 
 _WINDOW = re.compile(r"([0-9]{1,6})[xX]([0-9]{1,6})", re.ASCII)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from tweakio.errors import StorageError, storage_error
 
-__all__ = ["OutputClosedError", "clean", "emit", "is_terminal", "notice", "say"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+__all__ = ["OutputClosedError", "around_lines", "clean", "emit", "is_terminal", "notice", "say"]
 
 _LONGEST = 500
 
@@ -68,6 +74,26 @@ def can_encode(text: str) -> bool:
     return True
 
 
+_around: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+@contextmanager
+def around_lines(make: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Have each line on standard error written inside a context manager.
+
+    What is drawn at a terminal makes way for the line by it, and is drawn again below.
+
+    Args:
+        make: gives one for each line.
+    """
+    global _around
+    before, _around = _around, make
+    try:
+        yield
+    finally:
+        _around = before
+
+
 def say(text: str) -> None:
     """One line on standard error; a standard error that cannot be written is no error."""
     stream = sys.stderr
@@ -77,8 +103,9 @@ def say(text: str) -> None:
     if len(line) > _LONGEST:
         line = line[: _LONGEST - 3] + "..."
     try:
-        stream.write(f"tweakio: {line}\n")
-        stream.flush()
+        with _around():
+            stream.write(f"tweakio: {line}\n")
+            stream.flush()
     except (OSError, ValueError):
         return
 

@@ -20,9 +20,17 @@ def _is_watched() -> bool:
 
 
 @contextmanager
-def counted(what: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    """A bar; gives what takes the number done so far, or None where nobody would see it."""
-    if total < _WORTH_A_BAR or not _is_watched():
+def counted(
+    what: str, total: int, *, worth: int = _WORTH_A_BAR
+) -> Iterator[Callable[[int], None] | None]:
+    """A bar; gives what takes the number done so far, or None where nobody would see it.
+
+    Args:
+        what: stands before the bar.
+        total: how many there are.
+        worth: fewer get no bar.
+    """
+    if total < worth or not _is_watched():
         yield None
         return
     from rich.console import Console

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
+    from tweakio.disk import DiskUsage
+    from tweakio.login.check import Checked
     from tweakio.models import Change, Profile, ProfileDiff, TrashEntry
 
 __all__ = [
     "SHORT",
     "change_json",
+    "checked_json",
+    "checked_row",
     "diff_json",
     "diff_lines",
     "json_text",
@@ -32,6 +36,8 @@ __all__ = [
     "profile_pairs",
     "show_lines",
     "trash_json",
+    "usage_json",
+    "usage_row",
     "value_text",
 ]
 
@@ -114,6 +120,23 @@ def trash_json(entry: TrashEntry) -> dict[str, Any]:
     }
 
 
+def usage_json(profile_id: str, usage: DiskUsage) -> dict[str, Any]:
+    """What a profile takes of the disk, as an object."""
+    return {"profile_id": profile_id, **usage._asdict(), "total": usage.total}
+
+
+def checked_json(checked: Checked) -> dict[str, Any]:
+    """What a check found about one profile, as an object."""
+    return {
+        "profile_id": checked.profile_id,
+        "platform": checked.platform or None,
+        "state": checked.state,
+        "since": _json_time(checked.since),
+        "verified_at": _json_time(checked.verified_at),
+        "detail": checked.detail,
+    }
+
+
 # Plain text
 
 
@@ -149,6 +172,22 @@ def plain_change_row(change: Change) -> Sequence[str]:
 def plain_trash_row(entry: TrashEntry) -> Sequence[str]:
     """Name, profile, kind, time, bytes."""
     return (entry.name, entry.profile_id, entry.kind, format_time(entry.time), str(entry.size))
+
+
+def usage_row(profile_id: str, usage: DiskUsage) -> Sequence[str]:
+    """Profile, session, browser data, caches, other, total; in bytes."""
+    return (profile_id, *map(str, usage), str(usage.total))
+
+
+def checked_row(checked: Checked) -> Sequence[str]:
+    """Profile, platform, state, when that was last clear, detail."""
+    return (
+        checked.profile_id,
+        checked.platform,
+        checked.state,
+        _json_time(checked.verified_at) or "",
+        checked.detail,
+    )
 
 
 def profile_pairs(profile: Profile, when: Any = format_time) -> list[tuple[str, str]]:

@@ -17,12 +17,15 @@ from tweakio.cli.render import SHORT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tweakio.disk import DiskUsage
+    from tweakio.login.check import Checked
     from tweakio.models import Change, Profile, TrashEntry
 
-__all__ = ["age", "change_table", "local_time", "pairs_table", "profile_table", "size_text",
-           "trash_table"]  # fmt: skip
+__all__ = ["age", "change_table", "checked_table", "local_time", "pairs_table", "profile_table",
+           "size_text", "trash_table", "usage_table"]  # fmt: skip
 
 _STYLES = {"active": "green", "corrupted": "bold red"}
+_CHECKED = {"logged_in": "green", "in_use": "", "logged_out": "yellow"}
 _NOTE_WIDTH = 24
 _WIDE = 100
 _FOLDED = 6
@@ -169,3 +172,28 @@ def trash_table(entries: Sequence[TrashEntry]) -> str:
         (entry.name, entry.kind, local_time(entry.time), size_text(entry.size)) for entry in entries
     ]
     return _drawn(_console(), ("ENTRY", "KIND", "PUT THERE", "SIZE"), (), rows)
+
+
+def checked_table(found: Sequence[Checked]) -> str:
+    """What a check found; problems in colour."""
+    rows: list[list[str | Text]] = []
+    for item in found:
+        state = Text(item.state, style=_CHECKED.get(item.state, "bold red"))
+        rows.append(
+            [item.profile_id, item.platform or "-", state, age(item.verified_at), item.detail]
+        )
+    columns = ["ID", "PLATFORM", "LOGIN", "VERIFIED", "DETAIL"]
+    return _drawn(_console(), columns, ["DETAIL"], rows)
+
+
+def usage_table(found: Sequence[tuple[str, DiskUsage]]) -> str:
+    """What profiles take of the disk, the largest first, with a sum."""
+    rows: list[list[str | Text]] = [
+        [profile_id, *(size_text(size) for size in usage), size_text(usage.total)]
+        for profile_id, usage in sorted(found, key=lambda item: -item[1].total)
+    ]
+    if len(found) > 1:
+        sums = [sum(column) for column in zip(*(usage for _, usage in found), strict=True)]
+        rows.append(["", *(size_text(size) for size in sums), size_text(sum(sums))])
+    columns = ["ID", "SESSION", "BROWSER", "CACHES", "OTHER", "TOTAL"]
+    return _drawn(_console(), columns, [], rows)

@@ -1,40 +1,95 @@
 """The groups ``tweakio whatsapp``, ``telegram`` and so on: one for each platform."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tweakio.cli.output import notice
+from tweakio.cli.completion import complete_profiles
+from tweakio.cli.options import (
+    Browser,
+    Headed,
+    LoginTimeout,
+    Phone,
+    QrPath,
+    parse_seconds,
+)
 from tweakio.cli.tree import SETTINGS, group
-from tweakio.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
     from tweakio.cli.context import State
 
-__all__ = ["app", "login"]
+__all__ = ["app", "login", "logout"]
 
-app = typer.Typer(cls=group({"login": f"{__name__}:login"}), **SETTINGS)
+app = typer.Typer(
+    cls=group({"login": f"{__name__}:login", "logout": f"{__name__}:logout"}), **SETTINGS
+)
+
+_Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        metavar="ID",
+        help="Another profile than 'default'.",
+        autocompletion=complete_profiles,
+    ),
+]
 
 
 @app.callback()
 def platform() -> None:
-    """This platform's account in the profile 'default'."""
+    """Log in and out; in the profile 'default' if none is named."""
 
 
-def login(ctx: typer.Context) -> None:
-    """Log in with the profile 'default'."""
-    state: State = ctx.obj
+def _platform_of(ctx: typer.Context) -> str:
     name = ctx.parent.info_name if ctx.parent is not None else None
     assert name is not None
+    return name
+
+
+def login(
+    ctx: typer.Context,
+    *,
+    profile_id: _Profile = "default",
+    phone: Phone = None,
+    headed: Headed = False,
+    qr_file: QrPath = None,
+    timeout: LoginTimeout = "300",
+    browser: Browser = None,
+) -> None:
+    """Log in: scan the QR code, or type the code, with the phone."""
+    from tweakio.cli import accounts
+
+    state: State = ctx.obj
+    name = _platform_of(ctx)
+    seconds = parse_seconds(timeout)
     with state.manager(f"{name} login") as manager:
-        profile = manager.ensure_default(name)
-    if profile.platform and profile.platform != name:
-        raise InvalidInputError(
-            f"the profile 'default' is of the platform {profile.platform}, not {name}",
-            hint=f"make one for it: tweakio profile create <id> --platform {name}",
+        accounts.log_in(
+            manager,
+            accounts.account(manager, profile_id, name),
+            phone=phone,
+            headed=headed,
+            executable=browser,
+            qr_file=qr_file,
+            timeout=seconds,
         )
-    notice(f"profile 'default' is ready: {profile.path}")
-    raise MissingExtraError(
-        "logging in needs a browser, which comes with tweakio[browser]",
-        hint="this release has no browser yet; the profile keeps until there is one",
-    )
+
+
+def logout(
+    ctx: typer.Context,
+    *,
+    profile_id: _Profile = "default",
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="SECONDS", help="How long to wait for the page.")
+    ] = "60",
+    browser: Browser = None,
+) -> None:
+    """Log out at the service and here; undo brings the session back."""
+    from tweakio.cli import accounts
+
+    state: State = ctx.obj
+    name = _platform_of(ctx)
+    seconds = parse_seconds(timeout)
+    with state.manager(f"{name} logout") as manager:
+        manager.validator.validate_platform(name)
+        profile = accounts.account(manager, profile_id, name, make=False)
+        accounts.log_out(manager, profile, executable=browser, timeout=seconds)

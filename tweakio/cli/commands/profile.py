@@ -26,6 +26,11 @@ app = typer.Typer(
             "redo": f"{_HERE}.undo:redo",
             "restore": f"{_HERE}.undo:restore",
             "trash": f"{_HERE}.trash:app",
+            "login": f"{_HERE}.accounts:login",
+            "check": f"{_HERE}.accounts:check",
+            "open": f"{_HERE}.accounts:open_",
+            "clean": f"{_HERE}.accounts:clean",
+            "du": f"{_HERE}.accounts:du",
         }
     ),
     **SETTINGS,
@@ -34,4 +39,4 @@ app = typer.Typer(
 
 @app.callback()
 def profile() -> None:
-    """Create, select, inspect, delete and bring back profiles."""
+    """Create, log in, select, inspect, delete and bring back profiles."""

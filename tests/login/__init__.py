@@ -1,0 +1,1 @@
+"""Logging in, from the command line and from Python, in a real browser."""

@@ -1,0 +1,14 @@
+"""A few rounds of ``python -m tests.login``."""
+
+from __future__ import annotations
+
+import pytest
+
+from login.kills import campaign
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("browser")]
+
+
+def test_kills(cli, whatsapp):
+    outcomes = campaign(cli, whatsapp, seed=4, rounds=3)
+    assert sum(outcomes.values()) == 3

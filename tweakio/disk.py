@@ -1,0 +1,130 @@
+"""What a profile takes of the disk, and its caches emptied."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from tweakio import durable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tweakio.layout import ProfilePaths
+
+__all__ = ["DiskUsage", "caches_of", "empty_caches", "usage"]
+
+# What Chromium and Firefox fetch or compile again. Not "Service Worker": its CacheStorage is
+# what a site stored, and without its ScriptCache a site does not start offline.
+_OF_BROWSER = frozenset(
+    {
+        "cache2",
+        "component_crx_cache",
+        "extensions_crx_cache",
+        "GraphiteDawnCache",
+        "GrShaderCache",
+        "shader-cache",
+        "ShaderCache",
+        "startupCache",
+    }
+)
+_OF_PROFILE = frozenset(
+    {
+        "Cache",
+        "Code Cache",
+        "DawnCache",
+        "DawnGraphiteCache",
+        "DawnWebGPUCache",
+        "GPUCache",
+        "Media Cache",
+    }
+)
+_CHROMIUM_PROFILE = "Default"
+
+
+class DiskUsage(NamedTuple):
+    """Bytes of a profile's files, by part.
+
+    Attributes:
+        session: session.json.
+        browser_profile: browser_profile/ without its caches.
+        caches: ``cache/`` and the caches in browser_profile/: what can be emptied.
+        other: the rest, above all the tracked files.
+    """
+
+    session: int
+    browser_profile: int
+    caches: int
+    other: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+def usage(paths: ProfilePaths) -> DiskUsage:
+    """Measure a profile; files that go meanwhile, as in an open browser, count as nothing."""
+    everything = _size(paths.directory)
+    session = _size(paths.session)
+    browser = _size(paths.browser_profile)
+    caches = [_size(path) for path in caches_of(paths) if path != paths.cache]
+    cache = _size(paths.cache)
+    return DiskUsage(
+        session=session,
+        browser_profile=max(0, browser - sum(caches)),
+        caches=cache + sum(caches),
+        other=max(0, everything - session - browser - cache),
+    )
+
+
+def caches_of(paths: ProfilePaths) -> list[Path]:
+    """The directories that hold what can be fetched again; links are none."""
+    browser = paths.browser_profile
+    found = [paths.cache] if _is_directory(paths.cache) else []
+    if _is_directory(browser):
+        found += [browser / name for name in sorted(_OF_BROWSER)]
+        if _is_directory(browser / _CHROMIUM_PROFILE):
+            found += [browser / _CHROMIUM_PROFILE / name for name in sorted(_OF_PROFILE)]
+    return [path for path in found if _is_directory(path)]
+
+
+def empty_caches(paths: ProfilePaths) -> int:
+    """Remove what is in the caches of a profile that is held, and not the directories.
+
+    Returns:
+        The number of bytes that were freed.
+    """
+    freed = 0
+    for cache in caches_of(paths):
+        for entry in list(os.scandir(cache)):
+            path = cache / entry.name
+            freed += _size(path)
+            if entry.is_dir(follow_symlinks=False):
+                durable.remove_tree(path)
+            else:
+                durable.remove(path)
+    return freed
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _size(path: Path | str) -> int:
+    size = 0
+    waiting = [os.fspath(path)]
+    while waiting:
+        with contextlib.suppress(OSError):
+            status = os.lstat(place := waiting.pop())
+            if not stat.S_ISDIR(status.st_mode):
+                size += status.st_size
+                continue
+            with os.scandir(place) as entries:
+                waiting += [entry.path for entry in entries]
+    return size
