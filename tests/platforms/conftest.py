@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-import pytest
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
 
-from platforms.cases import SignalSessionHandler, install_matrix
-from tweakio import platforms
-from tweakio.platforms.fingerprints import SeededFingerprintGenerator
+import pytest  # noqa: E402
+
+from platforms.cases import SignalSessionHandler, install_matrix  # noqa: E402
+from tests.browsers import ARGUMENTS, chromium_path  # noqa: E402
+from tweakio import platforms  # noqa: E402
+from tweakio.platforms.fingerprints import SeededFingerprintGenerator  # noqa: E402
 
 QUIET = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    "--disable-quic",
+    *ARGUMENTS,
 ]
-NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
 
 @pytest.fixture(scope="session")
 def launch_options() -> dict[str, Any]:
     """What a browser is launched with, by either of Playwright's faces."""
-    pytest.importorskip("playwright")
-    found = os.environ.get("TWEAKIO_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
+    found = chromium_path()
     if found is None:
         pytest.skip("there is no Chromium")
     return {

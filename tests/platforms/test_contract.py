@@ -170,22 +170,23 @@ def test_what_session_json_can_do(handler, case, service, page, context, browser
     run(go())
 
 
+SECRET = {"name": "a", "value": "secret-b", "domain": "other.example", "path": "/"}
 BAD_SESSIONS: list[dict[str, Any]] = [
     {"cookies": "none"},
     {"cookies": ["none"]},
-    {"cookies": [{"name": "a", "value": "secret-b", "domain": "other.example", "path": "/"}]},
+    {"cookies": [SECRET]},
 ]
 
 
-@pytest.mark.parametrize("session", BAD_SESSIONS, ids=["text", "texts", "of another site"])
-def test_sessions_that_are_none(handler, case, context, run, session):
-    if case.platform == "custom" and "domain" in session["cookies"][0]:
-        pytest.skip("a custom service may log in by way of another site")
+def test_sessions_that_are_none(handler, case, context, run):
+    # A custom service may log in by way of another site.
+    bad = BAD_SESSIONS[:2] if case.platform == "custom" else BAD_SESSIONS
 
     async def go():
-        with pytest.raises(SessionError) as caught:
-            await handler.import_session(context, session)
-        assert "secret-b" not in str(caught.value)
+        for session in bad:
+            with pytest.raises(SessionError) as caught:
+                await handler.import_session(context, session)
+            assert "secret-b" not in str(caught.value)
         assert await context.cookies() == []
 
     run(go())

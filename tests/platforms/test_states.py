@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import segno
 from standin import Custom, Discord, Telegram, WhatsApp
 
 from platforms.acting import log_in, until
@@ -424,6 +425,33 @@ def test_pages_that_say_nothing(page, run, monkeypatch):
             await handler.submit_password(page, "hunter2")
         assert "hunter2" not in repr((caught.value, caught.value.hint, caught.value.__cause__))
         assert await handler.log_out(page) is False
+
+    run(go())
+
+
+def test_what_is_private_is_not_read(page, run):
+    handler = CustomSessionHandler()
+    handler.configure({"selector_logged_in": "#in", "selector_second_factor": "#ask"})
+
+    async def go():
+        await page.set_content("<div id=in>Dear Bob, ...</div>")
+        assert await handler.snapshot(page) == ("logged_in", None, None, "")
+        await page.set_content("<input id=ask value=hunter2>")
+        assert await handler.snapshot(page) == ("needs_password", None, None, "")
+
+    run(go())
+
+
+def test_a_code_below_the_window_is_read(page, run):
+    handler = CustomSessionHandler()
+    handler.configure({"selector_qr": "#qr"})
+    code = segno.make_qr("the text", error="m")
+
+    async def go():
+        await page.set_content(
+            f"<div style='height: 5000px'></div><div id=qr>{code.svg_inline(scale=4)}</div>"
+        )
+        assert (await handler.snapshot(page)).qr == "the text"
 
     run(go())
 

@@ -48,16 +48,25 @@ _STATES: tuple[tuple[str, LoginState], ...] = (
     ("offline", "offline"),
     ("loading", "loading"),
 )
-# By what else a state is described than by its element's own text.
+# By what else a state is described than by a text of its own.
 _DETAIL_OF = {"second_factor": "second_factor_error"}
 
 _ERROR_PAGES = ("chrome-error:", "about:neterror", "about:certerror")
 _PATIENCE = 20.0  # seconds that a page may take until it shows something that is known
 _ACT_TIMEOUT = 10_000.0  # milliseconds for an element to be there and take a click
+_LOOK_TIMEOUT = 3_000.0  # milliseconds for a picture
 _ANSWER_TIMEOUT = 20.0  # seconds for a service to answer a click
 
+# Of other elements the text is not read: a list of chats is nobody's business.
+_TOLD = frozenset(
+    {
+        "syncing", "syncing_text", "confirm", "confirm_text", "typed_code_text", "expired",
+        "expired_text", "offline", "offline_text", "health", "code",
+        "second_factor_error", "phone_error",
+    }
+)  # fmt: skip
 # innerText of an input is empty: what somebody has typed never leaves the page.
-_LOOK = """([selectors, attributes]) => {
+_LOOK = """([selectors, attributes, told]) => {
   const found = {}, bad = [];
   const visible = (element) => {
     const box = element.getBoundingClientRect();
@@ -71,11 +80,13 @@ _LOOK = """([selectors, attributes]) => {
     try { elements = document.querySelectorAll(selector); } catch { bad.push(name); continue; }
     for (const element of elements) if (visible(element)) {
       const attribute = attributes[name];
-      const box = element.getBoundingClientRect();
+      const { left, top, right, bottom, width, height } = element.getBoundingClientRect();
+      const inside = left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight;
+      const place = inside ? [left, top] : [left + scrollX, top + scrollY];
       found[name] = [
-        text(element),
+        told.includes(name) ? text(element) : "",
         attribute ? element.getAttribute(attribute) : null,
-        { x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height },
+        { clip: { x: place[0], y: place[1], width, height }, full_page: !inside },
       ];
       break;
     }
@@ -90,11 +101,11 @@ _PUT = """(items) => {
 
 
 class _Element(NamedTuple):
-    """A visible element: its text, the attribute that was asked for, and its place."""
+    """A visible element: its text, the attribute that was asked for, and how to photograph it."""
 
     text: str
     value: str | None
-    box: Any
+    place: Any
 
 
 class _Sight(NamedTuple):
@@ -184,15 +195,15 @@ class PageHandler:
         return await self._judge(page, sight)
 
     async def _look(self, page: Page) -> _Sight:
-        seen = await page.evaluate(_LOOK, [self._selectors, self._attributes])
+        seen = await page.evaluate(_LOOK, [self._selectors, self._attributes, list(_TOLD)])
         if seen["bad"]:
             raise InvalidInputError(
                 f"selector_{seen['bad'][0]} is not a CSS selector",
                 hint="correct it with 'tweakio profile set <id> --config'",
             )
         found = {
-            name: _Element(_line(text), value, box)
-            for name, (text, value, box) in seen["found"].items()
+            name: _Element(_line(text), value, place)
+            for name, (text, value, place) in seen["found"].items()
         }
         return _Sight(found, bool(seen["complete"]) and seen["age"] > _PATIENCE)
 
@@ -218,9 +229,7 @@ class PageHandler:
 
         try:
             # Not the element's own screenshot: that waits for one that has gone meanwhile.
-            picture = await page.screenshot(
-                type="png", clip=element.box, full_page=True, timeout=_ACT_TIMEOUT
-            )
+            picture = await page.screenshot(type="png", timeout=_LOOK_TIMEOUT, **element.place)
         except Exception as error:
             _raise_if_gone(page, error)
             return Snapshot("loading")
