@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import logging
 import os
 import threading
 import warnings
@@ -15,7 +15,7 @@ from tweakio.browser import engines
 from tweakio.browser.driver import AsyncDriver, SyncDriver, browser_error, is_over
 from tweakio.browser.ending import Ending
 from tweakio.browser.engines import Launch
-from tweakio.browser.keeper import Keeper
+from tweakio.browser.keeper import HANGS, Keeper
 from tweakio.browser.pausing import blocking, waiting
 from tweakio.errors import (
     BrowserError,
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from tweakio.platforms import SessionHandler
 
 __all__ = ["BrowserManager", "SyncBrowserManager"]
+
+log = logging.getLogger(__name__)
 
 # Closing takes well below a second; a browser that hangs is ended after these.
 _CLOSE_SECONDS = 10.0
@@ -251,9 +253,14 @@ class _Browsing:
     # After it
 
     def _end_now(self) -> None:
-        """The program ends, and nobody has closed it: without Playwright, by a signal."""
+        """The program ends, and nobody has closed it: without Playwright."""
         if self._keeper is not None:
-            blocking(self._keeper.finish(closing=False))
+            self._keeper.end_driver()
+            blocking(self._keeper.finish())
+
+    @property
+    def _is_open(self) -> bool:
+        return not self._gone and self._keeper is not None and self._keeper.runs
 
     def _mark_gone(self, *_: object) -> None:
         self._gone = True
@@ -323,7 +330,7 @@ class BrowserManager(_Browsing):
             SessionError: its session could not be put into the browser.
         """
         async with self._changing:
-            if self._context is not None and not self._gone:
+            if self._context is not None and self._is_open:
                 return self._context
             await self._close()
             self._driver = await AsyncDriver.use()
@@ -375,17 +382,25 @@ class BrowserManager(_Browsing):
 
     async def _close(self) -> None:
         context, self._context = self._context, None
-        closing = False
         try:
-            if context is not None and not self._gone:
-                # What does not answer is ended by a signal.
-                with contextlib.suppress(Exception):
+            hangs = False
+            if self._driver is not None and self._driver.broken:
+                if self._keeper is not None:
+                    self._keeper.end_driver()
+            elif context is not None and not self._gone:
+                try:
                     await asyncio.wait_for(context.close(), _CLOSE_SECONDS)
-                    closing = True
+                except asyncio.TimeoutError:
+                    hangs = True
+                except Exception as error:
+                    # Its driver died: then it closes by itself.
+                    log.debug("closing %s: %s", context, error)
         finally:
             try:
                 if self._keeper is not None:
-                    await waiting(self._keeper.finish(closing=closing))
+                    # One that is not ready yet has nothing to lose.
+                    given = HANGS if hangs else _CLOSE_SECONDS if context is not None else 0.0
+                    await waiting(self._keeper.finish(by_itself=given))
                     self._ended()
             finally:
                 self._let_go()
@@ -440,7 +455,7 @@ class SyncBrowserManager(_Browsing):
 
     def open(self) -> SyncBrowserContext:
         """Open the browser, or give the context if it is open; see ``BrowserManager.open``."""
-        if self._context is not None and not self._gone:
+        if self._context is not None and self._is_open:
             return self._context
         self.close()
         self._driver = SyncDriver.use()
@@ -489,21 +504,23 @@ class SyncBrowserManager(_Browsing):
         driver, self._driver = self._driver, None
         # A Ctrl-C in the middle of a call breaks Playwright's synchronous side for good.
         broken = driver is not None and driver.broken
-        closing = False
         try:
-            if context is not None and not self._gone and not broken:
-                closing = self._close_context(context)
+            if broken and self._keeper is not None:
+                self._keeper.end_driver()
+            elif context is not None and not self._gone:
+                self._close_context(context)
         finally:
             try:
                 if self._keeper is not None:
-                    blocking(self._keeper.finish(closing=closing))
+                    given = _CLOSE_SECONDS if context is not None else 0.0
+                    blocking(self._keeper.finish(by_itself=given))
                     self._ended()
             finally:
                 self._let_go()
                 if driver is not None:
                     driver.leave()
 
-    def _close_context(self, context: SyncBrowserContext) -> bool:
+    def _close_context(self, context: SyncBrowserContext) -> None:
         """Playwright's call has no time limit; a browser that hangs is ended beside it."""
         keeper = self._keeper
         assert keeper is not None
@@ -511,10 +528,9 @@ class SyncBrowserManager(_Browsing):
         limit.daemon = True
         limit.start()
         try:
-            with contextlib.suppress(Exception):
-                context.close()
-                return True
-            return False
+            context.close()
+        except Exception as error:
+            log.debug("closing %s: %s", context, error)
         finally:
             limit.cancel()
 
@@ -560,5 +576,5 @@ def _warn_about(of_sdk: Mapping[str, Any]) -> None:
         if name not in _OF_SDK:
             raise TypeError(f"unexpected argument {name!r}")
         warnings.warn(
-            f"{name} has no effect any more: {_OF_SDK[name]}", DeprecationWarning, stacklevel=4
+            f"{name} has no effect any more: {_OF_SDK[name]}", DeprecationWarning, stacklevel=3
         )

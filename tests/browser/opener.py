@@ -43,8 +43,12 @@ async def evaluate(browser, url, script):
 async def run(browser) -> None:
     async with browser:
         say(pids(browser))
-        loop = asyncio.get_running_loop()
-        while line := await loop.run_in_executor(None, sys.stdin.readline):
+        # Not in a thread, which would keep the program from ending.
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+        )
+        while line := await reader.readline():
             command, *arguments = json.loads(line)
             assert command == "evaluate"
             say(await evaluate(browser, *arguments))

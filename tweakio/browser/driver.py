@@ -23,6 +23,8 @@ __all__ = ["AsyncDriver", "SyncDriver", "browser_error", "is_over"]
 
 log = logging.getLogger(__name__)
 
+_STOP_SECONDS = 10.0
+
 
 def _missing() -> MissingExtraError:
     return MissingExtraError(
@@ -43,6 +45,7 @@ class AsyncDriver:
         self._users = 0
         self._starting = asyncio.Lock()
         self._playwright: AsyncPlaywright | None = None
+        self._witness: asyncio.Task[None] | None = None
 
     @classmethod
     async def use(cls) -> AsyncDriver:
@@ -60,6 +63,7 @@ class AsyncDriver:
             async with driver._starting:
                 if driver._playwright is None:
                     driver._playwright = await _start_async()
+                    driver._witness = asyncio.create_task(_sleep())
         except BaseException:
             await driver.leave()
             raise
@@ -70,6 +74,15 @@ class AsyncDriver:
         """Playwright's object."""
         assert self._playwright is not None
         return self._playwright
+
+    @property
+    def broken(self) -> bool:
+        """Whether all tasks of the loop were cancelled, Playwright's own among them.
+
+        ``asyncio.run`` does so when an exception such as SystemExit ends it. Each further call
+        of Playwright's would wait for ever.
+        """
+        return self._witness is not None and self._witness.done()
 
     def give_up(self) -> None:
         """It has died: who comes next starts another."""
@@ -83,10 +96,19 @@ class AsyncDriver:
         if self._users:
             return
         self.give_up()
+        broken = self.broken
+        if self._witness is not None:
+            self._witness.cancel()
         playwright, self._playwright = self._playwright, None
-        if playwright is not None:
+        if playwright is not None and not broken:
+            # One that has died does not always answer.
             with contextlib.suppress(Exception):
-                await playwright.stop()
+                await asyncio.wait_for(playwright.stop(), _STOP_SECONDS)
+
+
+async def _sleep() -> None:
+    """Until it is cancelled."""
+    await asyncio.get_running_loop().create_future()
 
 
 async def _start_async() -> AsyncPlaywright:

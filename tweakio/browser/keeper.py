@@ -13,7 +13,7 @@ from tweakio.browser import engines, finder, processes, record
 from tweakio.browser.launcher import Launcher, can_hand_over
 from tweakio.browser.locks import clear_dead_lock
 from tweakio.browser.orphans import end_left, end_orphans
-from tweakio.browser.processes import Process, this_one
+from tweakio.browser.processes import Process, is_running, this_one
 from tweakio.browser.record import Running
 from tweakio.errors import BrowserError, LockTimeoutError, storage_error
 from tweakio.models import utc_now
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
     from tweakio.layout import Layout
     from tweakio.store.locks import ProfileLockManager
 
-__all__ = ["Keeper"]
+__all__ = ["HANGS", "Keeper"]
 
 log = logging.getLogger(__name__)
 
 _POLL = 0.1
-# A browser that was told to close has this long before it gets a SIGTERM.
+# A browser that was told to close, or lost its driver, has this long before it is ended.
 _CLOSES = 10.0
+HANGS = 2.0
+"""Seconds for a browser that did not answer, and has been let go on if it was stopped."""
 
 
 class Keeper:
@@ -183,11 +185,11 @@ class Keeper:
             log.info("the browser is %s by now, not %s", version, self._found.version)
             finder.forget(self._found.path, self._cache)
 
-    def finish(self, *, closing: bool) -> Pauses[None]:
+    def finish(self, *, by_itself: float = _CLOSES) -> Pauses[None]:
         """See the browser end, write down how, and let go of the profile.
 
         Args:
-            closing: it was told to close, and has time for that.
+            by_itself: seconds that it has for closing, before it is ended.
 
         Raises:
             BrowserError: it cannot be ended; the profile stays locked.
@@ -195,7 +197,7 @@ class Keeper:
         in_order = True
         try:
             if self.process is not None:
-                in_order = yield from self._end(self.process, closing=closing)
+                in_order = yield from self._end(self.process, by_itself)
             self._write_down(in_order=in_order)
         except (PermissionError, TimeoutError) as error:
             raise BrowserError(
@@ -206,8 +208,8 @@ class Keeper:
         self.process = None
         self.give_up()
 
-    def _end(self, process: Process, *, closing: bool) -> Pauses[bool]:
-        in_order = yield from processes.end([process], by_itself=_CLOSES if closing else 0.0)
+    def _end(self, process: Process, by_itself: float) -> Pauses[bool]:
+        in_order = yield from processes.end([process], by_itself=by_itself)
         user_data = self._paths.browser_profile
         # A browser that closes takes its lock away.
         if in_order and self._engine.lock_of(user_data) is None:
@@ -231,11 +233,21 @@ class Keeper:
         except OSError as error:
             log.warning("the end of the browser of %s is not noted: %s", self.profile_id, error)
 
+    @property
+    def runs(self) -> bool:
+        """Whether the browser has not ended."""
+        return self.process is None or is_running(self.process)
+
     def end_hung(self) -> Pauses[None]:
         """End a browser that does not close; ``finish`` follows."""
         if self.process is not None:
             with contextlib.suppress(PermissionError, TimeoutError):
-                yield from processes.end([self.process], by_itself=0.0)
+                yield from processes.end([self.process], by_itself=HANGS)
+
+    def end_driver(self) -> None:
+        """End Playwright's driver, so that the browser closes by itself; ``finish`` follows."""
+        if self.process is not None:
+            processes.end_parent(self.process)
 
     def give_up(self) -> None:
         """Let go of the profile; no browser runs on it."""

@@ -25,7 +25,7 @@ __all__ = ["browsers_of", "end_left", "end_orphans", "orphans_of", "still_runs"]
 log = logging.getLogger(__name__)
 
 # A browser whose program died notices that by itself, and closes in order.
-_BY_ITSELF = 1.0
+_BY_ITSELF = 5.0
 
 
 def browsers_of(user_data: Path) -> list[Process]:
@@ -50,7 +50,7 @@ def orphans_of(paths: ProfilePaths) -> list[Process]:
 
 
 def end_orphans(paths: ProfilePaths, profile_id: str) -> Pauses[bool]:
-    """End the browsers of a dead program; takes 6 seconds if they hang.
+    """End the browsers of a dead program; takes 8 seconds if they hang.
 
     Args:
         paths: of the profile.

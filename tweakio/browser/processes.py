@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tweakio.browser.pausing import Pauses
 
-__all__ = ["Process", "command_lines", "end", "is_running", "this_one"]
+__all__ = ["Process", "command_lines", "end", "end_parent", "is_running", "this_one"]
 
 _POLL = 0.02
 
@@ -110,6 +110,19 @@ def _send(process: Process, number: int) -> None:
         os.close(descriptor)
 
 
+def end_parent(process: Process) -> None:
+    """Kill the parent of a process, if it is a child of this program.
+
+    That is Playwright's driver. A browser that loses it closes by itself, in order.
+    """
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(process.pid).parent()
+        if parent is not None and parent.ppid() == os.getpid():
+            parent.kill()
+
+
 def _wait(processes: Iterable[Process], seconds: float) -> Pauses[bool]:
     """Wait until all have ended; whether they have."""
     left = list(processes)
@@ -125,17 +138,18 @@ def end(
     processes: Iterable[Process],
     *,
     by_itself: float,
-    asked: float = 5.0,
+    asked: float = 3.0,
     killed: float = 10.0,
     platform: str = sys.platform,
 ) -> Pauses[bool]:
     """End processes in order: wait, SIGTERM, SIGKILL.
 
-    A stopped one is let go on after its SIGTERM, so that it can end in order as well.
+    Waiting matters: SIGTERM ends a Chromium without a window at once, and what it has not
+    written yet is lost. A stopped one is let go on, so that it can end by itself.
 
     Args:
         processes: which.
-        by_itself: seconds to wait before anything is done.
+        by_itself: seconds to wait before it is ended.
         asked: seconds to wait after SIGTERM; with 0 it is not sent.
         killed: seconds to wait after SIGKILL.
         platform: of Python; on Windows there is nothing between waiting and killing.
@@ -148,6 +162,9 @@ def end(
         TimeoutError: one is still there.
     """
     left = list(processes)
+    if by_itself > 0 and platform != "win32":
+        for process in left:
+            _send(process, signal.SIGCONT)
     if (yield from _wait(left, by_itself)):
         return True
     if asked > 0 and platform != "win32":
