@@ -10,7 +10,13 @@ import time
 import pytest
 from cli_helpers import Cli
 
-from tweakio import ProfileManager, SecretNotFoundError, platforms, register_platform
+from tweakio import (
+    InvalidInputError,
+    ProfileManager,
+    SecretNotFoundError,
+    platforms,
+    register_platform,
+)
 from tweakio.platforms.fingerprints import (
     SeededFingerprintGenerator,
     chromium_arguments,
@@ -225,6 +231,11 @@ def test_user_agents(engine, version, platform, expected):
     assert user_agent(BrowserVersion(engine, version), platform) == expected
 
 
+def test_edge_names_itself_besides():
+    made = user_agent(BrowserVersion("chromium", "156.0.1.2", "Edg"), "linux")
+    assert made == CHROME.format("X11; Linux x86_64", 156) + " Edg/156.0.0.0"
+
+
 # The options of a launch
 
 
@@ -315,6 +326,34 @@ def test_a_generator_that_cannot_present_is_stood_in_for():
     assert present(None, {"of": "old"}, {}, CHROMIUM) == expected
     assert present(OwnGenerator(), {}, {}, CHROMIUM).user_agent == "Own"
     assert present(OURS, seeded(1), {}, CHROMIUM) == OURS.present(seeded(1), {}, CHROMIUM)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        None,
+        ("Own", ("en",), None, (800, 600), "light"),
+        Presentation("Own", (), None, (800, 600), "light"),
+        Presentation("Own", ("en --no-sandbox",), None, (800, 600), "light"),
+        Presentation("Own", ("en",), "/etc/passwd", (800, 600), "light"),
+        Presentation("Own", ("en",), None, (1, 1), "light"),
+    ],
+    ids=range(6),
+)
+def test_what_is_no_presentation_is_refused_in_one_line(made):
+    class Wrong(OldGenerator):
+        def present(self, fingerprint, settings, browser):
+            return made
+
+    with pytest.raises(InvalidInputError) as caught:
+        present(Wrong(), {}, {}, CHROMIUM)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_locale_that_a_program_gives_is_checked():
+    with pytest.raises(InvalidInputError, match="locale is not a locale"):
+        present(OURS, seeded(1), {"locale": "de_DE"}, CHROMIUM)
 
 
 def test_which_generators_are_ours():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import shutil
 import socket
 import subprocess
@@ -23,16 +22,11 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tweakio import ProfileManager
-from tweakio.platforms.fingerprints import (
-    SeededFingerprintGenerator,
-    chromium_arguments,
-    context_options,
-    environment,
-    present,
-    screen_of,
-)
+from tweakio import BrowserError, ProfileManager, SecretNotFoundError
+from tweakio.browsing import SyncBrowserManager
+from tweakio.platforms.fingerprints import SeededFingerprintGenerator, present, screen_of
 from tweakio.platforms.protocols import BrowserVersion, Presentation
+from tweakio.settings import KEYS
 
 sync_api = pytest.importorskip("playwright.sync_api")
 BROWSER = next(
@@ -42,9 +36,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no C
 
 SECRET = "hunter2-correct-horse"
 SEED = {"schema_version": 1, "generator": "seeded", "seed": "5e" * 16, "locale": "en-GB"}
-QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--no-first-run", "--disable-quic"]  # fmt: skip
-
 REPORT = """\
 async function report(from) {
   const options = Intl.DateTimeFormat().resolvedOptions(), data = navigator.userAgentData;
@@ -217,12 +208,6 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def playwright() -> Iterator[Any]:
-    with sync_api.sync_playwright() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def version() -> BrowserVersion:
     assert BROWSER is not None
     said = subprocess.run([BROWSER, "--version"], capture_output=True, text=True, check=True).stdout
@@ -232,27 +217,17 @@ def version() -> BrowserVersion:
 
 @contextmanager
 def browser(
-    playwright: Any,
-    directory: Path,
-    version: BrowserVersion,
-    fingerprint: dict[str, Any] = SEED,
-    **settings: Any,
+    manager: ProfileManager, version: BrowserVersion, fingerprint: Any = SEED, **settings: Any
 ) -> Iterator[tuple[Any, Presentation]]:
-    """A browser that is launched as tweakio launches it."""
+    """The profile ``alpha`` with these settings, opened; made if it is missing."""
+    if not manager.home.exists():
+        profile = manager.create_profile("alpha", "custom")
+        (profile.path / "fingerprint.json").write_text(json.dumps(fingerprint))
+    nothing = dict.fromkeys(KEYS)
+    manager.update_profiles(["alpha"], browser={**nothing, **settings})
     made = present(SeededFingerprintGenerator(), fingerprint, settings, version)
-    context = playwright.chromium.launch_persistent_context(
-        str(directory),
-        executable_path=BROWSER,
-        headless=True,
-        chromium_sandbox=os.geteuid() != 0,
-        args=[*QUIET, *chromium_arguments(made, settings)],
-        env={**os.environ, **environment(made)},
-        **context_options(made, settings),
-    )
-    try:
+    with SyncBrowserManager("alpha", manager=manager, executable=BROWSER) as context:
         yield context, made
-    finally:
-        context.close()
 
 
 def told(context: Any, site: Site) -> dict[str, dict[str, Any]]:
@@ -345,8 +320,8 @@ def speaks_german() -> bool:
     ],
     ids=["set", "derived"],
 )
-def test_all_contexts_and_headers_say_the_same(playwright, version, site, tmp_path, settings):
-    with browser(playwright, tmp_path, version, **settings) as (context, made):
+def test_all_contexts_and_headers_say_the_same(manager, version, site, settings):
+    with browser(manager, version, **settings) as (context, made):
         found = told(context, site)
         with context.expect_page() as opened:
             context.pages[0].evaluate("void open('/')")
@@ -364,34 +339,20 @@ def test_all_contexts_and_headers_say_the_same(playwright, version, site, tmp_pa
         assert (found["page"]["locale"], found["page"]["number"]) == expected
 
 
-def test_a_restart_changes_nothing_and_a_setting_only_itself(playwright, version, site, tmp_path):
-    """The same user data directory: neither what it keeps nor a service worker's cache wins."""
+def test_a_restart_changes_nothing_but_what_was_set(manager, version, site):
+    """The same browser data: neither what is kept in them nor a service worker wins."""
     found = []
-    for settings in ({}, {}, {"window": [900, 700]}):
+    for settings in ({}, {"window": [900, 700]}):
         site.headers.clear()
-        with browser(playwright, tmp_path, version, **settings) as (context, made):
+        with browser(manager, version, **settings) as (context, made):
             found.append(told(context, site))
             check_presented(found[-1]["page"], made, version)
-    assert found[0] == found[1]
-    for key in ("outer", "inner", "screen", "available"):
+    assert found[0] != found[1]
+    for said in found:
         for name in ("page", "frame", "foreign"):
-            found[0][name].pop(key, None)
-            found[2][name].pop(key, None)
-    assert found[0] == found[2]
-
-
-def test_two_profiles_of_a_repository_differ(playwright, version, site, tmp_path):
-    """As they are made, with what is committed."""
-    said = []
-    with ProfileManager(tmp_path / "home") as manager:
-        for profile in manager.create_profiles(["alpha", "beta"], "whatsapp"):
-            fingerprint = json.loads((profile.path / "fingerprint.json").read_bytes())
-            directory = profile.path / "browser_profile"
-            with browser(playwright, directory, version, fingerprint) as (context, _):
-                page = context.pages[0]
-                page.goto(site.address)
-                said.append(page.evaluate("[outerWidth, outerHeight, screen.width]"))
-    assert said[0] != said[1]
+            for key in ("outer", "inner", "screen", "available"):
+                said[name].pop(key, None)
+    assert found[0] == found[1]
 
 
 # Through a proxy
@@ -421,9 +382,9 @@ def command_lines() -> str:
     return "\n".join(lines)
 
 
-def test_everything_goes_through_the_proxy(playwright, version, site, proxy, tmp_path, caplog):
+def test_everything_goes_through_the_proxy(manager, home, version, site, proxy, caplog):
     caplog.set_level(logging.DEBUG)
-    with browser(playwright, tmp_path, version, **settings_of(proxy)) as (context, _):
+    with browser(manager, version, **settings_of(proxy)) as (context, _):
         found = told(context, site)
         candidates = context.pages[0].evaluate(
             """async () => {
@@ -445,17 +406,15 @@ def test_everything_goes_through_the_proxy(playwright, version, site, proxy, tmp
     assert f"--proxy-server=http://127.0.0.1:{proxy.server_port}" in running
     assert SECRET not in running
     assert SECRET not in caplog.text
-    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    kept = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
     assert len(kept) > 20
     assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
 
 
-def test_a_wrong_password_opens_nothing_and_is_not_told(
-    playwright, version, site, proxy, tmp_path, monkeypatch
-):
+def test_a_wrong_password_opens_nothing_and_is_not_told(manager, version, site, proxy, monkeypatch):
     wrong = f"wrong-{SECRET}"
     monkeypatch.setenv("PROXY_PASSWORD", wrong)
-    with browser(playwright, tmp_path, version, **settings_of(proxy)) as (context, _):
+    with browser(manager, version, **settings_of(proxy)) as (context, _):
         with pytest.raises(sync_api.Error) as caught:
             context.pages[0].goto(site.address)
     assert wrong not in str(caught.value)
@@ -464,13 +423,25 @@ def test_a_wrong_password_opens_nothing_and_is_not_told(
     assert not site.headers
 
 
-def test_a_failed_launch_does_not_tell_the_password(playwright, version, proxy, tmp_path):
-    made = present(None, SEED, settings_of(proxy), version)
-    with pytest.raises(sync_api.Error) as caught:
-        playwright.chromium.launch_persistent_context(
-            str(tmp_path),
-            executable_path=shutil.which("false"),
-            args=chromium_arguments(made, settings_of(proxy)),
-            **context_options(made, settings_of(proxy)),
-        )
-    assert SECRET not in str(caught.value)
+def test_a_failed_launch_does_not_tell_the_password(manager, proxy, tmp_path):
+    pretender = tmp_path / "chromium"
+    pretender.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exec echo Chromium 156.0.1.2\nexit 9\n'
+    )
+    pretender.chmod(0o755)
+    manager.create_profile("alpha", "custom", browser=settings_of(proxy))
+    with pytest.raises(BrowserError) as caught:
+        SyncBrowserManager("alpha", manager=manager, executable=pretender).open()
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert SECRET not in str(error)
+        error = error.__cause__ or error.__context__
+
+
+def test_without_the_password_nothing_is_started(manager, proxy, monkeypatch):
+    monkeypatch.delenv("PROXY_PASSWORD")
+    manager.create_profile("alpha", "custom", browser=settings_of(proxy))
+    with pytest.raises(SecretNotFoundError, match="browser.proxy_password needs env:PROXY_PASSWOR"):
+        SyncBrowserManager("alpha", manager=manager, executable=BROWSER).open()
+    assert "--user-data-dir=" + str(manager.home) not in command_lines()
+    assert not manager.get_profile("alpha").in_use

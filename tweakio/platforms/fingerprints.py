@@ -17,6 +17,7 @@ import sys
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
+from tweakio.errors import InvalidInputError
 from tweakio.platforms.protocols import BrowserVersion, Presentation
 
 if TYPE_CHECKING:
@@ -112,11 +113,38 @@ def present(
         fingerprint: the content of fingerprint.json.
         settings: the profile's ``browser`` settings.
         browser: what will be launched.
+
+    Raises:
+        InvalidInputError: a setting has not its form, or the generator made something that is
+            no presentation.
     """
+    _check_form(settings)
     own = getattr(generator, "present", None)
-    maker = SeededFingerprintGenerator().present if own is None else own
-    made: Presentation = maker(fingerprint, settings, browser)
+    if own is None:
+        return SeededFingerprintGenerator().present(fingerprint, settings, browser)
+    made = own(fingerprint, settings, browser)
+    if not isinstance(made, Presentation) or not made.languages:
+        raise InvalidInputError(
+            "the platform's fingerprint generator made no presentation",
+            hint="upgrade the package that provides the platform",
+        )
+    parts = {
+        "locale": made.languages[0],
+        "timezone": made.timezone,
+        "window": made.window,
+        "color_scheme": made.color_scheme,
+    }
+    _check_form({key: item for key, item in parts.items() if item is not None})
     return made
+
+
+def _check_form(settings: Mapping[str, Any]) -> None:
+    from tweakio.settings import SettingError, check_form
+
+    try:
+        check_form(settings)
+    except SettingError as error:
+        raise InvalidInputError(f"{error.key} {error}", hint=error.hint) from None
 
 
 def is_seeded(generator: object) -> bool:
@@ -209,9 +237,10 @@ def user_agent(browser: BrowserVersion, platform: str = sys.platform) -> str:
         version = f"{browser.major}.0"
         kind = kind.replace("10_15_7", "10.15")
         return f"Mozilla/5.0 ({kind}; rv:{version}) Gecko/20100101 Firefox/{version}"
+    other = f" {browser.product}/{browser.major}.0.0.0" if browser.product else ""
     return (
         f"Mozilla/5.0 ({kind}) AppleWebKit/537.36 (KHTML, like Gecko) "
-        f"Chrome/{browser.major}.0.0.0 Safari/537.36"
+        f"Chrome/{browser.major}.0.0.0 Safari/537.36{other}"
     )
 
 

@@ -169,10 +169,12 @@ class BrowserVersion(NamedTuple):
     Attributes:
         engine: ``chromium`` or ``firefox``.
         version: as it names itself, such as ``156.0.8078.79``.
+        product: what its user agent names besides, such as Edge's ``Edg``; empty if nothing.
     """
 
     engine: str
     version: str
+    product: str = ""
 
     @property
     def major(self) -> int:

@@ -46,8 +46,9 @@ class Chromium:
         return finder.find(executable, cache=cache)
 
     def version(self, found: Found) -> BrowserVersion:
-        """Chromium's version is also Chrome's and Edge's."""
-        return BrowserVersion("chromium", found.version)
+        """Chromium's version is also Chrome's and Edge's; Edge names itself besides."""
+        edge = "edge" in os.path.basename(found.path).lower()
+        return BrowserVersion("chromium", found.version, "Edg" if edge else "")
 
     def owns(self, user_data: Path) -> bool:
         """It makes both at its first start."""
