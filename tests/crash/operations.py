@@ -145,6 +145,10 @@ def undo(manager: ProfileManager, _: object) -> None:
     manager.undo()
 
 
+def log_out(manager: ProfileManager, _: object) -> None:
+    manager.reset_login("b")
+
+
 def first_entry(manager: ProfileManager) -> str:
     """The newest entry of the trash."""
     return manager.trash()[0].name
@@ -325,6 +329,10 @@ OPERATIONS: dict[str, Operation] = {
         between=(lambda manager, _: manager.purge_trash(first_entry(manager)),),
         purges=True,
     ),
+    "login": Operation(lambda manager, _: manager.record_login("b"), three),
+    "logout": Operation(log_out, three),
+    "undo-logout": Operation(undo, after(log_out, new_session)),
+    "expire": Operation(lambda manager, _: manager.record_expiry(["b", "c"]), three),
     "update": Operation(note("changed", "b", "c"), three),
     "adopt": Operation(note("x", "c"), after(edit), between=(settle,), dirty="edits"),
     "rescue": Operation(note("x", "c"), after(intrude), between=(settle,), dirty="edits"),
