@@ -8,18 +8,11 @@ import textwrap
 import pytest
 from cli_helpers import Cli
 
-from tweakio import (
-    InvalidInputError,
-    SessionError,
-    UnknownPlatformError,
-    platforms,
-    register_platform,
-)
+from tweakio import InvalidInputError, UnknownPlatformError, platforms, register_platform
 from tweakio.platforms import (
     FingerprintGenerator,
     SessionHandler,
     find_platform,
-    handler_for_login,
     platform_names,
 )
 
@@ -65,28 +58,6 @@ def test_a_new_platform_needs_no_change_elsewhere(manager):
     assert json.loads((profile.path / "session.json").read_bytes()) == {"linked": False}
     assert json.loads((profile.path / "fingerprint.json").read_bytes()) == {"seed": "ahpla"}
     manager.activate_profile("alpha")
-
-
-def test_a_handler_from_before_there_were_logins_keeps_profiles_only(manager):
-    register_platform("signal", SignalSession, SignalFingerprint)
-    manager.create_profile("alpha", "signal")
-    manager.delete_profile("alpha")
-    with pytest.raises(SessionError, match="'signal' can keep profiles but not log in") as caught:
-        handler_for_login("signal", {})
-    assert "\n" not in str(caught.value)
-
-
-def test_a_handler_for_login():
-    handler = handler_for_login("whatsapp", {"url": "https://service.example/", "api_id": "1"})
-    assert handler.login_url == "https://service.example/"
-    assert handler_for_login("whatsapp", {}).login_url == "https://web.whatsapp.com/"
-    with pytest.raises(InvalidInputError, match="url"):
-        handler_for_login("whatsapp", {"url": "nowhere"})
-    with pytest.raises(UnknownPlatformError):
-        handler_for_login("icq", {})
-    with pytest.raises(SessionError, match="no address") as caught:
-        handler_for_login("custom", {})
-    assert "--config url=" in caught.value.hint
 
 
 def test_our_handlers_by_name():

@@ -12,12 +12,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tweakio.errors import InvalidInputError, SessionError, UnknownPlatformError
+from tweakio.errors import InvalidInputError
 from tweakio.platforms.protocols import FingerprintGenerator, SessionHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
+    from collections.abc import Callable
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -26,7 +25,6 @@ __all__ = [
     "SessionHandler",
     "check_name",
     "find_platform",
-    "handler_for_login",
     "platform_names",
     "register_platform",
 ]
@@ -107,46 +105,6 @@ def platform_names() -> list[str]:
     """The names of all platforms, in alphabetical order."""
     _load_entry_points()
     return sorted(_platforms)
-
-
-def handler_for_login(name: str, config: Mapping[str, Any]) -> SessionHandler:
-    """A platform's session handler, set up for one profile and able to log in.
-
-    Args:
-        name: the platform.
-        config: the profile's ``platform_config`` with references to secrets resolved.
-
-    Raises:
-        UnknownPlatformError: nobody has registered it.
-        SessionError: its handler was written for keeping profiles only, or has no address.
-        InvalidInputError: a setting of the profile cannot be used.
-    """
-    platform = find_platform(name)
-    if platform is None:
-        raise UnknownPlatformError(
-            f"no platform is called {name!r}", hint="install the package that provides it"
-        )
-    handler = platform.session_handler()
-    missing = [each for each in _methods() if not callable(getattr(handler, each, None))]
-    if missing:
-        raise SessionError(
-            f"platform {name!r} can keep profiles but not log in: its handler has no {missing[0]}",
-            hint="update the package that provides it",
-        )
-    handler.configure(config)
-    if not handler.login_url:
-        raise SessionError(
-            f"platform {name!r} has no address to log in at",
-            hint="tweakio profile set <id> --config url=https://...",
-        )
-    return handler
-
-
-def _methods() -> list[str]:
-    """What logging in needs of a handler."""
-    return [
-        name for name, each in vars(SessionHandler).items() if callable(each) and name[0] != "_"
-    ]
 
 
 def _load_entry_points() -> None:
