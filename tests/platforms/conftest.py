@@ -67,7 +67,7 @@ def chromium(launch_options: dict[str, Any], run: Run) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def browser(chromium: Any, launch_options: dict[str, Any], run: Run) -> Iterator[Any]:
-    """A browser; each test opens contexts of its own."""
+    """A browser for all tests."""
     launched = run(chromium.launch(**launch_options))
     yield launched
     run(launched.close())
@@ -81,10 +81,32 @@ def context(browser: Any, run: Run) -> Iterator[Any]:
     run(opened.close())
 
 
+@pytest.fixture(scope="session")
+def shared(browser: Any, run: Run) -> Iterator[Any]:
+    """One context for most tests: a new one takes half a second, and services are on a port, and
+    so an origin, of their own.
+    """
+    opened = run(browser.new_context())
+    yield opened
+    run(opened.close())
+
+
 @pytest.fixture
-def page(context: Any, run: Run) -> Any:
-    """An empty page in it."""
-    return run(context.new_page())
+def page(shared: Any, run: Run) -> Iterator[Any]:
+    """An empty page in the shared context, without cookies."""
+    opened = shared.pages[0] if shared.pages else run(shared.new_page())
+    yield opened
+
+    async def tidy() -> None:
+        for other in shared.pages:
+            if other is not opened:
+                await other.close()
+        if not opened.is_closed():
+            await opened.unroute_all()
+            await opened.goto("about:blank")
+        await shared.clear_cookies()
+
+    run(tidy())
 
 
 @pytest.fixture(scope="session")

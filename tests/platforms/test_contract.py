@@ -148,8 +148,9 @@ def test_a_login_outlives_the_browser(
     run(go())
 
 
-def test_what_session_json_can_do(handler, case, service, page, context, browser, run):
+def test_what_session_json_can_do(handler, case, service, context, browser, run):
     async def go():
+        page = await context.new_page()
         await log_in(case, handler, page, service)
         exported = json.loads(json.dumps(await handler.export_session(context)))
         fresh = await browser.new_context()
@@ -178,16 +179,16 @@ BAD_SESSIONS: list[dict[str, Any]] = [
 ]
 
 
-def test_sessions_that_are_none(handler, case, context, run):
+def test_sessions_that_are_none(handler, case, shared, run):
     # A custom service may log in by way of another site.
     bad = BAD_SESSIONS[:2] if case.platform == "custom" else BAD_SESSIONS
 
     async def go():
         for session in bad:
             with pytest.raises(SessionError) as caught:
-                await handler.import_session(context, session)
+                await handler.import_session(shared, session)
             assert "secret-b" not in str(caught.value)
-        assert await context.cookies() == []
+        assert await shared.cookies() == []
 
     run(go())
 
