@@ -13,11 +13,11 @@ by itself, are methods; what came of it stands in ``accounts``.
 
 from __future__ import annotations
 
-from standin.custom import Custom
-from standin.discord import Discord
-from standin.service import Account, Device, NotCurrentError, Service
-from standin.telegram import Telegram
-from standin.whatsapp import WhatsApp
+from .custom import Custom
+from .discord import Discord
+from .service import Account, Device, NotCurrentError, Service
+from .telegram import Telegram
+from .whatsapp import WhatsApp
 
 __all__ = [
     "Account",

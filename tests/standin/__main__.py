@@ -7,15 +7,13 @@ It prints its address. Each line that it reads is something that the person or t
 
 from __future__ import annotations
 
+import argparse
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-import standin  # noqa: E402
+from . import Service
 
 
-def do(service: standin.Service, line: str) -> None:
+def do(service: Service, line: str) -> None:
     """Do what one line says."""
     name, *words = line.split()
     if name == "scan":
@@ -28,8 +26,12 @@ def do(service: standin.Service, line: str) -> None:
 
 def main() -> None:
     """Serve until there is no more input."""
-    kinds = {kind.name: kind for kind in standin.Service.__subclasses__()}
-    with kinds[sys.argv[1]](rotate_every=20.0, rotations=6, sync_seconds=3.0) as service:
+    kinds = {kind.name: kind for kind in Service.__subclasses__()}
+    parser = argparse.ArgumentParser(prog="python -m tests.standin")
+    parser.add_argument("platform", choices=sorted(kinds))
+    with kinds[parser.parse_args().platform](
+        rotate_every=20.0, rotations=6, sync_seconds=3.0
+    ) as service:
         print(service.url, flush=True)
         for line in sys.stdin:
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from standin.service import Account, OpenPage, Service, View
+from .service import Account, OpenPage, Service, View
 
 
 class Custom(Service):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 
-from standin.service import Account, OpenPage, Service, View
+from .service import Account, OpenPage, Service, View
 
 
 class Discord(Service):

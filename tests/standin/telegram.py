@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 
-from standin.service import Account, NotCurrentError, OpenPage, Service, View
+from .service import Account, NotCurrentError, OpenPage, Service, View
 
 
 class Telegram(Service):

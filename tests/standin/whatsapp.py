@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import secrets
 
-from standin import p256
-from standin.service import Account, OpenPage, Service, View
+from . import p256
+from .service import Account, OpenPage, Service, View
 
 ALPHABET = "123456789ABCDEFGHJKLMNPQRSTVWXYZ"
 
