@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -114,15 +114,29 @@ def page_server() -> Iterator[str]:
 class Opener:
     """A program that opens a profile, and then does what it is told.
 
+    Args:
+        home: of the profile.
+        profile: its id.
+        *options: see ``tests.browser.opener``.
+        before: what runs it, such as another user.
+        **keywords: of ``subprocess.Popen``.
+
     Attributes:
         browser: the browser's process id.
         driver: that of Playwright's driver.
     """
 
-    def __init__(self, home: Path, profile: str, *options: str, **keywords: Any) -> None:
+    def __init__(
+        self,
+        home: Path,
+        profile: str,
+        *options: str,
+        before: Sequence[str] = (),
+        **keywords: Any,
+    ) -> None:
         keywords.setdefault("env", environment())
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.browser.opener", str(home), profile, *options],
+            [*before, sys.executable, "-m", "tests.browser.opener", str(home), profile, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

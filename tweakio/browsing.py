@@ -333,19 +333,19 @@ class BrowserManager(_Browsing):
             if self._context is not None and self._is_open:
                 return self._context
             await self._close()
-            self._driver = await AsyncDriver.use()
             try:
-                self._context = await self._open(self._driver)
+                self._context = await self._open()
             except BaseException:
                 await self._close()
                 raise
             return self._context
 
-    async def _open(self, driver: AsyncDriver) -> BrowserContext:
+    async def _open(self) -> BrowserContext:
         prepared = await waiting(self._prepare())
         keeper = self._keeper = prepared.keeper
         self._gone = False
         self._ending.expect()
+        driver = self._driver = await AsyncDriver.use()
         with keeper.starting() as program:
             try:
                 context: BrowserContext = await prepared.engine.launch(
@@ -458,19 +458,19 @@ class SyncBrowserManager(_Browsing):
         if self._context is not None and self._is_open:
             return self._context
         self.close()
-        self._driver = SyncDriver.use()
         try:
-            self._context = self._open(self._driver)
+            self._context = self._open()
         except BaseException:
             self.close()
             raise
         return self._context
 
-    def _open(self, driver: SyncDriver) -> SyncBrowserContext:
+    def _open(self) -> SyncBrowserContext:
         prepared = blocking(self._prepare())
         keeper = self._keeper = prepared.keeper
         self._gone = False
         self._ending.expect()
+        driver = self._driver = SyncDriver.use()
         with keeper.starting() as program:
             try:
                 context: SyncBrowserContext = prepared.engine.launch(

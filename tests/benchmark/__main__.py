@@ -4,6 +4,7 @@
     python -m tests.benchmark --quick
     python -m tests.benchmark --profiles 100,1000 --rounds 15 --json figures.json
     python -m tests.benchmark --page docs/performance.md
+    python -m tests.benchmark --only browser --page docs/browsers.md
 
 Times are compared within one run on one machine only. It ends with 1 if a target is missed.
 What it compares with is installed by pip, each in an environment of its own in the user's cache
@@ -49,7 +50,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of each comparison; 21")
     parser.add_argument("--history", type=int, help="commits of a long history; 10000")
     parser.add_argument(
-        "--only", default="", help="some of changes,listing,recovery,commands,imports,long"
+        "--only",
+        default="",
+        help="some of changes,listing,recovery,commands,imports,long; or browser, which is "
+        "measured only then",
     )
     parser.add_argument("--quick", action="store_true", help="small and few, to see that it works")
     parser.add_argument("--no-peers", action="store_true", help="install and run no libraries")
@@ -86,6 +90,12 @@ def measure(given: argparse.Namespace) -> Iterator[Comparison | NotRun]:
     def place() -> contextlib.AbstractContextManager[Path]:
         return scratch(given.directory)
 
+    if given.only == "browser":
+        from tests.benchmark.browser import browser
+
+        with place() as directory:
+            yield from browser(directory, rounds)
+        return
     if not peers:
         yield NotRun("pygit2, camouchat-browser", "they were not asked for")
     for profiles in given.profiles:

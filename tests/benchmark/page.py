@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["replace_tables", "tables"]
 
-_BEGIN = "<!-- figures: python -m tests.benchmark --page docs/performance.md -->\n"
+_BEGIN = re.compile(r"<!-- figures: python -m tests\.benchmark .*-->\n")
 _END = "<!-- end of figures -->\n"
 
 
@@ -55,8 +56,9 @@ def _amount(value: float, unit: str) -> str:
 
 def replace_tables(page: Path, content: str) -> None:
     """Put tables into a page, between its two marks."""
-    before, begin, rest = page.read_text().partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
+    text = page.read_text()
+    begin = _BEGIN.search(text)
+    _, end, after = text[begin.end() :].partition(_END) if begin else ("", "", "")
+    if begin is None or not end:
         raise ValueError(f"{page} has no place for figures")
-    page.write_text(f"{before}{begin}\n{content}\n{end}{after}")
+    page.write_text(f"{text[: begin.end()]}\n{content}\n{end}{after}")

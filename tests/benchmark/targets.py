@@ -18,6 +18,8 @@ _TARGETS = {
     ("tweakio profile list", "import camouchat_browser"): {100: 0.2, 1_000: 0.25, 10_000: 0.6},
     ("tweakio profile list", "python -c pass"): {100: 7.0},
     ("python -m tweakio profile list", "python -c pass"): {100: 7.0},
+    ("open a profile", "Playwright's persistent context"): {0: 1.15},
+    ("memory of five open profiles", "Playwright's persistent context"): {0: 1.05},
     ("activate, long history", "after 100 commits"): {100: 1.3},
 }
 

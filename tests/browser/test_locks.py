@@ -49,7 +49,10 @@ time.sleep(1000)
 
 
 @pytest.fixture
-def paths(manager):
+def paths(manager, monkeypatch):
+    # These do not notice that their program is gone.
+    monkeypatch.setattr(orphans, "_BY_ITSELF", 0.1)
+    monkeypatch.setattr(orphans, "_HELPERS", 0.1)
     manager.create_profile("a", "custom")
     return manager.layout.profile("a")
 

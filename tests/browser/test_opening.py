@@ -322,14 +322,17 @@ def test_the_status_shows_it(manager):
     assert value["last_unclean_exit"] is not None
 
 
-@pytest.mark.parametrize("kind", ["--sync", "--hold"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("--sync", signal.SIGINT), ("--hold", signal.SIGINT), ("--hold", signal.SIGTERM)],
+)
 def test_a_signal_closes_in_order(manager, kind, number):
+    """Sent to the program and to Playwright's driver, as a terminal does."""
     manager.create_profile("a", "custom")
     manager.close()
-    with Opener(manager.home, "a", kind) as program:
+    with Opener(manager.home, "a", kind, start_new_session=True) as program:
         program.opened()
-        program.process.send_signal(number)
+        os.killpg(program.process.pid, number)
         code = program.process.wait(60)
     assert code in ((-number, 1, 130) if number == signal.SIGINT else (128 + number,))
     assert process_start(program.browser) is None

@@ -206,6 +206,9 @@ def browser_error(error: BaseException, doing: str, **details: object) -> Browse
     hint = "run it again with --debug before the command to see more"
     if "XServer" in text or "DISPLAY" in text or "ozone" in text:
         reason, hint = "there is no display for a window", "run it without --headed"
+    elif "No usable sandbox" in text:
+        reason = "this system lets no user have Chromium's sandbox"
+        hint = "allow user namespaces; docs/browsers.md says what else can be done"
     elif "Timeout" in reason:
         hint = "give a longer --timeout; a machine under load takes longer"
     log.debug("%s: %s", doing, text)

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 # A browser whose program died notices that by itself, and closes in order.
 _BY_ITSELF = 5.0
+_HELPERS = 2.0
 
 
 def browsers_of(user_data: Path) -> list[Process]:
@@ -107,7 +108,7 @@ def _end(user_data: Path, profile_id: str, found: list[Process]) -> Pauses[None]
             yield from processes.end(found, by_itself=_BY_ITSELF)
         if not browsers_of(user_data):
             # Its helpers end with it, unless they hang.
-            yield from processes.end(_helpers_of(user_data), by_itself=2.0, asked=0)
+            yield from processes.end(_helpers_of(user_data), by_itself=_HELPERS, asked=0)
     except (PermissionError, TimeoutError) as error:
         raise BrowserLockedError(
             f"the browser of profile '{profile_id}' whose program is gone cannot be ended: {error}",
