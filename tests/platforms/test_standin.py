@@ -11,6 +11,7 @@ from standin import NotCurrentError, WhatsApp, p256
 
 from platforms.acting import log_in, until
 from platforms.cases import CASES
+from tweakio.platforms import find_platform
 from tweakio.platforms.builtin import WhatsAppSessionHandler
 
 
@@ -47,6 +48,20 @@ def test_offline_answers_nobody():
         with pytest.raises(http.client.RemoteDisconnected):
             connection.getresponse()
         connection.close()
+
+
+@pytest.mark.parametrize("case", CASES[:4], ids=lambda case: case.platform)
+def test_a_page_whose_script_has_not_run_shows_nothing(case, page, run):
+    with case.service() as service:
+        handler = find_platform(case.platform).session_handler()
+        handler.configure(case.config(service))
+
+        async def go():
+            await page.route("**/common.js", lambda route: route.abort())
+            await page.goto(handler.login_url)
+            assert (await handler.snapshot(page)).state == "loading"
+
+        run(go())
 
 
 def test_several_browsers_at_once(browser, run):

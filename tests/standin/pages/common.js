@@ -60,8 +60,10 @@ function $(selector) {
   return document.querySelector(selector);
 }
 
-// Show one of the page's screens: the elements with data-screen of this name.
+// Show one of the page's screens: the elements with data-screen of this name. Until then none is:
+// a page that is not there yet must not look like one that is logged in.
 function screen(...names) {
+  document.body.classList.add("ready");
   for (const element of document.querySelectorAll("[data-screen]"))
     element.hidden = !names.includes(element.dataset.screen);
 }
