@@ -36,14 +36,17 @@ def create(cli: Cli, service: Service, *profile_ids: str) -> None:
 def browsers(profile: Path) -> list[int]:
     """The browsers that run on a profile's data, without their helpers."""
     wanted = f"--user-data-dir={profile / 'browser_profile'}".encode()
-    found = []
+    parents = {}
     for name in os.listdir("/proc"):
         if name.isdecimal():
             with contextlib.suppress(OSError):
                 arguments = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
                 if wanted in arguments and not any(a.startswith(b"--type=") for a in arguments):
-                    found.append(int(name))
-    return found
+                    stat = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()
+                    if stat[0] != b"Z":
+                        parents[int(name)] = int(stat[1])
+    # Between fork and exec a helper still has the browser's arguments.
+    return [pid for pid, parent in parents.items() if parent not in parents]
 
 
 def login_of(cli: Cli, profile_id: str) -> dict[str, Any] | None:

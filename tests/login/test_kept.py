@@ -22,19 +22,16 @@ def test_delete_recovery_and_clean_do_not_lose_a_login(cli, whatsapp, telegram):
     log_in(cli, telegram, "tg", "bob")
     cli.ok("profile", "delete", "wa", "tg")
     cli.ok("profile", "undo")
-    assert check(cli) == {"tg": "logged_in", "wa": "logged_in"}
+    assert login_of_all(cli) == {"wa": "logged_in", "tg": "logged_in"}
     cli.ok("profile", "recover", "wa", "tg", "--mode", "hard")
     assert login_of_all(cli) == {"wa": None, "tg": None}
-    assert check(cli) == {"tg": "logged_out", "wa": "logged_out"}
     cli.ok("profile", "undo")
-    assert login_of_all(cli) == {"wa": "logged_in", "tg": "logged_in"}
-    assert check(cli) == {"tg": "logged_in", "wa": "logged_in"}
     cli.ok("profile", "clean", "--all")
+    cli.ok("profile", "undo")  # of what the history says of the login of tg, and no more
+    assert operations(cli, "tg")[0] == "undo"
     assert check(cli) == {"tg": "logged_in", "wa": "logged_in"}
     # And neither has the other's.
     assert (whatsapp.logged_in(), telegram.logged_in()) == (["alice"], ["bob"])
-    cli.ok("profile", "undo")  # of what the history says of the login of tg, and no more
-    assert check(cli, "tg") == {"tg": "logged_in"}
 
 
 def login_of_all(cli):
@@ -56,14 +53,11 @@ def test_a_logout_is_told_to_the_service_and_undone(cli, whatsapp):
     assert whatsapp.logged_in() == []
     assert login_of(cli, "default")["state"] == "logged_out"
     assert operations(cli, "default")[0] == "logout"
-    assert check(cli) == {"default": "logged_out"}
     cli.ok("profile", "undo")
     assert login_of(cli, "default")["state"] == "logged_in"
     # The data are back, and the service does not take them any more.
     assert check(cli) == {"default": "expired"}
     assert operations(cli, "default")[0] == "expire"
-    log_in(cli, whatsapp)
-    assert check(cli) == {"default": "logged_in"}
 
 
 def test_a_logout_while_the_service_is_away(cli, whatsapp):
@@ -113,7 +107,7 @@ def test_check_tells_each_state(cli, whatsapp, telegram):
     assert cli.ok("profile", "history", "-n", "1").rows[0][3] == "ended"
     # What is known already is not recorded again.
     head = cli.head()
-    assert check(cli, "ended", "in") == {"ended": "expired", "in": "logged_in"}
+    assert check(cli, "ended") == {"ended": "expired"}
     assert cli.head() == head
     assert browsers(cli.profiles / "ended") == []
 

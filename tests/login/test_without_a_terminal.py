@@ -22,7 +22,6 @@ from login.helpers import (
     browsers,
     check,
     create,
-    log_in,
     login_of,
     operations,
     wait_until,
@@ -78,15 +77,13 @@ def test_no_secret_is_left_anywhere(cli, telegram):
             done = running.end()
         assert done.code == 0, done
         assert done.out == "logged in default\n"
-        checked = cli.run("-vv", "profile", "check", "default", "--json")
-        assert checked.code == 0
     (device,) = telegram.accounts["alice"].devices.values()
     session = (cli.profiles / "default" / "session.json").read_text()
     assert device.secret in session, "the test knows what a secret is"
     assert device.cookie in session
     assert len(phone.scanned) == 2
     secrets = [*phone.scanned, "wrong-horse", "correct-horse", device.secret, device.cookie]
-    said = "".join(part.out + part.err for part in (refused, done, checked))
+    said = "".join(part.out + part.err for part in (refused, done))
     assert "debug: the login page shows: needs_password" in said, "the log is on"
     places = {
         "output and log": said.encode(),
@@ -105,9 +102,6 @@ def test_no_secret_of_whatsapp_is_left_anywhere(cli, whatsapp):
         with Running(cli, "--debug", "whatsapp", "login") as running:
             done = running.end()
         assert done.code == 0, done
-    with Running(cli, "-vv", "whatsapp", "logout") as running:
-        out = running.end()
-    assert out.code == 0, out
     create(cli, whatsapp, "second")
     with (
         Spy() as again,
@@ -118,7 +112,7 @@ def test_no_secret_of_whatsapp_is_left_anywhere(cli, whatsapp):
         whatsapp.enter_code(code)
         coded = running.end()
     assert coded.code == 0, coded
-    said = (done.out + done.err + out.out + out.err + coded.err).encode()
+    said = (done.out + done.err + coded.err).encode()
     places = said, b"\n".join(spy.seen | again.seen), objects(cli)
     for secret in (*phone.scanned, code, code.replace("-", "")):
         assert not any(secret.encode() in data for data in places)
@@ -156,9 +150,6 @@ def test_nobody_scans(cli, whatsapp):
 def test_a_service_that_cannot_be_reached(cli, whatsapp):
     create(cli, whatsapp)
     whatsapp.go_offline()
-    result = cli.run("whatsapp", "login", "--timeout", "1")
-    assert result.code == 28
-    assert "the service cannot be reached" in result.err
     with Running(cli, "whatsapp", "login") as running, Phone(whatsapp, "alice"):
         running.wait_for("the service cannot be reached")
         whatsapp.go_online()
@@ -186,7 +177,6 @@ def test_the_browser_is_killed_at_the_code(cli, whatsapp):
     assert result.code == 27
     assert len(errors(result)) == 1
     assert cli.head() == before
-    log_in(cli, whatsapp)
 
 
 def test_a_profile_in_use_is_named(cli, whatsapp):
@@ -202,14 +192,20 @@ def test_a_profile_in_use_is_named(cli, whatsapp):
     assert operations(cli, "default") == ["create"]
 
 
+_CAN_RUN = """\
+import subprocess, sys, tweakio.manager, playwright.async_api
+subprocess.run(["sh", "-c", 'exec "$0" -V', sys.executable], check=True)
+"""
+
+
 def as_another_user(base: str) -> dict[str, object]:
     """What runs the command as a user without rights, who has to be able to read Python."""
     become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     packages = os.pathsep.join([str(ROOT), *site.getsitepackages()])
     changes = {"PYTHONPATH": packages, "TMPDIR": base, "PYTHONDONTWRITEBYTECODE": "1"}
     # The one that runs the tests may be in root's own home.
-    for python in (sys.executable, "/usr/bin/python3"):
-        command = [*become, python, "-c", "import tweakio.manager, playwright.async_api"]
+    for python in ("/usr/bin/python3", sys.executable):
+        command = [*become, python, "-c", _CAN_RUN]
         if subprocess.run(command, capture_output=True, cwd="/", env=changes).returncode == 0:
             return {"command": [*become, python, "-m", "tweakio"], "changes": changes}
     pytest.skip("no other user can run this Python")
@@ -253,27 +249,21 @@ def test_windows_need_a_display(cli, whatsapp):
 
 def test_mistakes_are_said_before_a_browser_starts(cli, whatsapp):
     create(cli, whatsapp)
-    before = cli.snapshot()
-    for code, arguments in {
-        "phone": (2, ("--phone", "abc")),
-        "no country": (2, ("--phone", "0151 1234567")),
-        "directory": (2, ("--qr-file", ".")),
-        "missing directory": (2, ("--qr-file", "no/qr.png")),
-        "timeout": (2, ("--timeout", "soon")),
-        "profile": (3, ("--profile", "other")),
-        "browser": (25, ("--browser", "/nowhere/chromium")),
-    }.values():
+    session = cli.profiles / "default" / "session.json"
+    before = cli.head(), session.read_bytes()
+    for code, arguments in (
+        (2, ("--phone", "0151 1234567")),
+        (2, ("--qr-file", "no/qr.png")),
+        (2, ("--timeout", "soon")),
+        (3, ("--profile", "other")),
+        (25, ("--browser", "/nowhere/chromium")),
+    ):
         result = cli.run("whatsapp", "login", *arguments)
         assert (result.code, len(errors(result))) == (code, 1), result
     assert cli.run("telegram", "login").code == 2
     assert cli.run("telegram", "logout").code == 2
-    assert cli.run("discord", "logout", "--profile", "other").code == 3
-    cli.create("bare")
+    assert (cli.head(), session.read_bytes()) == before
     cli.ok("profile", "create", "own", "--platform", "custom")
     assert "does not say where" in cli.run("profile", "login", "own").err
     cli.damage("default")
     assert cli.run("whatsapp", "login").code == 7
-    assert cli.run("whatsapp", "logout").code == 7
-    after = cli.snapshot()
-    same = "profiles/default/session.json"
-    assert after[same] == before[same]

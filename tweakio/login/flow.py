@@ -12,7 +12,7 @@ from tweakio.errors import (
     LoginTimeoutError,
     SessionError,
 )
-from tweakio.login.keeping import holding, keep_login, last_known, note
+from tweakio.login.keeping import holding, last_known, note
 from tweakio.login.page import INTERVAL, LoginPage, require
 from tweakio.login.session import save_session
 from tweakio.login.ui import in_words
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from tweakio.browsing import BrowserManager
     from tweakio.login.ui import LoginUI
-    from tweakio.models import Profile
     from tweakio.platforms.protocols import SessionHandler
 
 __all__ = ["LoginOutcome", "check_phone", "log_in"]
@@ -45,12 +44,12 @@ class LoginOutcome(NamedTuple):
     """A login that is kept.
 
     Attributes:
-        profile: whose.
+        profile_id: whose.
         already: whether it was logged in before, and nothing was asked of anybody.
         verified_at: when the page showed that it is logged in.
     """
 
-    profile: Profile
+    profile_id: str
     already: bool
     verified_at: datetime
 
@@ -118,11 +117,14 @@ async def log_in(
                 save_session(manager.layout.profile(profile_id), session)
         finally:
             await browser.close()
-        if already and (known := last_known(manager, profile_id)) and known.state == "logged_in":
-            login = note(manager, profile_id, "logged_in")
-            return LoginOutcome(manager.get_profile(profile_id), already, login.verified_at)
-        profile, login = keep_login(manager, profile_id)
-        return LoginOutcome(profile, already, login.verified_at)
+        known = last_known(manager, profile_id)
+        if not (already and known is not None and known.state == "logged_in"):
+            # The commit first: what is written down without one would never come into the
+            # history, what is committed and not written down is found by the next check.
+            manager.record_login(profile_id)
+        login = note(manager, profile_id, "logged_in")
+    log.info("profile %s is logged in", profile_id)
+    return LoginOutcome(profile_id, already, login.verified_at)
 
 
 async def export(handler: SessionHandler, page: LoginPage) -> Mapping[str, Any] | None:

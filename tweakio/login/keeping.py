@@ -1,8 +1,8 @@
-"""What is kept of a login besides the session: the record beside the browser data, a commit."""
+"""What is written down of a login, and the lock while it is."""
 
 from __future__ import annotations
 
-import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
 from tweakio.browser import record
@@ -11,22 +11,23 @@ from tweakio.errors import storage_error
 from tweakio.models import utc_now
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from tweakio.browsing import BrowserManager
     from tweakio.manager import ProfileManager
-    from tweakio.models import Profile
-    from tweakio.store.locks import HeldLock
 
-__all__ = ["holding", "keep_login", "last_known", "note"]
-
-log = logging.getLogger(__name__)
+__all__ = ["holding", "last_known", "note"]
 
 State = Literal["logged_in", "logged_out", "expired"]
 
 
-def holding(browser: BrowserManager) -> HeldLock:
+def holding(browser: BrowserManager) -> AbstractContextManager[object]:
     """Hold the profile of an open browser, also when that has been closed."""
+    locks, profile_id = browser.manager.locks, browser.profile.id
+    if profile_id in locks.held:
+        return nullcontext()  # whoever holds it goes on with that
     # The browser has the lock, so there is nothing to wait for.
-    return browser.manager.locks.acquire(browser.profile.id, 0)
+    return locks.acquire(profile_id, 0)
 
 
 def last_known(manager: ProfileManager, profile_id: str) -> LoginStatus | None:
@@ -50,13 +51,3 @@ def note(manager: ProfileManager, profile_id: str, state: State) -> LoginStatus:
     except OSError as error:
         raise storage_error(error, f"note the login of '{profile_id}'") from error
     return login
-
-
-def keep_login(manager: ProfileManager, profile_id: str) -> tuple[Profile, LoginStatus]:
-    """Commit that a profile is logged in, and write it down; it is held, its browser closed."""
-    # The commit first: what is written down without one would never come into the history,
-    # what is committed and not written down is found by the next check.
-    profile = manager.record_login(profile_id)
-    login = note(manager, profile_id, "logged_in")
-    log.info("profile %s is logged in", profile_id)
-    return profile, login

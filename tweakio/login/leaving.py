@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tweakio.browsing import BrowserManager
-    from tweakio.models import Profile
     from tweakio.platforms.protocols import SessionHandler, Snapshot
 
 __all__ = ["LogoutOutcome", "log_out"]
@@ -25,12 +24,12 @@ class LogoutOutcome(NamedTuple):
     """A profile that is not logged in any more.
 
     Attributes:
-        profile: which.
+        profile_id: which.
         at_service: whether the service knows that this login has ended.
         detail: why it may not know, in a few words; empty if it does.
     """
 
-    profile: Profile
+    profile_id: str
     at_service: bool
     detail: str
 
@@ -67,10 +66,10 @@ async def log_out(
             detail = await _leave(page, browser.handler, await settled(page, timeout, shown))
         finally:
             await browser.close()
-        profile = manager.reset_login(profile_id)
+        manager.reset_login(profile_id)
         note(manager, profile_id, "logged_out")
     log.info("profile %s is logged out", profile_id)
-    return LogoutOutcome(profile, not detail, detail)
+    return LogoutOutcome(profile_id, not detail, detail)
 
 
 async def _leave(page: LoginPage, handler: SessionHandler, seen: Snapshot) -> str:
