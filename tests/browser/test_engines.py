@@ -4,6 +4,7 @@ arguments that the real ones have. The real Chromium is in the other tests."""
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -71,8 +72,10 @@ def stage(request, tmp_path, monkeypatch):
     package = types.ModuleType("camoufox")
     pkgman, utils = types.ModuleType("camoufox.pkgman"), types.ModuleType("camoufox.utils")
     pkgman.launch_path = lambda: str(program)
+    pkgman.camoufox_path = lambda download_if_missing: download_if_missing and 1 / 0
     pkgman.installed_verstr = lambda: "150.0.1"
     utils.launch_options = lambda **options: {
+        "made up": random.random(),
         "executable_path": str(program),
         "firefox_user_prefs": {"a": 1},
         **{name: options[name] for name in ("args", "env", "proxy", "headless")},
@@ -257,10 +260,30 @@ def test_camoufox_presents_itself(stage, user_data):
     options = launched(stage, user_data)
     assert options["given"]["locale"] == ["de-DE", "de"]
     assert options["given"]["window"] == (1000, 700)
+    assert "fingerprint" not in options["given"]
+    assert launched(stage, user_data)["made up"] == options["made up"]
+    other = launched(stage, user_data, fingerprint={"seed": "1"})
+    assert other["made up"] != options["made up"]
     assert options["firefox_user_prefs"] == {
         "a": 1,
         "browser.cache.disk.parent_directory": str(user_data.parent / "cache"),
     }
+
+
+def test_camoufox_keeps_the_fingerprint_of_the_sdk(stage, user_data, monkeypatch):
+    if stage.kind != "firefox":
+        pytest.skip("the other one")
+    forge = types.ModuleType("browserforge.fingerprints")
+    for name in ("ScreenFingerprint", "NavigatorFingerprint", "VideoCard", "Fingerprint"):
+        setattr(forge, name, types.SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "browserforge", types.ModuleType("browserforge"))
+    monkeypatch.setitem(sys.modules, "browserforge.fingerprints", forge)
+    data = {"screen": {"width": 7}, "navigator": {"userAgent": "x"}, "videoCard": {"vendor": "v"}}
+    kept = {"generator": "browserforge", "data": data}
+    given = launched(stage, user_data, fingerprint=kept)["given"]["fingerprint"]
+    assert (given.screen.width, given.navigator.userAgent) == (7, "x")
+    del forge.Fingerprint
+    assert "fingerprint" not in launched(stage, user_data, fingerprint=kept)["given"]
 
 
 def test_versions_that_the_data_tell(user_data):

@@ -24,10 +24,11 @@ def test_everything_is_below_the_home() -> None:
         layout.locks: local / "locks",
         layout.head_cache: local / "cache" / "head",
         layout.listing_cache: local / "cache" / "profiles",
+        layout.browser_cache: local / "cache" / "browsers",
     } == {value: value for value in (
         local / "journal.json", local / "trash", local / "rescued", local / "staging",
         local / "tmp", local / "locks", local / "cache" / "head",
-        local / "cache" / "profiles",
+        local / "cache" / "profiles", local / "cache" / "browsers",
     )}  # fmt: skip
 
 

@@ -6,7 +6,11 @@ Its browser cannot be fetched where tweakio is tested: this is tried with a stan
 from __future__ import annotations
 
 import contextlib
+import importlib
+import json
+import logging
 import os
+import random
 import re
 import socket
 import sys
@@ -22,11 +26,14 @@ from tweakio.platforms import fingerprints
 from tweakio.platforms.protocols import BrowserVersion
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tweakio.browser.engines import Launch
 
 __all__ = ["Camoufox"]
+
+log = logging.getLogger(__name__)
 
 # "127.0.1.1:+4711": the address of the machine's name, and a plus if the file beside is locked.
 _TARGET = re.compile(r"(?P<host>[^:]+):\+?(?P<pid>\d+)")
@@ -47,6 +54,8 @@ class Camoufox:
         package = _package("pkgman")
         hint = "run 'python -m camoufox fetch'"
         try:
+            # Else it would download a browser by itself.
+            package.camoufox_path(download_if_missing=False)
             path = os.fspath(executable) if executable else str(package.launch_path())
             version = str(package.installed_verstr())
         except Exception as error:
@@ -120,19 +129,23 @@ class Camoufox:
         chosen: dict[str, Any] = {}
         if presentation.timezone is not None:
             chosen["config"] = {"timezone": presentation.timezone}
-        options = dict(
-            _package("utils").launch_options(
-                headless=launch.headless,
-                args=list(launch.arguments),
-                env=dict(launch.environment),
-                locale=list(presentation.languages),
-                window=presentation.window,
-                proxy=fingerprints.context_options(presentation, launch.settings).get("proxy"),
-                enable_cache=True,
-                i_know_what_im_doing=True,
-                **chosen,
+        if (kept := _kept(launch.fingerprint)) is not None:
+            chosen["fingerprint"] = kept
+        # What the package makes up itself, it makes up the same for the same profile.
+        with _seeded(launch.fingerprint):
+            options = dict(
+                _package("utils").launch_options(
+                    headless=launch.headless,
+                    args=list(launch.arguments),
+                    env=dict(launch.environment),
+                    locale=list(presentation.languages),
+                    window=presentation.window,
+                    proxy=fingerprints.context_options(presentation, launch.settings).get("proxy"),
+                    enable_cache=True,
+                    i_know_what_im_doing=True,
+                    **chosen,
+                )
             )
-        )
         options["executable_path"] = launch.program
         preferences = {
             **options.get("firefox_user_prefs", {}),
@@ -152,8 +165,6 @@ class Camoufox:
 
 
 def _package(name: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(f"camoufox.{name}")
     except ImportError as error:
@@ -161,6 +172,34 @@ def _package(name: str) -> Any:
             "Camoufox needs a package that is not installed",
             hint="run pip install 'tweakio[camoufox]', then 'python -m camoufox fetch'",
         ) from error
+
+
+@contextlib.contextmanager
+def _seeded(fingerprint: Mapping[str, Any]) -> Iterator[None]:
+    state = random.getstate()
+    random.seed(json.dumps(fingerprint, sort_keys=True))
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _kept(fingerprint: Mapping[str, Any]) -> Any:
+    """A fingerprint that tweakio-sdk had made, as the package wants it; None for any other."""
+    if fingerprint.get("generator") != "browserforge":
+        return None
+    try:
+        forge: Any = importlib.import_module("browserforge.fingerprints")
+        made = dict(fingerprint["data"])
+        made["screen"] = forge.ScreenFingerprint(**made["screen"])
+        made["navigator"] = forge.NavigatorFingerprint(**made["navigator"])
+        if made.get("videoCard") is not None:
+            made["videoCard"] = forge.VideoCard(**made["videoCard"])
+        return forge.Fingerprint(**made)
+    except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # Of another version of the package; a new one is as good as none.
+        log.warning("the fingerprint of tweakio-sdk cannot be used: %s", error)
+        return None
 
 
 def _own_addresses() -> frozenset[str]:
