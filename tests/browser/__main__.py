@@ -107,7 +107,10 @@ def main() -> int:
         return 2
     print(f"seed {given.seed}")
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tweakio-kills-") as place, page_server() as origin:
+    with (
+        tempfile.TemporaryDirectory(prefix="tweakio-kills-", ignore_cleanup_errors=True) as place,
+        page_server() as origin,
+    ):
         with ProfileManager(f"{place}/home") as manager:
             manager.create_profile("a", "custom")
             with Opener(manager.home, "a") as program:

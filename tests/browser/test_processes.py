@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from tests.browsers import wait_until
@@ -110,3 +111,14 @@ def test_who_is_gone_is_not_running():
         known = child.known
     wait_until(lambda: not is_running(known))
     assert this_one(2**22 + 1) is None
+
+
+def test_a_fork_is_not_another_browser():
+    code = "import os, sys, time; print(1, os.fork(), flush=True); time.sleep(100)"
+    with Child(code) as parent, Child() as other:
+        wait_until(lambda: psutil.Process(parent.pid).children())
+        (fork,) = psutil.Process(parent.pid).children()
+        found = [parent.known, this_one(fork.pid), other.known]
+        assert processes.without_forks(found) == [parent.known, other.known]
+        assert processes.without_forks(found[1:2]) == found[1:2]
+        fork.kill()

@@ -41,11 +41,12 @@ def test_profile_paths() -> None:
         path.relative_to(paths.directory).as_posix()
         for path in (
             paths.metadata, paths.fingerprint, paths.session, paths.browser_profile, paths.cache,
-            paths.lock,
+            paths.lock, paths.browser_record,
         )
     }  # fmt: skip
     assert names == {
         "metadata.json", "fingerprint.json", "session.json", "browser_profile", "cache", ".lock",
+        "browser_profile/tweakio.json",
     }  # fmt: skip
 
 

@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from tweakio.store.processes import process_start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tweakio.browser.pausing import Pauses
 
-__all__ = ["Process", "command_lines", "end", "end_parent", "is_running", "this_one"]
+__all__ = [
+    "Process",
+    "command_lines",
+    "end",
+    "end_parent",
+    "is_running",
+    "this_one",
+    "without_forks",
+]
 
 _POLL = 0.02
 
@@ -79,6 +87,25 @@ def _from_proc() -> Iterator[tuple[Process, tuple[str, ...]]]:
         found = this_one(int(name)) if content else None
         if found is not None:
             yield found, tuple(os.fsdecode(part) for part in content.rstrip(b"\0").split(b"\0"))
+
+
+def without_forks(found: Sequence[Process]) -> list[Process]:
+    """Processes without the children of others among them.
+
+    Between a ``fork`` and an ``exec``, as of a browser that starts a helper, or of the shell
+    script that starts a browser, a child has its parent's arguments.
+    """
+    if len(found) < 2:
+        return list(found)
+    import psutil
+
+    pids = {process.pid for process in found}
+    left = []
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            if psutil.Process(process.pid).ppid() not in pids:
+                left.append(process)
+    return left
 
 
 def _send(process: Process, number: int) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tweakio import durable
 from tweakio.browser.finder import Found
 from tweakio.browser.locks import BrowserLock, this_host
-from tweakio.browser.processes import Process, command_lines
+from tweakio.browser.processes import Process, command_lines, without_forks
 from tweakio.errors import BrowserNotFoundError, MissingExtraError
 from tweakio.platforms import fingerprints
 from tweakio.platforms.protocols import BrowserVersion
@@ -117,7 +117,7 @@ class Camoufox:
                 if option.lstrip("-") == "profile" and os.path.realpath(value) == wanted:
                     found.append(process)
                     break
-        return found
+        return without_forks(found)
 
     def helpers_of(self, user_data: Path) -> list[Process]:  # noqa: ARG002 - the protocol has it
         """They do not name the directory; they end with their browser."""

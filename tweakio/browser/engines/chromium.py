@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tweakio import durable
 from tweakio.browser import finder
 from tweakio.browser.locks import BrowserLock, this_host
-from tweakio.browser.processes import Process, command_lines
+from tweakio.browser.processes import Process, command_lines, without_forks
 from tweakio.platforms import fingerprints
 from tweakio.platforms.protocols import BrowserVersion
 
@@ -91,7 +91,7 @@ class Chromium:
                 named = _user_data(arguments)
                 if named is not None and _same(named, user_data):
                     found.append(process)
-        return found
+        return without_forks(found)
 
     def helpers_of(self, user_data: Path) -> list[Process]:
         """Those of its renderers and services that name the directory."""
