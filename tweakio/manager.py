@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tweakio.activation import Activation, AtExit
 from tweakio.errors import (
+    BrowserLockedError,
     InvalidInputError,
     NothingToRedoError,
     NothingToUndoError,
@@ -498,11 +499,22 @@ class ProfileManager:
         Raises:
             ProfileNotFoundError: there is no such profile.
             ProfileActiveError: a live process uses it.
+            BrowserLockedError: a browser has it open that tweakio did not start, or that runs on
+                another machine.
         """
         from tweakio.disk import empty_caches
 
         self.get_profile(profile_id)
+        self._end_orphans([profile_id])
         self.locks.refuse_in_use(profile_id)
+        # Before the lock is taken: with it, a browser of nobody's looks like one of ours.
+        state = self.browser_status(profile_id).state
+        if state.kind != "closed":
+            raise BrowserLockedError(
+                f"profile '{profile_id}' is open in a browser, process {state.pid} on {state.host}",
+                hint="close it first",
+                profile_id=profile_id,
+            )
         with self.locks.acquire(profile_id, timeout=0):
             return empty_caches(self.layout.profile(profile_id))
 

@@ -95,6 +95,16 @@ def test_a_profile_in_use_is_left(filled):
         assert usage(filled)["caches"] > 0
 
 
+def test_a_profile_that_another_machine_has_open_is_left(filled):
+    (filled.profiles / "alpha" / "browser_profile" / "SingletonLock").symlink_to("elsewhere-7")
+    before = usage(filled)["caches"]
+    refused = filled.run("profile", "clean", "alpha")
+    assert refused.code == 26
+    assert "process 7 on elsewhere" in refused.err
+    assert "process 7 on elsewhere" in filled.ok("profile", "clean", "--all").err
+    assert usage(filled)["caches"] == before
+
+
 def test_what_has_to_be_named(filled):
     for arguments in ((), ("alpha", "--all")):
         assert filled.run("profile", "clean", *arguments).code == 2

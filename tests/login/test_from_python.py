@@ -65,11 +65,15 @@ def test_in_and_out(manager, whatsapp, make):
     assert again.already
     assert manager.locks.held == {"shop"}, "it goes on with what it had"
     manager.deactivate_profile()
+    whatsapp.log_out_remotely()
+    phone.states.clear()
+    assert not asyncio.run(log_in(browser, phone, interval=0.1)).already
+    assert "expired" in phone.states
     assert again.verified_at > found.verified_at
     left = asyncio.run(log_out(browser, interval=0.1))
     assert (left.at_service, left.detail) == (True, "")
     assert [change.operation for change in manager.history()] == [
-        "logout", "deactivate", "activate", "login", "create", "init",
+        "logout", "login", "deactivate", "activate", "login", "create", "init",
     ]  # fmt: skip
 
 
@@ -167,5 +171,5 @@ def test_a_page_that_is_closed_by_a_person(whatsapp, make):
                 task = asyncio.ensure_future(browser.browser.pages[0].close())
                 self.tasks = {task}
 
-    with pytest.raises(BrowserError, match="its window was closed"):
+    with pytest.raises(BrowserError, match="closed"):
         asyncio.run(log_in(browser, Impatient(whatsapp), interval=0.05))

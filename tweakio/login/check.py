@@ -12,6 +12,8 @@ from tweakio.errors import (
     BrowserNotFoundError,
     LockTimeoutError,
     MissingExtraError,
+    SessionError,
+    StorageError,
     TweakioError,
 )
 from tweakio.login.flow import export
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from tweakio.browser.record import LoginStatus
     from tweakio.manager import ProfileManager
     from tweakio.models import Profile
-    from tweakio.platforms.protocols import Snapshot
+    from tweakio.platforms.protocols import SessionHandler, Snapshot
 
 __all__ = ["JOBS", "CheckState", "Checked", "check_profiles"]
 
@@ -186,13 +188,19 @@ class _Check:
                     with page.watched():
                         trouble = await handler.health(page.page) or ""
                     if handler.session_of_record == "session.json":
-                        # Services renew what is in it.
-                        session = await export(handler, page)
-                        if session is not None:
-                            save_session(self._manager.layout.profile(profile.id), session)
+                        await self._renew(handler, page, profile.id)
             finally:
                 await browser.close()
             return self._judge(profile, before, seen, trouble)
+
+    async def _renew(self, handler: SessionHandler, page: LoginPage, profile_id: str) -> None:
+        """Keep what services renew in a session; the browser has it in any case."""
+        try:
+            session = await export(handler, page)
+            if session is not None:
+                save_session(self._manager.layout.profile(profile_id), session)
+        except (SessionError, StorageError) as error:
+            log.warning("session.json of profile %s stays as it was: %s", profile_id, error)
 
     def _judge(
         self, profile: Profile, before: LoginStatus | None, seen: Snapshot, trouble: str

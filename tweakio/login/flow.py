@@ -7,12 +7,13 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tweakio.errors import (
+    BrowserError,
     InvalidInputError,
     LoginRefusedError,
     LoginTimeoutError,
     SessionError,
 )
-from tweakio.login.keeping import holding, last_known, note
+from tweakio.login.keeping import holding, last_known, note, unclean_exits
 from tweakio.login.page import INTERVAL, LoginPage, require
 from tweakio.login.session import save_session
 from tweakio.login.ui import in_words
@@ -107,6 +108,7 @@ async def log_in(
     context = await browser.open()
     profile_id, handler = browser.profile.id, browser.handler
     with holding(browser):
+        before = unclean_exits(manager, profile_id)
         try:
             page = LoginPage(context, handler, interval=interval)
             already = await _Attempt(page, handler, ui, digits, timeout).run()
@@ -117,6 +119,11 @@ async def log_in(
                 save_session(manager.layout.profile(profile_id), session)
         finally:
             await browser.close()
+        if unclean_exits(manager, profile_id) != before:
+            raise BrowserError(
+                "the browser did not end in order, so it may have lost the login",
+                hint="run the command again to see",
+            )
         known = last_known(manager, profile_id)
         if not (already and known is not None and known.state == "logged_in"):
             # The commit first: what is written down without one would never come into the

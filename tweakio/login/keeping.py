@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tweakio.browsing import BrowserManager
     from tweakio.manager import ProfileManager
 
-__all__ = ["holding", "last_known", "note"]
+__all__ = ["holding", "last_known", "note", "unclean_exits"]
 
 State = Literal["logged_in", "logged_out", "expired"]
 
@@ -33,6 +33,11 @@ def holding(browser: BrowserManager) -> AbstractContextManager[object]:
 def last_known(manager: ProfileManager, profile_id: str) -> LoginStatus | None:
     """What was last known of a profile's login; None if nothing ever was."""
     return record.read(manager.layout.profile(profile_id)).login
+
+
+def unclean_exits(manager: ProfileManager, profile_id: str) -> int:
+    """How often a profile's browser did not end in order."""
+    return record.read(manager.layout.profile(profile_id)).unclean_exits
 
 
 def note(manager: ProfileManager, profile_id: str, state: State) -> LoginStatus:

@@ -31,6 +31,7 @@ LOGGED_OUT: frozenset[LoginState] = frozenset(
 """States in which the account is not logged in."""
 
 _LOAD_TIME = 30.0
+_LOOK_TIME = 15.0  # a page that hangs, or a browser that was stopped, answers never
 _TRY_AGAIN = 5.0
 _NEEDED = ("configure", "snapshot", "refresh_qr", "request_code", "submit_password",
            "export_session", "import_session", "log_out", "health")  # fmt: skip
@@ -141,7 +142,9 @@ class LoginPage:
             assert self.page is not None
             with self.watched():
                 try:
-                    found = await self._handler.snapshot(self.page)
+                    found = await asyncio.wait_for(self._handler.snapshot(self.page), _LOOK_TIME)
+                except (asyncio.TimeoutError, TimeoutError):
+                    found = Snapshot("loading", detail="it does not answer")
                 except Error:
                     self.refuse_gone()
                     found = Snapshot("loading")  # it was on its way to another page

@@ -114,14 +114,14 @@ def open_(
 
 def clean(ctx: typer.Context, *, profile_ids: ProfileIds = None, all_: _All = False) -> None:
     """Empty the caches of profiles that nobody uses."""
-    from tweakio.errors import LockTimeoutError, ProfileActiveError
+    from tweakio.errors import BrowserLockedError, LockTimeoutError, ProfileActiveError
 
     state: State = ctx.obj
     with state.manager("profile clean") as manager:
         for profile_id in _chosen(manager, profile_ids, every=all_):
             try:
                 freed = manager.clean_profile(profile_id)
-            except (ProfileActiveError, LockTimeoutError) as error:
+            except (ProfileActiveError, LockTimeoutError, BrowserLockedError) as error:
                 if not all_:
                     raise
                 notice(f"left as it is: {error.message}")
