@@ -10,7 +10,7 @@ from standin import Custom, Discord, Telegram, WhatsApp
 
 from platforms.acting import log_in, until
 from platforms.cases import CASES
-from tweakio.errors import InvalidInputError, LoginRefusedError, SessionError
+from tweakio.errors import BrowserError, InvalidInputError, LoginRefusedError, SessionError
 from tweakio.platforms import page as page_module
 from tweakio.platforms.builtin import (
     CustomSessionHandler,
@@ -428,6 +428,51 @@ def test_pages_that_say_nothing(page, run, monkeypatch):
             await handler.submit_password(page, "hunter2")
         assert "hunter2" not in repr((caught.value, caught.value.hint, caught.value.__cause__))
         assert await handler.log_out(page) is False
+
+    run(go())
+
+
+def test_a_page_that_crashes(browser, run):
+    async def go():
+        context = await browser.new_context()
+        page = await context.new_page()
+        with pytest.raises(Exception, match="crash"):
+            await page.goto("chrome://crash")
+        with pytest.raises(BrowserError, match="crashed"):
+            await WhatsAppSessionHandler().snapshot(page)
+        await context.close()
+
+    run(go())
+
+
+def test_a_service_that_does_not_answer_a_logout(page, run, monkeypatch):
+    monkeypatch.setattr(page_module, "_ANSWER_TIMEOUT", 0.0)
+    handler = CustomSessionHandler()
+    handler.configure({"selector_logged_in": "#in", "selector_log_out": "button"})
+
+    async def go():
+        await page.set_content("<div id=in>in</div><button>Log out</button>")
+        assert await handler.log_out(page) is False
+
+    run(go())
+
+
+def test_sessions_that_the_browser_does_not_take_or_give(browser, run):
+    handler = CustomSessionHandler()
+    handler.configure({"session_of_record": "session.json"})
+
+    async def go():
+        context = await browser.new_context()
+        with pytest.raises(SessionError, match="put into") as caught:
+            await handler.import_session(context, {"cookies": [{"name": "a", "value": "sesame"}]})
+        assert "sesame" not in repr(caught.value)
+        assert caught.value.__suppress_context__
+        with pytest.raises(SessionError, match="put into"):
+            await handler.import_session(context, {"origins": [{"origin": "nowhere"}]})
+        assert context.pages == []
+        await context.close()
+        with pytest.raises(SessionError, match="read from"):
+            await handler.export_session(context)
 
     run(go())
 

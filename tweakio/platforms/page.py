@@ -318,15 +318,7 @@ class PageHandler:
         """The page's own warning, such as that the phone is offline; None if there is none."""
         if page.url.startswith(_ERROR_PAGES):
             return "the service cannot be reached"
-        try:
-            sight = await self._look(page)
-        except Exception as error:
-            _raise_if_gone(page, error)
-            return None
-        for name in ("health", "offline"):
-            if name in sight.found:
-                return sight.found[name].text or "the page shows a warning"
-        return None
+        return await self._said(page, "health", "offline_text", "offline") or None
 
     # The session
 
@@ -432,13 +424,23 @@ class PageHandler:
             seen = await self.snapshot(page)
             if done(seen):
                 return seen
-            if error_name in self._selectors and not page.url.startswith(_ERROR_PAGES):
-                complaint = (await self._look(page)).found.get(error_name or "")
-                if complaint and complaint.text:
-                    raise LoginRefusedError(f"the service says: {complaint.text}")
+            if error_name and (said := await self._said(page, error_name)):
+                raise LoginRefusedError(f"the service says: {said}")
             if time.monotonic() > end:
                 raise SessionError("the service did not answer in time")
-            await page.wait_for_timeout(100)
+            try:
+                await page.wait_for_timeout(100)
+            except Exception as error:
+                _raise_if_gone(page, error)
+
+    async def _said(self, page: Page, *names: str) -> str:
+        """The text of the first of these elements that is visible and has one."""
+        try:
+            sight = await self._look(page)
+        except Exception as error:
+            _raise_if_gone(page, error)
+            return ""
+        return next((sight.found[name].text for name in names if name in sight.found), "")
 
 
 async def _answer_with_nothing(route: Any) -> None:
