@@ -48,7 +48,7 @@ async def ours(directory: Path) -> float:
 
     with ProfileManager(directory) as manager:
         names = [f"p{number}" for number in range(COUNT)]
-        if not manager.list_profiles():
+        if not directory.exists():
             manager.create_profiles(names, "whatsapp")
         async with AsyncExitStack() as stack:
             for name in names:

@@ -45,11 +45,17 @@ def campaign(manager: ProfileManager, origin: str, rounds: int, seed: int) -> No
     """
     chance = random.Random(seed)
     paths = manager.layout.profile("a")
+    # How long a start takes here and now, so that half of the moments are in the middle of it.
+    began = time.monotonic()
+    with Opener(manager.home, "a") as program:
+        program.opened()
+        start = time.monotonic() - began
+        assert program.end() == 0
     for number in range(rounds):
         where = f"seed {seed}, round {number}"
         with Opener(manager.home, "a") as program:
             began = time.monotonic()
-            moment = chance.uniform(0, 3.0)
+            moment = chance.uniform(0.3, 1.7) * start
             kind = chance.choice(["browser", "program", "program and driver", "all"])
             # A random moment is what is wanted here; nothing is waited for.
             while time.monotonic() - began < moment:

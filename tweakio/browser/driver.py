@@ -1,6 +1,6 @@
 """Playwright's driver: a process of its own, which all open profiles of a loop or thread share.
 
-Five of them for five profiles would take 400 MB; and Playwright's synchronous side cannot be
+Five of them for five profiles would take 500 MB more; and Playwright's synchronous side cannot be
 started twice in a thread.
 """
 
