@@ -76,6 +76,7 @@ def browser_of(
     *,
     headed: bool = False,
     executable: str | None = None,
+    force: bool = False,
 ) -> BrowserManager:
     """The browser of a profile, not open.
 
@@ -84,10 +85,13 @@ def browser_of(
         profile: which.
         headed: with a window.
         executable: of the browser; found if it is None.
+        force: take another machine's lock on the browser data for dead.
     """
     from tweakio.browsing import BrowserManager
 
-    return BrowserManager(profile, manager=manager, headless=not headed, executable=executable)
+    return BrowserManager(
+        profile, manager=manager, headless=not headed, executable=executable, force=force
+    )
 
 
 def log_in(
@@ -99,6 +103,7 @@ def log_in(
     executable: str | None,
     qr_file: str | None,
     timeout: float,
+    force: bool = False,
 ) -> None:
     """Log a profile in; what a person needs is shown while it goes on."""
     from tweakio.login.flow import check_phone
@@ -111,7 +116,7 @@ def log_in(
         require_display()
     file = QrFile(None if qr_file is None else Path(qr_file))
     try:
-        browser = browser_of(manager, profile, headed=headed, executable=executable)
+        browser = browser_of(manager, profile, headed=headed, executable=executable, force=force)
         screen = _screen(file, profile.platform)
         try:
             with around_lines(screen.around):
@@ -161,13 +166,18 @@ def log_out(
 
 
 def hold_open(
-    manager: ProfileManager, profile: Profile, url: str | None, *, executable: str | None
+    manager: ProfileManager,
+    profile: Profile,
+    url: str | None,
+    *,
+    executable: str | None,
+    force: bool = False,
 ) -> None:
     """Open a profile's browser in a window, until that is closed or Ctrl-C comes."""
     from tweakio.login.opening import hold_open as flow
 
     require_display()
-    browser = browser_of(manager, profile, headed=True, executable=executable)
+    browser = browser_of(manager, profile, headed=True, executable=executable, force=force)
 
     def opened() -> None:
         notice(f"profile '{profile.id}' is open; close its window or press Ctrl-C to end")

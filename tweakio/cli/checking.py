@@ -29,6 +29,7 @@ def check_profiles(
     timeout: float,
     executable: str | None,
     as_json: bool,
+    force: bool = False,
 ) -> None:
     """Look at profiles, and print what was found.
 
@@ -39,6 +40,7 @@ def check_profiles(
         timeout: seconds for each page.
         executable: of the browser; None to look for one.
         as_json: print JSON.
+        force: take another machine's locks on browser data for dead.
 
     Raises:
         NotLoggedInError: one is not logged in, or could not be looked at; after the output.
@@ -51,7 +53,9 @@ def check_profiles(
             lambda: check(
                 manager,
                 profiles,
-                open_with=lambda profile: browser_of(manager, profile, executable=executable),
+                open_with=lambda profile: browser_of(
+                    manager, profile, executable=executable, force=force
+                ),
                 jobs=jobs,
                 timeout=timeout,
                 progress=progress,

@@ -23,6 +23,7 @@ __all__ = [
     "ColorScheme",
     "Configs",
     "DryRun",
+    "Force",
     "Headed",
     "Json",
     "Locale",
@@ -167,6 +168,10 @@ LoginTimeout = Annotated[
 Browser = Annotated[
     str | None,
     typer.Option("--browser", metavar="PATH", help="The browser to use; else it is looked for."),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Take another machine's lock on the browser data for dead."),
 ]
 
 _WINDOW = re.compile(r"([0-9]{1,6})[xX]([0-9]{1,6})", re.ASCII)

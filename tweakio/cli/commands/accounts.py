@@ -6,6 +6,7 @@ import typer
 
 from tweakio.cli.options import (
     Browser,
+    Force,
     Headed,
     Json,
     LoginTimeout,
@@ -46,6 +47,7 @@ def login(
     qr_file: QrPath = None,
     timeout: LoginTimeout = "300",
     browser: Browser = None,
+    force: Force = False,
 ) -> None:
     """Log a profile in."""
     from tweakio.cli import accounts
@@ -61,6 +63,7 @@ def login(
             executable=browser,
             qr_file=qr_file,
             timeout=seconds,
+            force=force,
         )
 
 
@@ -77,6 +80,7 @@ def check(
     ] = "30",
     as_json: Json = False,
     browser: Browser = None,
+    force: Force = False,
 ) -> None:
     """Look whether profiles are still logged in; exit code 30 if not."""
     from tweakio.cli.checking import check_profiles
@@ -88,7 +92,13 @@ def check(
     with state.manager("profile check") as manager:
         ids = _chosen(manager, profile_ids, every=all_)
         check_profiles(
-            manager, ids, jobs=jobs, timeout=seconds, executable=browser, as_json=as_json
+            manager,
+            ids,
+            jobs=jobs,
+            timeout=seconds,
+            executable=browser,
+            as_json=as_json,
+            force=force,
         )
 
 
@@ -101,6 +111,7 @@ def open_(
         typer.Argument(metavar="URL", help="The service's page by default.", show_default=False),
     ] = None,
     browser: Browser = None,
+    force: Force = False,
 ) -> None:
     """Open a profile's browser in a window, until that is closed."""
     from tweakio.cli import accounts
@@ -108,7 +119,11 @@ def open_(
     state: State = ctx.obj
     with state.manager("profile open") as manager:
         accounts.hold_open(
-            manager, accounts.account(manager, profile_id, None), url, executable=browser
+            manager,
+            accounts.account(manager, profile_id, None),
+            url,
+            executable=browser,
+            force=force,
         )
 
 

@@ -7,6 +7,7 @@ import typer
 from tweakio.cli.completion import complete_profiles
 from tweakio.cli.options import (
     Browser,
+    Force,
     Headed,
     LoginTimeout,
     Phone,
@@ -55,6 +56,7 @@ def login(
     qr_file: QrPath = None,
     timeout: LoginTimeout = "300",
     browser: Browser = None,
+    force: Force = False,
 ) -> None:
     """Log in: scan the QR code, or type the code, with the phone."""
     from tweakio.cli import accounts
@@ -71,6 +73,7 @@ def login(
             executable=browser,
             qr_file=qr_file,
             timeout=seconds,
+            force=force,
         )
 
 
