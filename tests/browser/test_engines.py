@@ -3,23 +3,31 @@ arguments that the real ones have. The real Chromium is in the other tests."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 from tests.browsers import wait_until
-from tweakio.browser import engines, finder
+from tweakio import LockTimeoutError
+from tweakio.browser import engines, finder, record
 from tweakio.browser.engines import Engine, Launch
 from tweakio.browser.engines.camoufox import Camoufox
 from tweakio.browser.engines.chromium import Chromium
+from tweakio.browser.finder import Found
+from tweakio.browser.keeper import Keeper
 from tweakio.browser.locks import BrowserLock
+from tweakio.browser.pausing import blocking
 from tweakio.errors import BrowserNotFoundError, InvalidInputError, MissingExtraError
 from tweakio.platforms.protocols import Presentation
+from tweakio.store.locks import ProfileLockManager
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and processes")
 
@@ -200,8 +208,8 @@ class Playwright:
         return "the context"
 
 
-def launched(stage, user_data, **changes):
-    playwright = Playwright()
+def launched(stage, user_data, playwright=None, **changes):
+    playwright = playwright or Playwright()
     launch = Launch(
         program="/tmp/launcher",
         user_data=user_data,
@@ -241,6 +249,58 @@ def test_a_proxy_is_passed_on_beside_the_command_line(stage, user_data, monkeypa
     assert "hunter2" not in " ".join(options["args"])
 
 
+class Starting(Playwright):
+    """Starts what it is asked for, as Playwright does: with nothing inherited."""
+
+    def launch_persistent_context(self, user_data, **options):
+        super().launch_persistent_context(user_data, **options)
+        arguments = self.stage.arguments(Path(user_data))
+        self.child = subprocess.Popen([options["executable_path"], *arguments])
+        return "the context"
+
+
+def test_from_the_lock_to_the_end(stage, manager):
+    """The whole way, with a program that does as little as a browser can."""
+    manager.create_profile("a", "custom")
+    paths = manager.layout.profile("a")
+    program = paths.directory.parent.parent / "browser"
+    program.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(1000)\n")
+    program.chmod(0o755)
+    locks = ProfileLockManager(manager.layout)
+    keeper = Keeper("a", manager.layout, locks, stage.engine, Found(str(program), "150.0.1"))
+    stage.link(paths.browser_profile, stage.own_host, os.getpid())
+    blocking(keeper.take(0, force=False))
+    assert stage.engine.lock_of(paths.browser_profile) is None
+    playwright = Starting()
+    playwright.stage = stage
+    with keeper.starting() as launcher:
+        launched(stage, paths.browser_profile, playwright, program=launcher)
+        wait_until(lambda: stage.engine.processes_of(paths.browser_profile))
+        wait_until(lambda: keeper.process)
+    try:
+        wait_until(lambda: str(paths.lock) in opened_by(playwright.child.pid))
+        kept = record.read(paths).running
+        assert (kept.pid, kept.engine) == (playwright.child.pid, stage.engine.name)
+        with pytest.raises(LockTimeoutError, match=f"process {os.getpid()}"):
+            manager.locks.acquire("a", 0)
+        assert manager.browser_status("a").state.kind == "open"
+        blocking(keeper.finish(by_itself=0))
+        assert playwright.child.wait() == -signal.SIGTERM
+    finally:
+        playwright.child.kill()
+        playwright.child.wait()
+    assert record.read(paths).running is None
+    assert not manager.locks.is_locked("a")
+
+
+def opened_by(pid):
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
+
+
 def test_chromium_has_a_sandbox_unless_it_is_roots(user_data, monkeypatch):
     for user, sandbox in ((0, False), (1000, True)):
         monkeypatch.setattr(os, "geteuid", lambda user=user: user)
@@ -254,9 +314,8 @@ def test_chromium_presents_itself_and_keeps_its_cache_apart(user_data):
     assert options["env"]["TZ"] == "Europe/Berlin"
 
 
+@pytest.mark.parametrize("stage", STAGES[1:], indirect=True)
 def test_camoufox_presents_itself(stage, user_data):
-    if stage.kind != "firefox":
-        pytest.skip("the other one")
     options = launched(stage, user_data)
     assert options["given"]["locale"] == ["de-DE", "de"]
     assert options["given"]["window"] == (1000, 700)
@@ -270,9 +329,8 @@ def test_camoufox_presents_itself(stage, user_data):
     }
 
 
+@pytest.mark.parametrize("stage", STAGES[1:], indirect=True)
 def test_camoufox_keeps_the_fingerprint_of_the_sdk(stage, user_data, monkeypatch):
-    if stage.kind != "firefox":
-        pytest.skip("the other one")
     forge = types.ModuleType("browserforge.fingerprints")
     for name in ("ScreenFingerprint", "NavigatorFingerprint", "VideoCard", "Fingerprint"):
         setattr(forge, name, types.SimpleNamespace)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import warnings
@@ -24,15 +25,17 @@ from tests.browsers import (
 )
 from tweakio import (
     BrowserError,
+    BrowserLockedError,
     BrowserManager,
     InvalidInputError,
     LockTimeoutError,
     ProfileCorruptedError,
     ProfileManager,
     ProfileNotFoundError,
+    SessionError,
     SyncBrowserManager,
 )
-from tweakio.browser import record
+from tweakio.browser import keeper, record
 from tweakio.browser.state import BrowserState
 from tweakio.store.processes import process_start
 
@@ -240,6 +243,92 @@ def test_the_lock_of_a_manager_is_used_and_outlives_it(manager):
         assert manager.locks.held == {"a"}
 
     asyncio.run(use())
+
+
+def test_locks_that_a_browser_left(manager):
+    """A real one has to start over them: its own lock of a dead process, and another host's."""
+    manager.create_profile("a", "custom")
+    lock = manager.layout.profile("a").browser_profile / "SingletonLock"
+    child = subprocess.Popen(["true"])
+    child.wait()
+
+    async def use():
+        lock.symlink_to(f"{socket.gethostname()}-{child.pid}")
+        async with opened(manager) as context:
+            assert context.pages
+            assert os.readlink(lock).endswith(f"-{opened_pid(manager)}")
+        lock.symlink_to("container-7-4711")
+        with pytest.raises(BrowserLockedError, match="4711 on host 'container-7'") as caught:
+            await opened(manager).open()
+        assert caught.value.exit_code == 26
+        assert manager.browser_status("a").state.kind == "other_host"
+        async with opened(manager, force=True) as context:
+            assert context.pages
+        assert not os.path.lexists(lock)
+
+    asyncio.run(use())
+
+
+def opened_pid(manager):
+    return record.read(manager.layout.profile("a")).running.pid
+
+
+def test_where_a_lock_cannot_be_handed_over(manager, monkeypatch):
+    """As on Windows: the browser itself is started, and found by its arguments."""
+    monkeypatch.setattr(keeper, "can_hand_over", lambda: False)
+    manager.create_profile("a", "custom")
+    paths = manager.layout.profile("a")
+
+    async def use():
+        async with opened(manager):
+            pid = opened_pid(manager)
+            assert process_start(pid) is not None
+            assert manager.browser_status("a").state.pid == pid
+            if sys.platform.startswith("linux"):
+                assert str(paths.lock) not in descriptors(pid)
+        assert process_start(pid) is None
+
+    asyncio.run(use())
+    assert record.read(paths) == record.BrowserRecord()
+
+
+def test_a_session_is_put_into_a_browser_that_was_never_used(manager, origin):
+    manager.create_profile("a", "telegram", platform_config={"url": f"{origin}/"})
+    paths = manager.layout.profile("a")
+
+    def session(who):
+        kept = {"origin": origin, "localStorage": [{"name": "who", "value": who}]}
+        paths.session.write_text(json.dumps({"cookies": [], "origins": [kept]}))
+
+    async def read():
+        async with opened(manager) as context:
+            page = context.pages[0]
+            await page.goto(f"{origin}/")
+            return await page.evaluate("localStorage.getItem('who')")
+
+    session("first")
+    with opened(manager, kind=SyncBrowserManager) as context:
+        page = context.pages[0]
+        page.goto(f"{origin}/")
+        assert page.evaluate("localStorage.getItem('who')") == "first"
+    assert record.read(paths).session_to_import is False
+    session("second")
+    assert asyncio.run(read()) == "first", "it is used by now"
+    manager.recover_profile("a", mode="hard")
+    session("third")
+    assert asyncio.run(read()) == "third"
+
+
+def test_a_session_that_cannot_be_put_there_is_tried_again(manager, monkeypatch):
+    manager.create_profile("a", "telegram")
+    paths = manager.layout.profile("a")
+    paths.session.write_text('{"cookies": 5, "origins": [{"nonsense": 1}]}')
+    for _ in range(2):
+        with pytest.raises(SessionError):
+            asyncio.run(opened(manager).open())
+        assert not manager.locks.is_locked("a")
+        kept = record.read(paths)
+        assert (kept.session_to_import, kept.running) == (True, None)
 
 
 def test_cancelled_while_it_opens_nothing_is_left(manager):
