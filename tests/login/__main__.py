@@ -30,7 +30,10 @@ def main() -> int:
     # git, which judges in the end, has the same settings as in the other tests.
     os.environ |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tweakio-logins-") as base, WhatsApp() as service:
+    with (
+        tempfile.TemporaryDirectory(prefix="tweakio-logins-") as base,
+        WhatsApp(sync_seconds=1.0) as service,
+    ):
         outcomes = campaign(Cli(Path(base)), service, given.seed, given.rounds)
     for outcome, times in sorted(outcomes.items()):
         print(f"{outcome}: {times}")

@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from cli_helpers import Cli
@@ -20,6 +21,13 @@ from standin import Service
 
 from login.helpers import Phone, Running, browsers, create
 
+STAGE_NAMES = {
+    "start": "the browser's start",
+    "page shows: needs_qr": "the QR code",
+    "page shows: syncing": "it was scanned",
+    "page shows: logged_in": "the page was logged in",
+}
+STAGES = tuple(STAGE_NAMES)
 WHOM = ("browser", "tweakio", "both")
 
 
@@ -31,40 +39,34 @@ def campaign(cli: Cli, service: Service, seed: int, rounds: int) -> Counter[str]
     """
     chance = random.Random(seed)
     names = [f"p{number}" for number in range(rounds)]
-    create(cli, service, "measured", *names)
-    takes = _measure(cli, service)
-    print(f"seed {seed}: {takes:.2f} s from the browser's start to the end of a login")
+    create(cli, service, *names)
+    print(f"seed {seed}:")
     outcomes: Counter[str] = Counter()
     for number, name in enumerate(names):
-        # Beyond its end as well: then there is nothing left to kill, and it has to stay.
-        moment = chance.uniform(0.0, 1.15) * takes
+        stage = chance.choice(STAGES)
+        delay = chance.uniform(0.0, 1.0)
         whom = WHOM[number % len(WHOM)] if rounds < 2 * len(WHOM) else chance.choice(WHOM)
-        outcome = _round(cli, service, name, whom, moment)
-        print(f"  {name}: {whom} killed {moment:.2f} s after the browser's start: {outcome}")
+        outcome = _round(cli, service, name, whom, stage, delay)
+        print(
+            f"  {name}: {whom} killed {delay:.2f} s after {STAGE_NAMES[stage]}: {outcome}",
+            flush=True,
+        )
         outcomes[outcome] += 1
-    for name in ("measured", *names):
+    for name in names:
         assert service.accounts[name].logged_in
     check_home(cli.home)
     return outcomes
 
 
-def _measure(cli: Cli, service: Service) -> float:
-    with Phone(service, "measured"), Running(cli, "profile", "login", "measured") as running:
-        _until_browser(running, cli.profiles / "measured")
-        began = time.monotonic()
-        result = running.end()
-    assert result.code == 0, result
-    return time.monotonic() - began
-
-
-def _round(cli: Cli, service: Service, name: str, whom: str, moment: float) -> str:
+def _round(cli: Cli, service: Service, name: str, whom: str, stage: str, delay: float) -> str:
     profile = cli.profiles / name
-    with Running(cli, "profile", "login", name) as running:
+    with Running(cli, "-vv", "profile", "login", name) as running:
         with Phone(service, name):
-            _until_browser(running, profile)
-            _wait(running, moment)
+            _until(running, lambda: _has_come(running, profile, stage))
+            moment = time.monotonic() + delay
+            _until(running, lambda: time.monotonic() >= moment)
             finished = running.process.poll()
-            _kill(running, profile, whom)
+            killed = _kill(running, profile, whom)
             first = running.end()
     assert first.code in (0, 27, 31, -9), first
     if first.code == 0 and finished is None and whom != "browser":
@@ -79,21 +81,19 @@ def _round(cli: Cli, service: Service, name: str, whom: str, moment: float) -> s
             outcome = "logged in anew"
         else:
             second = again.end()
-            outcome = "still logged in" if first.code else "it had ended, and is logged in"
+            outcome = "still logged in" if killed else "nothing was left to kill"
     assert second.code == 0, second
     assert browsers(profile) == []
     return outcome
 
 
-def _until_browser(running: Running, profile: Path) -> None:
-    while running.process.poll() is None and not browsers(profile):
-        time.sleep(0.005)
+def _has_come(running: Running, profile: Path, stage: str) -> bool:
+    return bool(browsers(profile)) if stage == "start" else stage in running.err
 
 
-def _wait(running: Running, seconds: float) -> None:
-    # The moment is what is random; the end of the run is no reason to wait on.
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and running.process.poll() is None:
+def _until(running: Running, condition: Callable[[], bool]) -> None:
+    # With the run's end there is nothing left to wait for.
+    while running.process.poll() is None and not condition():
         time.sleep(0.005)
 
 
@@ -104,10 +104,13 @@ def _watch(running: Running, profile: Path) -> None:
         time.sleep(0.05)
 
 
-def _kill(running: Running, profile: Path, whom: str) -> None:
+def _kill(running: Running, profile: Path, whom: str) -> bool:
     victims = browsers(profile) if whom in ("browser", "both") else []
     if whom in ("tweakio", "both") and running.process.poll() is None:
         victims.insert(0, running.process.pid)
+    killed = False
     for victim in victims:
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim, 9)
+            killed = True
+    return killed

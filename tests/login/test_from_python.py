@@ -137,8 +137,10 @@ def test_an_open_window_is_held_until_it_is_closed(manager, whatsapp, make):
 
     asyncio.run(main())
     assert seen == [whatsapp.url]
-    assert not manager.get_profile("shop").in_use
-    assert browsers(manager.get_profile("shop").path) == []
+    profile = manager.get_profile("shop")
+    assert not profile.in_use
+    assert browsers(profile.path) == []
+    assert manager.browser_status("shop").record.unclean_exits == 0
 
 
 def test_a_handler_that_can_only_keep_profiles(manager, make):
