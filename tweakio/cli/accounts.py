@@ -143,7 +143,12 @@ def _screen(file: QrFile, platform: str) -> LoginScreen | PlainLogin:
 
 
 def log_out(
-    manager: ProfileManager, profile: Profile, *, executable: str | None, timeout: float
+    manager: ProfileManager,
+    profile: Profile,
+    *,
+    executable: str | None,
+    timeout: float,
+    force: bool = False,
 ) -> None:
     """Log a profile out at its service and here."""
     from tweakio.login.leaving import log_out as flow
@@ -157,7 +162,7 @@ def log_out(
             said = snapshot.state
             notice(IN_WORDS[snapshot.state])
 
-    browser = browser_of(manager, profile, executable=executable)
+    browser = browser_of(manager, profile, executable=executable, force=force)
     outcome = interruptible.run(lambda: flow(browser, timeout=timeout, shown=shown))
     if not outcome.at_service:
         notice(f"the service was not told: {outcome.detail}; end this login on the phone")

@@ -82,7 +82,7 @@ def check(
     browser: Browser = None,
     force: Force = False,
 ) -> None:
-    """Look whether profiles are still logged in; exit code 30 if not."""
+    """Look whether profiles are still logged in."""
     from tweakio.cli.checking import check_profiles
 
     state: State = ctx.obj

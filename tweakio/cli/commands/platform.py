@@ -85,6 +85,7 @@ def logout(
         str, typer.Option("--timeout", metavar="SECONDS", help="How long to wait for the page.")
     ] = "60",
     browser: Browser = None,
+    force: Force = False,
 ) -> None:
     """Log out at the service and here; undo brings the session back."""
     from tweakio.cli import accounts
@@ -95,4 +96,4 @@ def logout(
     with state.manager(f"{name} logout") as manager:
         manager.validator.validate_platform(name)
         profile = accounts.account(manager, profile_id, name, make=False)
-        accounts.log_out(manager, profile, executable=browser, timeout=seconds)
+        accounts.log_out(manager, profile, executable=browser, timeout=seconds, force=force)
