@@ -34,7 +34,9 @@ def descendants(pid: int) -> list[int]:
         return []
 
 
-def campaign(manager: ProfileManager, origin: str, rounds: int, seed: int) -> None:
+def campaign(
+    manager: ProfileManager, origin: str, rounds: int, seed: int, start: float = 0.0
+) -> None:
     """Kill, and start again; an AssertionError says which seed to try again.
 
     Args:
@@ -42,19 +44,21 @@ def campaign(manager: ProfileManager, origin: str, rounds: int, seed: int) -> No
         origin: of the page that shows it.
         rounds: how many.
         seed: of the moments and the victims.
+        start: seconds that a start takes here and now; measured if it is 0.
     """
     chance = random.Random(seed)
     paths = manager.layout.profile("a")
-    # How long a start takes here and now, so that half of the moments are in the middle of it.
-    began = time.monotonic()
-    with Opener(manager.home, "a") as program:
-        program.opened()
-        start = time.monotonic() - began
-        assert program.end() == 0
+    if not start:
+        began = time.monotonic()
+        with Opener(manager.home, "a") as program:
+            program.opened()
+            start = time.monotonic() - began
+            assert program.end() == 0
     for number in range(rounds):
         where = f"seed {seed}, round {number}"
         with Opener(manager.home, "a") as program:
             began = time.monotonic()
+            # Half of the moments are in the middle of a start.
             moment = chance.uniform(0.3, 1.7) * start
             kind = chance.choice(["browser", "program", "program and driver", "all"])
             # A random moment is what is wanted here; nothing is waited for.
