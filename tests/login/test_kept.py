@@ -86,7 +86,7 @@ def test_check_tells_each_state(cli, whatsapp, telegram):
     before = operations(cli, "ended")
     with Running(cli, "profile", "login", "used") as running:
         running.qr_file()
-        result = cli.run("profile", "check", "--all", "--json", "--timeout", "3", "--jobs", "3")
+        result = cli.run("profile", "check", "--all", "--json", "--jobs", "3")
         assert result.code == 30
         assert "away, damaged, ended and 1 more" in errors(result)[0]
     contract(json.loads(result.out), [CHECK])

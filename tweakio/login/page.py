@@ -33,6 +33,7 @@ LOGGED_OUT: frozenset[LoginState] = frozenset(
 _LOAD_TIME = 30.0
 _LOOK_TIME = 15.0  # a page that hangs, or a browser that was stopped, answers never
 _TRY_AGAIN = 5.0
+_OFFLINE = 6.0  # after a second try
 _NEEDED = ("configure", "snapshot", "refresh_qr", "request_code", "submit_password",
            "export_session", "import_session", "log_out", "health")  # fmt: skip
 
@@ -216,17 +217,23 @@ async def settled(
 
     Returns:
         A snapshot with ``logged_in``, with one of ``LOGGED_OUT`` if two looks in a row agree
-        (a page may show its login form before it has read what it keeps), or the last one.
+        (a page may show its login form before it has read what it keeps), with ``offline`` if
+        it stays so for some seconds, or the last one.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
+    online = loop.time()
     before = False
     while True:
         seen = await page.look()
         if shown is not None:
             shown(seen)
+        now = loop.time()
+        if seen.state != "offline":
+            online = now
         out = seen.state in LOGGED_OUT
-        if seen.state == "logged_in" or (out and before) or loop.time() >= deadline:
+        clear = seen.state == "logged_in" or (out and before) or now - online > _OFFLINE
+        if clear or now >= deadline:
             return seen
         before = out
         await page.pause()
