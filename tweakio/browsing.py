@@ -384,6 +384,8 @@ class BrowserManager(_Browsing):
         context, self._context = self._context, None
         try:
             hangs = False
+            # If the loop's tasks were all cancelled just now, let each of them learn of it.
+            await asyncio.sleep(0)
             if self._driver is not None and self._driver.broken:
                 if self._keeper is not None:
                     self._keeper.end_driver()
