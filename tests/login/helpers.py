@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +151,15 @@ class Phone:
     Args:
         service: where.
         account: whose phone it is.
+        when: whether the code can be seen yet.
     """
 
-    def __init__(self, service: Service, account: str) -> None:
+    def __init__(
+        self, service: Service, account: str, when: Callable[[], bool] = lambda: True
+    ) -> None:
         self._service = service
         self._account = account
+        self._when = when
         self._stop = threading.Event()
         self.scanned: list[str] = []
         self._thread = threading.Thread(target=self._scan, daemon=True)
@@ -169,7 +174,7 @@ class Phone:
 
     def _scan(self) -> None:
         while not self._stop.wait(0.02):
-            for code in self._service.qr_codes():
+            for code in self._service.qr_codes() if self._when() else ():
                 with contextlib.suppress(NotCurrentError):
                     self._service.scan(code, self._account)
                     self.scanned.append(code)
