@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 __all__ = ["API", "Watch", "Worker"]
 
 MEMORY = 768 << 20
-SECONDS = 40
+SECONDS = 150
 
 API: dict[str, str] = {
     "list": "manager.list_profiles()",
