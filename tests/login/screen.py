@@ -114,17 +114,22 @@ class Screen:
     def text(self) -> str:
         return "\n".join(self.lines).rstrip()
 
+    def shows(self, text: str) -> bool:
+        """Whether a text is on the screen, which may break it at its edge."""
+        with self._lock:
+            return text in "".join(self._screen.display)
+
     def wait_for(self, what: str | Callable[[], Any], seconds: float = TIMEOUT) -> Any:
         """Wait until a text is on the screen, or something else is true; that is returned."""
         deadline = time.monotonic() + seconds
         while True:
-            found = what in self.text if isinstance(what, str) else what()
+            found = self.shows(what) if isinstance(what, str) else what()
             if found:
                 return found
             ended = self.process.poll()
             assert time.monotonic() < deadline, f"waited in vain for {what}:\n{self.text}"
             if ended is not None and not self._reader.is_alive():
-                found = what in self.text if isinstance(what, str) else what()
+                found = self.shows(what) if isinstance(what, str) else what()
                 assert found, f"ended with {ended} before {what}:\n{self.text}"
                 return found
             time.sleep(0.02)
