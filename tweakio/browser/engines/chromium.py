@@ -15,6 +15,7 @@ from tweakio.platforms import fingerprints
 from tweakio.platforms.protocols import BrowserVersion
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tweakio.browser.engines import Launch
@@ -32,6 +33,19 @@ _ARGUMENTS = (
 )
 _LOCK = "SingletonLock"
 _LOCK_FILES = (_LOCK, "SingletonSocket", "SingletonCookie")
+
+
+# Chromium puts org.chromium.Chromium.XXXXXX/SingletonSocket there. The name of a socket has 108
+# bytes on Linux and 104 on macOS, and with a longer one it does not start.
+_LONGEST_TEMPORARY = 58
+
+
+def _short(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment with a directory for temporary files that is short enough."""
+    directory = environment.get("TMPDIR", "")
+    if os.name != "posix" or len(os.fsencode(directory)) <= _LONGEST_TEMPORARY:
+        return environment
+    return {**environment, "TMPDIR": "/tmp"}  # noqa: S108 - it makes a directory of its own in it
 
 
 class Chromium:
@@ -117,7 +131,7 @@ class Chromium:
                 *fingerprints.chromium_arguments(presentation, settings),
                 *launch.arguments,
             ],
-            env={**launch.environment, **fingerprints.environment(presentation)},
+            env={**_short(launch.environment), **fingerprints.environment(presentation)},
             timeout=launch.timeout * 1000,
             # Playwright's own default is no sandbox for anybody; root cannot have one.
             chromium_sandbox=not hasattr(os, "geteuid") or os.geteuid() != 0,
