@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from tweakio.models import LockRecord
     from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
@@ -94,10 +95,16 @@ class Recovery:
         incomplete = not (paths.session.exists() and paths.browser_profile.is_dir())
         if mode == "soft" and not (damaged or marked or incomplete):
             return False
+        owner = None
         if mode == "hard":
             self._locks.refuse_in_use(profile_id, own=True)
+        if mode == "soft" or profile_id in self._locks.held:
+            # Who takes the lock during a hard recovery waits for it, and has activated nothing.
+            owner = self._locks.owner(profile_id)
         staged = self._mend_directory(change, profile_id)
-        metadata, fingerprint = self._tracked_files(change, profile_id, rewrite=damaged or marked)
+        metadata, fingerprint = self._tracked_files(
+            change, profile_id, owner, rewrite=damaged or marked
+        )
         if staged is not None:
             directories.complete_directory(staged, str(metadata["platform"]))
             change.move(staged, paths.directory)
@@ -128,7 +135,7 @@ class Recovery:
         return None
 
     def _tracked_files(
-        self, change: Transaction, profile_id: str, *, rewrite: bool
+        self, change: Transaction, profile_id: str, owner: LockRecord | None, *, rewrite: bool
     ) -> tuple[dict[str, Any], bytes | None]:
         """The metadata to have afterwards, and the fingerprint if it has to be written."""
         repository = self._repository
@@ -139,7 +146,6 @@ class Recovery:
             log.warning("no valid metadata of %s in history; rebuilt from its files", profile_id)
         if rewrite:
             directories.keep_damaged_files(change, repository, profile_id)
-        owner = self._locks.owner(profile_id)
         if metadata["status"] == "corrupted" or (metadata["status"] == "active" and rewrite):
             metadata["status"] = "active" if owner is not None else "inactive"
         metadata["lock_pid"] = owner.pid if owner is not None else None

@@ -304,7 +304,7 @@ class _Check:
                 break
         gone = {name for name, value in commit.contents.items() if value is None}
         mended = gone | ({operation.profile} if operation.name in _MENDS else set())
-        self._mended.update(dict.fromkeys(mended, self.latest[number]))
+        self._mended.update(dict.fromkeys(mended, self.earliest[number]))
         model.damaged = set()
         if len(model.history) != made + 1 or change is None:
             return "the model has nothing to commit"

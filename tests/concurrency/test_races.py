@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -234,3 +235,19 @@ manager = ProfileManager({os.fspath(home)!r})
     assert git("rev-parse", "HEAD^{tree}") == tree
     assert git("status", "--porcelain") == ""
     assert names == {"select": ["kept"], "create": ["kept", "x"], "delete": []}[operation]
+
+
+def test_who_waits_with_the_lock_for_a_hard_recovery_has_not_activated_yet(
+    two: tuple[ProfileManager, ProfileManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two
+    refuse = first.locks.refuse_in_use
+
+    def late(profile_id: str, *, own: bool = False) -> None:
+        refuse(profile_id, own=own)
+        second.locks.acquire(profile_id, 0)
+
+    monkeypatch.setattr(first.locks, "refuse_in_use", late)
+    assert first.recover_profile("kept", "hard").status == "inactive"
+    assert "lock_pid" not in json.loads(first.layout.profile("kept").metadata.read_bytes())
+    second.locks.release("kept")
