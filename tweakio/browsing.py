@@ -19,6 +19,7 @@ from tweakio.browser.keeper import HANGS, Keeper
 from tweakio.browser.pausing import blocking, waiting
 from tweakio.errors import (
     BrowserError,
+    ConcurrentChangeError,
     InvalidInputError,
     ProfileNotFoundError,
     SessionError,
@@ -180,10 +181,9 @@ class _Browsing:
         engine = self._engine_for(profile)
         found = engine.find(self._executable, cache=layout.browser_cache)
         keeper = Keeper(profile.id, layout, self.manager.locks, engine, found)
-        yield from keeper.take(self._timeout, force=self._force)
+        yield from keeper.take(self._timeout, self._look_again, force=self._force)
         try:
-            # Again, now that nobody deletes it.
-            self._profile = profile = self.manager.get_profile(profile.id)
+            profile = self.profile
             self._handler = None
             version = engine.version(found)
             paths = layout.profile(profile.id)
@@ -209,6 +209,23 @@ class _Browsing:
             keeper.give_up()
             raise
         return _Prepared(keeper, engine, launch)
+
+    def _look_again(self) -> None:
+        """Read the profile anew, now that it is locked.
+
+        A change that takes a profile's data away looks at the lock first. One that did so before
+        the lock was taken has ended when the repository is free; later ones see the lock.
+        """
+        profile_id = self.profile.id
+        with self.manager.repository.exclusive():
+            pass
+        self._profile = self.manager.get_profile(profile_id)
+        if not self.manager.locks.is_current(profile_id):
+            raise ConcurrentChangeError(
+                f"profile '{profile_id}' was deleted and made anew just now",
+                hint="run it again",
+                profile_id=profile_id,
+            )
 
     def _engine_for(self, profile: Profile) -> Engine:
         """The named engine, else the one whose data are there.

@@ -269,7 +269,7 @@ def test_from_the_lock_to_the_end(stage, manager):
     locks = ProfileLockManager(manager.layout)
     keeper = Keeper("a", manager.layout, locks, stage.engine, Found(str(program), "150.0.1"))
     stage.link(paths.browser_profile, stage.own_host, os.getpid())
-    blocking(keeper.take(0, force=False))
+    blocking(keeper.take(0, lambda: None, force=False))
     assert stage.engine.lock_of(paths.browser_profile) is None
     playwright = Starting()
     playwright.stage = stage

@@ -61,7 +61,7 @@ def take(manager, *, timeout=0.0, force=False):
     """A keeper that has taken the profile, with a lock manager of its own."""
     locks = ProfileLockManager(manager.layout)
     keeper = Keeper("a", manager.layout, locks, Chromium(), Found("/bin/true", "150.0.1.2"))
-    blocking(keeper.take(timeout, force=force))
+    blocking(keeper.take(timeout, lambda: None, force=force))
     return keeper
 
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
@@ -34,6 +35,7 @@ from tweakio import (
     ProfileNotFoundError,
     SessionError,
     SyncBrowserManager,
+    directories,
 )
 from tweakio.browser import keeper, record
 from tweakio.browser.state import BrowserState
@@ -188,6 +190,36 @@ def test_a_corrupted_profile_is_not_opened(manager):
     with pytest.raises(ProfileCorruptedError):
         asyncio.run(opened(manager).open())
     assert not manager.locks.is_locked("a")
+
+
+def test_what_is_being_deleted_is_not_opened(manager, monkeypatch):
+    """The deletion has looked at the lock, and not yet moved the directory."""
+    manager.create_profile("a", "custom")
+    raised = []
+    with ProfileManager(manager.home) as other:
+        browser = opened(other, kind=SyncBrowserManager)
+
+        def open_it():
+            try:
+                with browser:
+                    pass
+            except ProfileNotFoundError as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=open_it)
+        take_away = directories.take_away
+
+        def late(*arguments, **options):
+            thread.start()
+            wait_until(lambda: other.locks.has_browser("a"))
+            take_away(*arguments, **options)
+
+        monkeypatch.setattr(directories, "take_away", late)
+        manager.delete_profile("a")
+        thread.join(60)
+        assert len(raised) == 1
+        assert not other.locks.is_locked("a")
+    assert not manager.layout.profile("a").directory.exists()
 
 
 def test_data_of_another_engine_are_not_mixed(manager):

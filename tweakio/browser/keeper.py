@@ -20,7 +20,7 @@ from tweakio.models import utc_now
 from tweakio.store.processes import own_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tweakio.browser.engines import Engine
@@ -69,11 +69,12 @@ class Keeper:
         self._found = found
         self._descriptor = -1
 
-    def take(self, timeout: float, *, force: bool) -> Pauses[None]:
+    def take(self, timeout: float, look: Callable[[], None], *, force: bool) -> Pauses[None]:
         """Lock the profile, and make sure that no browser runs on it.
 
         Args:
             timeout: seconds to wait for another holder.
+            look: is called when the profile is locked, and raises if it is not there any more.
             force: take another machine's lock of a browser for dead.
 
         Raises:
@@ -83,6 +84,7 @@ class Keeper:
         """
         yield from self._lock(timeout)
         try:
+            look()
             yield from self._clear(force=force)
         except OSError as error:
             self.give_up()
