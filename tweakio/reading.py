@@ -83,9 +83,13 @@ class Reader:
     def _examine_all(repository: Repository) -> list[Found]:
         head = repository.head()
         found = repository.listing.examine_all(head)
-        odd = any(item.state in ("damaged", "edited") for item in found)
-        if odd and repository.is_busy(head):
-            # It may be of the middle of another program's change.
+        odd = [item for item in found if item.state in ("damaged", "edited")]
+        look = repository.work_tree.examine
+        # It may be of the middle of another program's change; of one that has ended since if it
+        # does not look the same again.
+        if odd and (
+            repository.is_busy(head) or any(look(head, item.profile_id) != item for item in odd)
+        ):
             with repository.undisturbed():
                 return repository.listing.examine_all(repository.head())
         return found

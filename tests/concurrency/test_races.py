@@ -16,6 +16,7 @@ from dulwich.object_store import DiskObjectStore
 
 from tweakio import ProfileManager, directories
 from tweakio.errors import ConcurrentChangeError, NothingToRedoError, ProfileNotFoundError
+from tweakio.store.checkout import Checkout
 from tweakio.store.refs import GitLocks
 from tweakio.store.repository import Repository
 
@@ -251,3 +252,40 @@ def test_who_waits_with_the_lock_for_a_hard_recovery_has_not_activated_yet(
     assert first.recover_profile("kept", "hard").status == "inactive"
     assert "lock_pid" not in json.loads(first.layout.profile("kept").metadata.read_bytes())
     second.locks.release("kept")
+
+
+def test_a_list_is_not_of_the_middle_of_a_change_that_has_just_ended(
+    two: tuple[ProfileManager, ProfileManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch has moved, the files have not; they have when the list asks who is at work."""
+    first, second = two
+    first.create_profile("x", "custom")
+    first.select_profile("kept")
+    looked, ended = threading.Event(), threading.Event()
+    seen: list[dict[str, str]] = []
+    listing = first.repository.listing
+    examine_all, finish = listing.examine_all, Checkout.finish
+
+    def late(head: Any) -> Any:
+        found = examine_all(head)
+        looked.set()
+        assert ended.wait(30)
+        return found
+
+    def read() -> None:
+        seen.append({profile.id: profile.status for profile in first.list_profiles()})
+
+    thread = threading.Thread(target=read)
+
+    def read_first(*arguments: Any) -> None:
+        thread.start()
+        assert looked.wait(30)
+        finish(*arguments)
+
+    monkeypatch.setattr(listing, "examine_all", late)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkout, "finish", read_first)
+        second.select_profile("x")
+    ended.set()
+    thread.join(30)
+    assert seen == [{"kept": "inactive", "x": "active"}]
