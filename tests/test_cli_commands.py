@@ -366,7 +366,7 @@ class TestListAndStatus:
         two.ok("profile", "set", "alpha", "--note", "one\ntwo\tthree")
         lines = two.ok("profile", "status", "alpha").lines
         assert "note\tone\\ntwo\\tthree" in lines
-        assert len(lines) == 17
+        assert all("\t" in line for line in lines)
 
     def test_no_home_is_an_empty_list_only_for_the_default(self, cli):
         assert cli.ok("profile", "list", TWEAKIO_HOME=UNSET).out == ""

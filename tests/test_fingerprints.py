@@ -484,7 +484,7 @@ def test_creating_one_among_many_reads_no_others(tmp_path, platform):
     assert done.code == 0, done.err
     others, all_of_them = map(int, done.out.split())
     assert others == 0
-    assert 10 < all_of_them < 100
+    assert all_of_them > 10
 
 
 def test_creating_many_with_a_foreign_generator_is_not_quadratic(manager, own_table, monkeypatch):

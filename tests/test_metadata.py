@@ -190,4 +190,5 @@ def test_it_can_be_replaced(home):
 
     with ProfileManager(home, metadata_handler=Counting) as manager:
         manager.create_profile("alpha", "custom")
+        manager.get_profile("alpha")
     assert Counting.loads
