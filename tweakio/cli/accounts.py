@@ -55,8 +55,11 @@ def account(
     return profile
 
 
-def require_display() -> None:
+def require_display(instead: str = "") -> None:
     """Fail early, and clearly, where no window can be shown.
+
+    Args:
+        instead: what else can be done, such as "..., or ".
 
     Raises:
         BrowserError: so it is.
@@ -66,7 +69,7 @@ def require_display() -> None:
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise BrowserError(
             "there is no display to show a window on",
-            hint="log in without --headed, or use 'ssh -X' or 'xvfb-run -a tweakio ...'",
+            hint=f"{instead}use 'ssh -X' or 'xvfb-run -a tweakio ...'",
         )
 
 
@@ -113,7 +116,7 @@ def log_in(
     if phone is not None:
         check_phone(phone)
     if headed:
-        require_display()
+        require_display("log in without --headed, or ")
     file = QrFile(None if qr_file is None else Path(qr_file))
     try:
         browser = browser_of(manager, profile, headed=headed, executable=executable, force=force)
