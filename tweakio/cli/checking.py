@@ -73,8 +73,7 @@ def check_profiles(
     if bad:
         from tweakio.changes import name_some
 
-        out = [item.profile_id for item in found if item.state in ("logged_out", "expired")]
         raise NotLoggedInError(
-            f"not logged in: {name_some(out)}" if out else f"cannot tell: {name_some(bad)}",
-            hint=f"run 'tweakio profile login {(out or bad)[0]}'",
+            f"not known to be logged in: {name_some(bad)}",
+            hint=f"run 'tweakio profile login {bad[0]}'",
         )
