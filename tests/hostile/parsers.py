@@ -343,11 +343,12 @@ class _Coverage:
     def run(self, call: Callable[[], None]) -> bool:
         """Whether the call went where none was before."""
         self._now = set()
+        before = sys.gettrace()  # that of the coverage's measurement, which has to go on
         sys.settrace(self._trace)
         try:
             call()
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
             new = not self._now <= self.all
             self.all |= self._now
         return new
