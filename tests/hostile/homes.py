@@ -52,7 +52,12 @@ def build(home: Path) -> None:
         manager.gc()
         manager.delete_profile("gone")
         manager.recover_profile("spare", "hard")
-        manager.update_profiles(["beta"], platform_config={"proxy": {"host": "a", "port": 1}})
+        manager.update_profiles(
+            ["beta"],
+            platform_config={"proxy": {"host": "a", "port": 1}},
+            browser={"locale": "de-DE", "timezone": "UTC", "window": [1280, 800],
+                     "proxy": "http://bob@[::1]:8080", "proxy_password": "env:PROXY"},
+        )  # fmt: skip
         git(profiles, "tag", "-a", "v1", "-m", "annotated")
         git(profiles, "branch", "side")
         git(profiles, "pack-refs", "--all")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import signal
 import sys
 import tempfile
@@ -18,13 +20,15 @@ from typing import Any
 import dulwich.config
 
 from tests.hostile.mutate import SEALS, mutate
-from tweakio import schema
+from tweakio import schema, settings
 from tweakio.doctor import salvage
 from tweakio.errors import TweakioError
 from tweakio.history import History
 from tweakio.identity import author
 from tweakio.layout import Layout
 from tweakio.legacy_fingerprint import read_fingerprint_pickle
+from tweakio.platforms import fingerprints
+from tweakio.platforms.protocols import BrowserVersion
 from tweakio.store import head, index, initialise, journal, listing, lockfile, objects, refs
 from tweakio.store.attic import Attic
 from tweakio.store.packs import index as pack_index
@@ -231,10 +235,54 @@ def _id(data: bytes, scratch: Path) -> None:
         assert path.parent == scratch / "profiles"
 
 
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _fingerprint(data: bytes, _: Path) -> None:
+    _presented(_object(data), {})
+
+
+def _settings(data: bytes, _: Path) -> None:
+    value = _object(data)
+    for check in (settings.check, lambda found: schema.validate({**_VALID, "browser": found})):
+        with contextlib.suppress(TweakioError):
+            check(value)
+            _presented({}, value)
+
+
+def _presented(fingerprint: dict[str, Any], value: dict[str, Any]) -> None:
+    """Whatever a file holds becomes arguments and variables of a harmless form."""
+    made = fingerprints.present(None, fingerprint, value, BrowserVersion("chromium", "156.0.1.2"))
+    assert 400 <= made.window[0] <= 7680
+    assert 300 <= made.window[1] <= 4320
+    for argument in fingerprints.chromium_arguments(made, value):
+        assert re.fullmatch(r"--[a-z-]+=[\w./;:(), {}-]+", argument, re.ASCII), argument
+    for variable in fingerprints.environment(made).values():
+        assert re.fullmatch(r"[\w/:+-]+", variable, re.ASCII), variable
+    with contextlib.suppress(TweakioError):
+        options = fingerprints.context_options(made, value)
+        server = options.get("proxy", {"server": "http://a:1"})["server"]
+        assert re.fullmatch(r"(https?|socks5)://[\w.:\[\]-]+:[0-9]+", server, re.ASCII), server
+
+
+_VALID = {
+    "profile_id": "alpha", "platform": "custom", "created_at": "2026-02-10T14:30:00Z",
+    "status": "inactive",
+}  # fmt: skip
 _PICKLE = (
     b"\x80\x04\x8c!browserforge.fingerprints.generator\x94\x8c\x0bFingerprint\x94\x93\x94)\x81"
     b"\x94}\x94\x8c\x01a\x94K\x01sb."
 )
+_SETTINGS = {
+    "locale": "de-DE", "timezone": "Europe/Berlin", "window": [1280, 800], "color_scheme": "dark",
+    "proxy": "http://bob@[::1]:8080", "proxy_password": "env:PROXY",
+}  # fmt: skip
+_BROWSERFORGE = {"generator": "browserforge", "engine": "camoufox", "data": {"a": {"b": 1}}}
 PARSERS: dict[str, Parser] = {
     "metadata": Parser(_metadata, (schema,), "profiles/*/metadata.json"),
     "journal": Parser(_journal, (journal,), "profiles/.git/tweakio/journal.json"),
@@ -276,6 +324,11 @@ PARSERS: dict[str, Parser] = {
         _entry, (sys.modules[Attic.__module__],), "profiles/.git/tweakio/trash/*/entry.json"
     ),
     "pickle": Parser(_pickle, (sys.modules[read_fingerprint_pickle.__module__],), "", (_PICKLE,)),
+    "fingerprint": Parser(
+        _fingerprint, (fingerprints,), "profiles/*/fingerprint.json",
+        (json.dumps(_BROWSERFORGE).encode(), b"{}", b'{"generator": "seeded", "seed": 5}'),
+    ),
+    "settings": Parser(_settings, (settings, fingerprints), "", (json.dumps(_SETTINGS).encode(),)),
     "revision": Parser(
         _revision, (sys.modules[History.__module__],), "",
         (b"HEAD~2^1", b"main", b"v1", b"side~1", b"abcd", b"refs/heads/main", b"../../HEAD"),

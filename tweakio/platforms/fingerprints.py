@@ -159,7 +159,12 @@ def _seed_of(fingerprint: Mapping[str, Any]) -> bytes:
     seed = fingerprint.get("seed")
     if fingerprint.get("generator") == "seeded" and isinstance(seed, str) and _SEED.fullmatch(seed):
         return bytes.fromhex(seed)
-    text = json.dumps(fingerprint, sort_keys=True, ensure_ascii=True, default=str)
+    try:
+        text = json.dumps(fingerprint, sort_keys=True, ensure_ascii=True, default=str)
+    except RecursionError:
+        raise InvalidInputError(
+            "fingerprint.json is nested too deeply", hint="correct the file"
+        ) from None
     return sha256(text.encode()).digest()
 
 
