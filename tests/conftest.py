@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tweakio import ProfileManager, identity
+from tweakio import ProfileManager, identity, platforms
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,13 @@ def hermetic(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("GIT_COMMITTER_NAME", "Tester")
     monkeypatch.setenv("GIT_COMMITTER_EMAIL", "tester@example.com")
     identity.author.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def own_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone with it."""
+    monkeypatch.setattr(platforms, "_platforms", dict(platforms._platforms))
+    monkeypatch.setattr(platforms, "_entry_points_loaded", platforms._entry_points_loaded)
 
 
 @pytest.fixture

@@ -47,11 +47,6 @@ def no_locale(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def own_table(monkeypatch):
-    monkeypatch.setattr(platforms, "_platforms", dict(platforms._platforms))
-
-
 # What follows from a seed
 
 FROZEN = {
@@ -389,7 +384,7 @@ class Sometimes:
         return {"number": self.made // 2}
 
 
-def test_a_constant_generator_makes_different_fingerprints(manager, own_table, git):
+def test_a_constant_generator_makes_different_fingerprints(manager, git):
     register_platform("constant", platforms._platforms["custom"].session_handler, Constant)
     manager.create_profile("first", "constant")
     manager.create_profiles(["second", "third"], "constant")
@@ -405,7 +400,7 @@ def test_a_constant_generator_makes_different_fingerprints(manager, own_table, g
         assert git("show", f"HEAD:{name}/fingerprint.json").encode() == content
 
 
-def test_what_another_program_has_created_counts(manager, own_table, home):
+def test_what_another_program_has_created_counts(manager, home):
     register_platform("constant", platforms._platforms["custom"].session_handler, Constant)
     manager.create_profile("first", "constant")
     with ProfileManager(home) as other:
@@ -415,7 +410,7 @@ def test_what_another_program_has_created_counts(manager, own_table, home):
 
 
 @pytest.mark.parametrize("damage", ["none", "cache", "index"])
-def test_without_cache_or_index_the_trees_are_read(manager, own_table, home, damage):
+def test_without_cache_or_index_the_trees_are_read(manager, home, damage):
     register_platform("constant", platforms._platforms["custom"].session_handler, Constant)
     manager.create_profile("first", "constant")
     manager.close()
@@ -428,7 +423,7 @@ def test_without_cache_or_index_the_trees_are_read(manager, own_table, home, dam
         assert len({*fingerprints(fresh).values()}) == 2
 
 
-def test_asking_again_is_tried_first(manager, own_table):
+def test_asking_again_is_tried_first(manager):
     register_platform("sometimes", platforms._platforms["custom"].session_handler, Sometimes)
     manager.create_profiles([f"p{number}" for number in range(6)], "sometimes")
     values = [json.loads(content) for content in fingerprints(manager).values()]
@@ -447,7 +442,7 @@ def test_the_name_used_again_is_a_new_identity(manager):
     assert (first.path / "fingerprint.json").read_bytes() == before
 
 
-def test_a_platform_that_is_not_installed_gets_ours(manager, own_table):
+def test_a_platform_that_is_not_installed_gets_ours(manager):
     register_platform("gone", platforms._platforms["custom"].session_handler, Constant)
     manager.create_profiles(["alpha", "beta"], "gone")
     platforms._platforms.pop("gone")
@@ -471,7 +466,7 @@ sys.addaudithook(lambda event, found: opened.append(str(found[0])) if event == "
 with ProfileManager() as manager:
     manager.create_profile("new", sys.argv[1])
 inside = [name for name in opened if name.startswith(str(manager.home))]
-print(len([name for name in inside if "/p1" in name or "/p2" in name]), len(inside))
+print(len([name for name in inside if "/p1" in name or "/p2" in name]), len({*inside}))
 """
 
 
@@ -482,12 +477,14 @@ def test_creating_one_among_many_reads_no_others(tmp_path, platform):
         manager.create_profiles([f"p{number}" for number in range(100, 300)], "whatsapp")
     done = cli.python(OPENED, platform)
     assert done.code == 0, done.err
-    others, all_of_them = map(int, done.out.split())
+    others, different = map(int, done.out.split())
     assert others == 0
-    assert all_of_them > 10
+    # Names, not times: if this change is one after which the history is packed, the pack that
+    # has the 200 profiles is opened for each of its objects.
+    assert 10 < different < 100
 
 
-def test_creating_many_with_a_foreign_generator_is_not_quadratic(manager, own_table, monkeypatch):
+def test_creating_many_with_a_foreign_generator_is_not_quadratic(manager, monkeypatch):
     """The index is looked at once for each change, not once for each profile."""
     from tweakio.store.transaction import Transaction
 

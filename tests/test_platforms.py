@@ -30,11 +30,6 @@ class SignalFingerprint:
         return {"seed": profile_id[::-1]}
 
 
-@pytest.fixture(autouse=True)
-def own_table(monkeypatch):
-    monkeypatch.setattr(platforms, "_platforms", dict(platforms._platforms))
-
-
 def test_the_four_are_registered_by_the_same_call():
     assert {"whatsapp", "telegram", "discord", "custom"} <= set(platform_names())
     for name in platform_names():

@@ -140,7 +140,6 @@ def in_sync(launch_options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """Two platforms that are not ours: one registered by a call, one by an installed package."""
-    monkeypatch.setattr(platforms, "_platforms", dict(platforms._platforms))
     monkeypatch.setattr(platforms, "_entry_points_loaded", False)
     site = tmp_path / "site"
     site.mkdir()
