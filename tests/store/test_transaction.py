@@ -853,3 +853,31 @@ def test_plain_git_commits_in_a_loop_beside_us(store: Repository, profiles: Path
     assert (subjects.count("set"), subjects.count("t")) == (20, theirs[0])
     assert note(profiles) == "19"
     assert git(profiles, "status", "--porcelain") == ""
+
+
+def test_a_file_at_the_root_and_a_merge_with_both_parents(manager, git):
+    manager.create_profile("a", "custom")
+    base = git("rev-parse", "HEAD").strip()
+    git("switch", "-qc", "side")
+    manager.create_profile("b", "custom")
+    side = git("rev-parse", "HEAD").strip()
+    git("switch", "-q", "main")
+    with manager.repository.transaction("merge") as change:
+        change.put_root(".age-recipients", b"# nobody\n")
+        assert change.root_file(".age-recipients") == b"# nobody\n"
+        assert change.root_file("README") is None
+        change.add_parent(side)
+        change.add_note("- a line for people")
+        change.summary = "merge side"
+    assert git("rev-parse", "HEAD^1", "HEAD^2").split() == [base, side]
+    assert git("log", "-1", "--format=%B").strip() == (
+        "merge side\n\n- a line for people\n\nTweakio-Op: merge"
+    )
+    assert git("show", "HEAD:.age-recipients") == "# nobody\n"
+    assert not git("status", "--porcelain")
+    git("fsck", "--strict", "--no-dangling")
+    with manager.repository.transaction("less") as change:
+        change.put_root(".age-recipients", None)
+    assert ".age-recipients" not in git("ls-files")
+    assert not (manager.layout.profiles / ".age-recipients").exists()
+    assert not git("status", "--porcelain")

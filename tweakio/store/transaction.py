@@ -76,6 +76,9 @@ class Transaction:
         self._command = command
         self._base = repository.head()
         self._files: dict[str, dict[str, bytes | None]] = {}
+        self._root_files: dict[str, bytes | None] = {}
+        self._parents: list[str] = []
+        self._notes: list[str] = []
         self._removed: set[str] = set()
         self._unchecked: set[str] = set()
         self._contents: dict[str, set[bytes]] = {}
@@ -108,7 +111,7 @@ class Transaction:
 
     def has_changes(self) -> bool:
         """Whether anything was collected."""
-        return bool(self._files or self._removed or self._moves)
+        return bool(self._files or self._removed or self._moves or self._root_files)
 
     def profile_ids(self) -> list[str]:
         """The names of the directories at the base."""
@@ -192,6 +195,36 @@ class Transaction:
         self._files.setdefault(profile_id, {})[name] = content
         self._know_content(name, content)
         self._unchecked.add(profile_id)
+
+    def put_root(self, name: str, content: bytes | None) -> None:
+        """Set a tracked file at the root of the repository, or remove it with None.
+
+        Args:
+            name: of a file that tweakio knows, such as ``.gitignore``; never a person's text.
+            content: its bytes.
+        """
+        self._root_files[name] = content
+
+    def root_file(self, name: str) -> bytes | None:
+        """The content of a tracked file at the root, this change included."""
+        if name in self._root_files:
+            return self._root_files[name]
+        key = name.encode("utf-8", "surrogateescape")
+        for entry in parse_tree(self._base.root):
+            if entry.name == key and entry.is_blob:
+                return self._repository.reader.read(entry.id, b"blob")
+        return None
+
+    def add_parent(self, commit_id: str) -> None:
+        """Make it a merge: the commit gets a further parent, whose objects are here already."""
+        self._parents.append(commit_id)
+        self.record_always = True
+        # What it merges with is the state that it began from.
+        self.rebasable = False
+
+    def add_note(self, line: str) -> None:
+        """Add a line to the commit's message that people read, between summary and trailers."""
+        self._notes.append(line)
 
     def put_metadata(self, profile_id: str, value: Mapping[str, Any]) -> None:
         """Set a profile's metadata, after checking it.
@@ -310,6 +343,7 @@ class Transaction:
                 new=commit_id,
                 reflog=line,
                 profiles=tuple(sorted({*self._files, *self._removed})),
+                root_files=tuple(sorted(self._root_files)),
                 moves=tuple(self._moves),
                 purge=tuple(self._purge),
             )
@@ -441,6 +475,11 @@ class Transaction:
                     hint="run the command again",
                     profile_id=profile_id,
                 )
+        now, then = _root_blobs(head.root), _root_blobs(self._base.root)
+        if any(now.get(name) != then.get(name) for name in self._root_files):
+            raise ConcurrentChangeError(
+                "another program made a change just now", hint="run the command again"
+            )
         self._base = head
 
     def _build(self, writer: ObjectWriter) -> tuple[str, bytes, str] | None:
@@ -451,21 +490,37 @@ class Transaction:
         for profile_id, files in self._files.items():
             edits[profile_id.encode()] = self._build_directory(writer, profile_id, files)
         root = edit_tree(self._base.root, edits)
+        if self._root_files:
+            root = self._with_root_files(writer, root)
         if root == self._base.root and not self.record_always and self._base.commit != NO_COMMIT:
             return None
         tree = writer.add(b"tree", root)
         author = identity.author(self._repository.layout.git_dir / "config")
         stamp = identity.stamp(int(time.time()))
         message = self._message()
-        parent = "" if self._base.commit == NO_COMMIT else f"parent {self._base.commit}\n"
+        first = () if self._base.commit == NO_COMMIT else (self._base.commit,)
+        parents = "".join(f"parent {commit}\n" for commit in (*first, *self._parents))
         body = (
-            f"tree {tree.hex()}\n{parent}author {author} {stamp}\n"
+            f"tree {tree.hex()}\n{parents}author {author} {stamp}\n"
             f"committer {author} {stamp}\n\n{message}"
         )
         self._body = body.encode("utf-8", "replace")
         commit_id = self._add(writer, b"commit", self._body).hex()
         line = f"{self._base.commit} {commit_id} {author} {stamp}\ttweakio: {self.summary}\n"
         return commit_id, root, line
+
+    def _with_root_files(self, writer: ObjectWriter, root: bytes) -> bytes:
+        changed = {
+            name.encode("utf-8", "surrogateescape"): content
+            for name, content in self._root_files.items()
+        }
+        entries = [entry for entry in parse_tree(root) if entry.name not in changed]
+        entries += [
+            TreeEntry(BLOB_MODE, name, self._add(writer, b"blob", content))
+            for name, content in changed.items()
+            if content is not None
+        ]
+        return serialise_tree(entries)
 
     def _build_directory(
         self, writer: ObjectWriter, profile_id: str, files: Mapping[str, bytes | None]
@@ -492,9 +547,18 @@ class Transaction:
         return find_entry(self._base.root, profile_id.encode())
 
     def _message(self) -> str:
-        lines = [self.summary, "", f"Tweakio-Op: {self._operation}"]
+        notes = [*self._notes, ""] if self._notes else []
+        lines = [self.summary, "", *notes, f"Tweakio-Op: {self._operation}"]
         lines += [f"Tweakio-Profile: {name}" for name in sorted({*self._files, *self._removed})]
         if self._command:
             lines.append(f"Tweakio-Command: {self._command}")
         lines += [f"{name}: {value}" for name, value in self._trailers]
         return "\n".join(lines) + "\n"
+
+
+def _root_blobs(root: bytes) -> dict[str, bytes]:
+    return {
+        entry.name.decode("utf-8", "surrogateescape"): entry.id
+        for entry in parse_tree(root)
+        if entry.is_blob
+    }
