@@ -56,10 +56,15 @@ class Activation:
         return profile_id in self._locks.held and self._registry.get_active() == profile_id
 
     @contextmanager
-    def taking(self, profile_id: str, timeout: float) -> Iterator[None]:
-        """Hold a profile's lock while it is activated, and from then on if that succeeds."""
+    def taking(self, profile_id: str, hold: Callable[[], object]) -> Iterator[None]:
+        """Hold a profile's lock while it is activated, and from then on if that succeeds.
+
+        Args:
+            profile_id: which.
+            hold: takes the lock.
+        """
         was_held = profile_id in self._locks.held
-        self._locks.acquire(profile_id, timeout)
+        hold()
         try:
             yield
         except BaseException:  # Ctrl-C as well

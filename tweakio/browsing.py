@@ -181,7 +181,13 @@ class _Browsing:
         engine = self._engine_for(profile)
         found = engine.find(self._executable, cache=layout.browser_cache)
         keeper = Keeper(profile.id, layout, self.manager.locks, engine, found)
-        yield from keeper.take(self._timeout, self._look_again, force=self._force)
+        try:
+            yield from keeper.take(self._timeout, self._look_again, force=self._force)
+        except ProfileNotFoundError:
+            # A change may have moved its directory away, and not have taken place yet: this look
+            # waits for its end.
+            self.manager.get_profile(profile.id)
+            yield from keeper.take(self._timeout, self._look_again, force=self._force)
         try:
             profile = self.profile
             self._handler = None

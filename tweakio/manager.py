@@ -24,7 +24,7 @@ from tweakio.opening import Opening
 from tweakio.reading import Reader
 from tweakio.registry import ProfileRegistry
 from tweakio.store.initialise import is_initialised
-from tweakio.store.locks import ProfileLockManager
+from tweakio.store.locks import HeldLock, ProfileLockManager
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class ProfileManager:
                 return self.get_profile(profile_id)
             self._require(profile_id)
             self._end_orphans([profile_id])
-            with self._activation.taking(profile_id, timeout):
+            with self._activation.taking(profile_id, lambda: self._hold(profile_id, timeout)):
                 value = self._activate(profile_id, os.getpid())
             self._at_exit.register(self)
             return self._reader.committed(profile_id, value)
@@ -264,13 +264,16 @@ class ProfileManager:
                     f"profile '{profile_id}' is active here", hint="deactivate it first"
                 )
             self._end_orphans([profile_id])
-            with self.locks.acquire(profile_id, timeout):
+            with self._hold(profile_id, timeout):
                 value = self._activate(profile_id, None)
             return self._reader.committed(profile_id, value)
 
     def _require(self, profile_id: str) -> None:
         self._check_ids([profile_id])
         self._reader.require(self.repository, profile_id)
+
+    def _hold(self, profile_id: str, timeout: float) -> HeldLock:
+        return self._reader.hold(self.repository, profile_id, timeout)
 
     def _activate(self, profile_id: str, pid: int | None) -> dict[str, Any]:
         command = self._name("activate_profile")
@@ -515,7 +518,7 @@ class ProfileManager:
                 hint="close it first",
                 profile_id=profile_id,
             )
-        with self.locks.acquire(profile_id, timeout=0):
+        with self._hold(profile_id, 0):
             return empty_caches(self.layout.profile(profile_id))
 
     # Recovering

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from tweakio.errors import ProfileNotFoundError
 from tweakio.metadata import ProfileMetadataHandler, corrupted_error, not_found_error
 from tweakio.models import Profile, Status, parse_time
 from tweakio.store.worktree import Found
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     from tweakio.layout import Layout
     from tweakio.registry import ProfileRegistry
-    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.locks import HeldLock, ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
 __all__ = ["Reader"]
 
 _NEVER: tuple[None, None] = None, None
+_TRIES = 5
 
 
 class Reader:
@@ -122,12 +123,30 @@ class Reader:
             raise not_found_error(profile_id)
         directory = self._layout.profile(profile_id).directory
         if not directory.is_dir():
-            # Or it is being deleted: this waits for a change that is under way.
-            self._handler(repository).examine(profile_id)
-        if not os.path.lexists(directory):
-            raise corrupted_error(profile_id, "its directory is missing")
-        if directory.is_symlink() or not directory.is_dir():
+            # Or it is being deleted: this waits for a change that is under way. Its own look is
+            # what counts, by now the next change may have taken the directory away.
+            found = self._handler(repository).examine(profile_id)
+            if found.state == "damaged":
+                raise corrupted_error(profile_id, found.problem)
+        if directory.is_symlink():
             raise corrupted_error(profile_id, "its directory is not a directory")
+
+    def hold(self, repository: Repository, profile_id: str, timeout: float) -> HeldLock:
+        """Take the lock of a profile that exists.
+
+        A change moves a directory away before its commit point, and back if it fails. So that
+        there is nothing to lock says nothing of the profile until that change has ended.
+
+        Raises:
+            ProfileNotFoundError, ProfileCorruptedError: there is no such profile to lock.
+            LockTimeoutError: another process kept it.
+        """
+        for _ in range(_TRIES - 1):
+            try:
+                return self._locks.acquire(profile_id, timeout)
+            except ProfileNotFoundError:
+                self.require(repository, profile_id)
+        return self._locks.acquire(profile_id, timeout)
 
     def _assemble_again(self, found: Found) -> Profile:
         """The same record as last time if nothing has changed that it was made of."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import os
 import re
@@ -34,11 +36,13 @@ from tweakio import (
     ProfileManager,
     ProfileNotFoundError,
     SessionError,
+    StorageError,
     SyncBrowserManager,
     directories,
 )
 from tweakio.browser import keeper, record
 from tweakio.browser.state import BrowserState
+from tweakio.store.checkout import Checkout
 from tweakio.store.processes import process_start
 
 pytestmark = needs_browser
@@ -220,6 +224,50 @@ def test_what_is_being_deleted_is_not_opened(manager, monkeypatch):
         assert len(raised) == 1
         assert not other.locks.is_locked("a")
     assert not manager.layout.profile("a").directory.exists()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["deleted", "stays"])
+def test_a_deletion_that_has_not_taken_place_is_waited_for(manager, fails, monkeypatch):
+    """The directory is away, and the branch has not moved yet."""
+    manager.create_profile("a", "custom")
+    moved, missed = threading.Event(), threading.Event()
+    prepare = Checkout.prepare
+    seen = []
+
+    def stop(*arguments):
+        moved.set()
+        assert missed.wait(30)
+        if fails:
+            raise OSError(errno.ENOSPC, "no space left")
+        return prepare(*arguments)
+
+    def delete():
+        with contextlib.suppress(StorageError):
+            manager.delete_profile("a")
+
+    with ProfileManager(manager.home) as other:
+        acquire = other.locks.acquire_for_browser
+        deleting = threading.Thread(target=delete)
+
+        def late(*arguments):
+            if not moved.is_set():
+                deleting.start()
+                assert moved.wait(30)
+            try:
+                return acquire(*arguments)
+            except ProfileNotFoundError:
+                missed.set()
+                raise
+
+        monkeypatch.setattr(Checkout, "prepare", stop)
+        monkeypatch.setattr(other.locks, "acquire_for_browser", late)
+        try:
+            with opened(other, kind=SyncBrowserManager):
+                seen.append("opened")
+        except ProfileNotFoundError:
+            seen.append(other.history(limit=1)[0].operation)
+        deleting.join(60)
+    assert seen == ["opened" if fails else "delete"]
 
 
 def test_data_of_another_engine_are_not_mixed(manager):

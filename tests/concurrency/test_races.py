@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -15,7 +17,12 @@ import pytest
 from dulwich.object_store import DiskObjectStore
 
 from tweakio import ProfileManager, directories
-from tweakio.errors import ConcurrentChangeError, NothingToRedoError, ProfileNotFoundError
+from tweakio.errors import (
+    ConcurrentChangeError,
+    NothingToRedoError,
+    ProfileNotFoundError,
+    StorageError,
+)
 from tweakio.store.checkout import Checkout
 from tweakio.store.refs import GitLocks
 from tweakio.store.repository import Repository
@@ -289,3 +296,62 @@ def test_a_list_is_not_of_the_middle_of_a_change_that_has_just_ended(
     ended.set()
     thread.join(30)
     assert seen == [{"kept": "inactive", "x": "active"}]
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["free", "held"])
+@pytest.mark.parametrize("fails", [False, True], ids=["deleted", "stays"])
+@pytest.mark.parametrize("operation", ["select_profile", "activate_profile"])
+def test_a_profile_is_not_gone_before_its_deletion_has_taken_place(
+    two: tuple[ProfileManager, ProfileManager],
+    operation: str,
+    fails: bool,
+    held: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its directory is away, and the branch has not moved yet; who holds it deletes it, if any."""
+    first, second = two
+    came, moved, missed = threading.Event(), threading.Event(), threading.Event()
+    prepare, acquire = Checkout.prepare, first.locks.acquire
+    answer: list[str] = []
+
+    def delete() -> None:
+        with contextlib.suppress(StorageError):
+            second.delete_profile("kept", force=True)
+
+    def stop(*arguments: Any) -> Any:
+        moved.set()
+        assert missed.wait(30)
+        if fails:
+            raise OSError(errno.ENOSPC, "no space left")
+        return prepare(*arguments)
+
+    def ask() -> None:
+        try:
+            answer.append(getattr(first, operation)("kept").status)
+        except ProfileNotFoundError:
+            answer.append(first.history(limit=1)[0].operation)
+
+    def late(*arguments: Any) -> Any:
+        """The profile was there a moment ago."""
+        came.set()
+        assert held or moved.wait(30)
+        try:
+            return acquire(*arguments)
+        except ProfileNotFoundError:
+            missed.set()
+            raise
+
+    if held:
+        second.activate_profile("kept")
+    monkeypatch.setattr(first.locks, "acquire", late)
+    asking, deleting = threading.Thread(target=ask), threading.Thread(target=delete)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkout, "prepare", stop)
+        asking.start()
+        assert came.wait(30)
+        deleting.start()
+        deleting.join(60)
+    if held and fails:
+        second.deactivate_profile()
+    asking.join(60)
+    assert answer == ["active" if fails else "delete"]
