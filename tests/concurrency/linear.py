@@ -319,7 +319,8 @@ class _Check:
 
         Who was killed after it damaged a file, or just before, said no more. Its bytes stay until
         it is recovered, restored or deleted, whatever is committed of it meanwhile. What a hard
-        recovery leaves active was not damaged.
+        recovery leaves active was not damaged. A restore leaves a status as it is, and says
+        nothing by it.
         """
         time = self.earliest[number], self.latest[number]
         found = set()
@@ -329,9 +330,9 @@ class _Check:
                 continue
             there = commit.contents.get(name)
             if name == operation.profile and operation.name in _MENDS:
-                soft = operation.given.get("mode") == "soft"  # commits only what it mends
+                hard = operation.given.get("mode") == "hard"  # the others keep what was damaged
                 left = (there or value)["status"] == "active"
-                if soft or value["status"] != "active" or not left:
+                if not hard or value["status"] != "active" or not left:
                     found.add(name)
             elif there is None:
                 found.add(name)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.concurrency.campaign import Campaign
-from tests.concurrency.linear import _MODEL, Commit, Known, Operation, Span, _with, check
+from tests.concurrency.linear import _MODEL, Commit, Known, Operation, Span, Spans, _with, check
 from tests.concurrency.verify import Findings, _check_promises
 from tests.concurrency.worker import digest
 from tests.model import Change, Holder, Model, Row
@@ -141,6 +141,30 @@ def test_damage_of_a_process_that_was_killed() -> None:
     story.do(B, "select", "z")
     assert {*story.history[-1].contents} == {"x", "z"}
     assert story.problems() == ""
+
+
+def restored_while_it_is_damaged() -> Story:
+    """Its holder spoils a file, and somebody restores the profile to what it is in history."""
+    story = Story()
+    story.do(A, "create", "x")
+    story.do(A, "activate", "x")  # 1
+    story.known.maybe.add("x", Span(10, math.inf, A))
+    story.known.held.add("x", Span(15, math.inf, A))
+    story.known.damage.add("x", Span(16, 27, A))
+    story.model.damaged = {"x"}
+    story.do(B, "restore", "x", then=story.model.profiles["x"], revision=story.history[-1].id)
+    assert not story.history[-1].contents  # only the damaged bytes were kept
+    return story
+
+
+def test_a_restore_of_what_its_holder_damaged() -> None:
+    assert restored_while_it_is_damaged().problems() == ""
+
+
+def test_a_restore_of_what_nobody_damaged_commits_nothing() -> None:
+    story = restored_while_it_is_damaged()
+    story.known.damage = Spans()
+    assert "(restore b-2): the model has nothing to commit" in story.problems()
 
 
 def lose_a_commit(story: Story) -> None:
