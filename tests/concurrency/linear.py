@@ -354,12 +354,13 @@ class _Check:
                 held[name] = holder
             elif spans := [span for span in others if span.by != operation.by]:
                 # It may have been held. The outcome tells: whom nobody holds is written down.
+                # What is written of it, or stays so, names who had it; others waited for it.
+                pid = (commit.contents.get(name, value) or {}).get("lock_pid")
+                fits = [span.by for span in spans if span.by.pid == pid]
                 if name not in commit.contents:
-                    if name != operation.profile or "lock_pid" in value:
-                        held[name] = spans[-1].by
-                    continue
-                pid = (commit.contents[name] or {}).get("lock_pid")
-                if fits := [span.by for span in spans if span.by.pid == pid]:
+                    if "lock_pid" in value or name not in {operation.profile, *commit.profiles}:
+                        held[name] = (fits or [spans[-1].by])[-1]
+                elif fits:
                     held[name] = fits[-1]
         return held
 

@@ -20,7 +20,7 @@ from tests.concurrency.worker import digest
 from tests.model import Change, Holder, Model, Row
 
 ROOT = Path(__file__).resolve().parents[2]
-A, B = Holder("a", 1), Holder("b", 2)
+A, B, C = Holder("a", 1), Holder("b", 2), Holder("c", 3)
 
 
 class Story:
@@ -165,6 +165,35 @@ def test_a_restore_of_what_nobody_damaged_commits_nothing() -> None:
     story = restored_while_it_is_damaged()
     story.known.damage = Spans()
     assert "(restore b-2): the model has nothing to commit" in story.problems()
+
+
+def test_who_waits_for_a_lock_does_not_have_it() -> None:
+    """A third mends what the holder damaged; when that began to hold is not quite known."""
+    story = Story()
+    story.do(A, "create", "x")
+    story.do(A, "activate", "x")  # 1
+    story.known.maybe.add("x", Span(10, math.inf, A))
+    story.known.held.add("x", Span(21, math.inf, A))
+    story.known.maybe.add("x", Span(12, 30, C))
+    story.known.damage.add("x", Span(16, 27, A))
+    story.model.damaged = {"x"}
+    story.do(B, "recover", "x", mode="soft")  # 2
+    assert not story.history[-1].contents
+    assert story.problems() == ""
+
+
+def test_an_undo_just_after_a_selection() -> None:
+    """It takes back a reset, which nobody may hold then and which changes no metadata."""
+    story = Story()
+    story.do(A, "create", "x")
+    story.do(A, "select", "x")  # 1
+    story.do(B, "recover", "x", mode="hard")  # 2
+    story.known.maybe.add("x", Span(11, 31, A))
+    story.do(B, "undo")  # 3
+    assert not story.history[-1].contents
+    assert story.problems() == ""
+    story.known.held.add("x", Span(11, 35, A))
+    assert "(undo b-3): the model refuses it: ProfileActiveError" in story.problems()
 
 
 def lose_a_commit(story: Story) -> None:
