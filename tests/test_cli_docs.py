@@ -145,6 +145,8 @@ def test_numbers_stay_what_they_are():
         "NotLoggedInError": 30,
         "SessionError": 31,
         "SecretNotFoundError": 32,
+        "VaultError": 33,
+        "RecipientError": 34,
     }
 
 

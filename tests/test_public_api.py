@@ -58,6 +58,7 @@ NAMES = [
     "ProfileNotFoundError",
     "ProfileRegistry",
     "ProfileValidator",
+    "RecipientError",
     "RepositoryBusyError",
     "RepositoryDamagedError",
     "RevisionNotFoundError",
@@ -69,6 +70,7 @@ NAMES = [
     "TrashEntryNotFoundError",
     "TweakioError",
     "UnknownPlatformError",
+    "VaultError",
     "__version__",
     "register_platform",
 ]
@@ -108,6 +110,8 @@ EXIT_CODES = {
     "NotLoggedInError": 30,
     "SessionError": 31,
     "SecretNotFoundError": 32,
+    "VaultError": 33,
+    "RecipientError": 34,
 }
 PUBLIC_MODULES = ["tweakio", "tweakio.errors", "tweakio.models", "tweakio.platforms"]
 ERRORS = [cls for cls in map(errors.__dict__.get, errors.__all__) if inspect.isclass(cls)]

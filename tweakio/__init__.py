@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ProfileCorruptedError,
         ProfileExistsError,
         ProfileNotFoundError,
+        RecipientError,
         RepositoryBusyError,
         RepositoryDamagedError,
         RevisionNotFoundError,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         TrashEntryNotFoundError,
         TweakioError,
         UnknownPlatformError,
+        VaultError,
     )
     from tweakio.manager import ProfileManager
     from tweakio.metadata import ProfileMetadataHandler
@@ -99,6 +101,7 @@ __all__ = [
     "ProfileNotFoundError",
     "ProfileRegistry",
     "ProfileValidator",
+    "RecipientError",
     "RepositoryBusyError",
     "RepositoryDamagedError",
     "RevisionNotFoundError",
@@ -110,6 +113,7 @@ __all__ = [
     "TrashEntryNotFoundError",
     "TweakioError",
     "UnknownPlatformError",
+    "VaultError",
     "__version__",
     "register_platform",
 ]

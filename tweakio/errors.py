@@ -35,6 +35,7 @@ __all__ = [
     "ProfileCorruptedError",
     "ProfileExistsError",
     "ProfileNotFoundError",
+    "RecipientError",
     "RepositoryBusyError",
     "RepositoryDamagedError",
     "RevisionNotFoundError",
@@ -44,6 +45,7 @@ __all__ = [
     "TrashEntryNotFoundError",
     "TweakioError",
     "UnknownPlatformError",
+    "VaultError",
     "storage_error",
 ]
 
@@ -256,6 +258,18 @@ class SecretNotFoundError(TweakioError, LookupError):
     """What a reference such as ``env:NAME`` names is not there."""
 
     exit_code = 32
+
+
+class VaultError(TweakioError):
+    """There is no vault or no identity, or what is sealed cannot be opened."""
+
+    exit_code = 33
+
+
+class RecipientError(TweakioError):
+    """No recipient that can be sealed for, or one too few."""
+
+    exit_code = 34
 
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})

@@ -1,0 +1,1 @@
+"""The vault: sessions in history, sealed for its recipients in the age format."""
