@@ -42,7 +42,9 @@ def test_there_are_the_commands_of_the_specification():
         profile status, profile recover, profile set, profile history, profile show, profile diff,
         profile undo, profile redo, profile restore, profile trash list, profile trash restore,
         profile trash purge, profile login, profile check, profile open, profile clean,
-        profile du, repo path, repo doctor, repo gc, repo migrate, tour, whatsapp login,
+        profile du, repo path, repo doctor, repo gc, repo migrate, repo clone,
+        repo push, repo pull, repo sync, repo remote add,
+        repo remote list, repo remote remove, tour, whatsapp login,
         telegram login, discord login, custom login, whatsapp logout, telegram logout,
         discord logout, custom logout"""
     assert set(ALL) == {" ".join(name.split()) for name in wanted.split(",")}

@@ -599,15 +599,15 @@ def test_restore_refuses(two):
     check(two.home)
 
 
-def test_a_merge_stops_undo_with_a_way_out(two, git):
+def test_undo_of_a_merge_takes_back_what_it_brought_here(two, git):
     git("switch", "-qc", "side")
     two.update_profiles(["alpha"], note="side")
     git("switch", "-q", "main")
     two.update_profiles(["beta"], note="main")
     git("merge", "-q", "--no-edit", "side")
-    with pytest.raises(NothingToUndoError, match="merge") as caught:
-        two.undo()
-    assert "restore" in caught.value.hint
+    two.undo()
+    assert notes(two) == {"alpha": "", "beta": "main"}
+    two.redo()
     assert notes(two) == {"alpha": "side", "beta": "main"}
     two.update_profiles(["alpha"], note="after")
     assert two.undo().operation == "set"

@@ -34,12 +34,14 @@ NAMES = [
     "FileAccessError",
     "ForeignRepositoryError",
     "HomeNotFoundError",
+    "HostileContentError",
     "InvalidInputError",
     "InvalidMetadataError",
     "InvalidProfileIdError",
     "LockTimeoutError",
     "LoginRefusedError",
     "LoginTimeoutError",
+    "MergeConflictError",
     "MigrationError",
     "MissingExtraError",
     "NewerFormatError",
@@ -59,6 +61,7 @@ NAMES = [
     "ProfileRegistry",
     "ProfileValidator",
     "RecipientError",
+    "RemoteError",
     "RepositoryBusyError",
     "RepositoryDamagedError",
     "RevisionNotFoundError",
@@ -72,6 +75,7 @@ NAMES = [
     "UnknownPlatformError",
     "VaultError",
     "__version__",
+    "clone_repository",
     "register_platform",
 ]
 
@@ -112,6 +116,9 @@ EXIT_CODES = {
     "SecretNotFoundError": 32,
     "VaultError": 33,
     "RecipientError": 34,
+    "RemoteError": 39,
+    "MergeConflictError": 40,
+    "HostileContentError": 41,
 }
 PUBLIC_MODULES = ["tweakio", "tweakio.errors", "tweakio.models", "tweakio.platforms"]
 ERRORS = [cls for cls in map(errors.__dict__.get, errors.__all__) if inspect.isclass(cls)]

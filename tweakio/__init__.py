@@ -22,12 +22,14 @@ if TYPE_CHECKING:
         FileAccessError,
         ForeignRepositoryError,
         HomeNotFoundError,
+        HostileContentError,
         InvalidInputError,
         InvalidMetadataError,
         InvalidProfileIdError,
         LockTimeoutError,
         LoginRefusedError,
         LoginTimeoutError,
+        MergeConflictError,
         MigrationError,
         MissingExtraError,
         NewerFormatError,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         ProfileExistsError,
         ProfileNotFoundError,
         RecipientError,
+        RemoteError,
         RepositoryBusyError,
         RepositoryDamagedError,
         RevisionNotFoundError,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from tweakio.platforms import register_platform
     from tweakio.registry import ProfileRegistry
     from tweakio.store.locks import ProfileLockManager
+    from tweakio.sync import clone_repository
     from tweakio.validator import ProfileValidator
 
 __all__ = [
@@ -77,12 +81,14 @@ __all__ = [
     "FileAccessError",
     "ForeignRepositoryError",
     "HomeNotFoundError",
+    "HostileContentError",
     "InvalidInputError",
     "InvalidMetadataError",
     "InvalidProfileIdError",
     "LockTimeoutError",
     "LoginRefusedError",
     "LoginTimeoutError",
+    "MergeConflictError",
     "MigrationError",
     "MissingExtraError",
     "NewerFormatError",
@@ -102,6 +108,7 @@ __all__ = [
     "ProfileRegistry",
     "ProfileValidator",
     "RecipientError",
+    "RemoteError",
     "RepositoryBusyError",
     "RepositoryDamagedError",
     "RevisionNotFoundError",
@@ -115,6 +122,7 @@ __all__ = [
     "UnknownPlatformError",
     "VaultError",
     "__version__",
+    "clone_repository",
     "register_platform",
 ]
 
@@ -126,6 +134,7 @@ _MODULES = {
     "ProfileRegistry": "registry",
     "ProfileLockManager": "store.locks",
     "ProfileValidator": "validator",
+    "clone_repository": "sync",
     "register_platform": "platforms",
     **dict.fromkeys(
         ("Change", "FieldChange", "Profile", "ProfileContext", "ProfileDiff", "TrashEntry"),

@@ -19,12 +19,14 @@ __all__ = [
     "FileAccessError",
     "ForeignRepositoryError",
     "HomeNotFoundError",
+    "HostileContentError",
     "InvalidInputError",
     "InvalidMetadataError",
     "InvalidProfileIdError",
     "LockTimeoutError",
     "LoginRefusedError",
     "LoginTimeoutError",
+    "MergeConflictError",
     "MigrationError",
     "MissingExtraError",
     "NewerFormatError",
@@ -36,6 +38,7 @@ __all__ = [
     "ProfileExistsError",
     "ProfileNotFoundError",
     "RecipientError",
+    "RemoteError",
     "RepositoryBusyError",
     "RepositoryDamagedError",
     "RevisionNotFoundError",
@@ -270,6 +273,24 @@ class RecipientError(TweakioError):
     """No recipient that can be sealed for, or one too few."""
 
     exit_code = 34
+
+
+class RemoteError(TweakioError):
+    """A remote cannot be reached, refuses, or has nothing in common with this repository."""
+
+    exit_code = 39
+
+
+class MergeConflictError(TweakioError):
+    """Both sides changed the same; ``conflicts`` says what, and nothing was changed."""
+
+    exit_code = 40
+
+
+class HostileContentError(TweakioError):
+    """What a remote sent is nothing that a tweakio makes; nothing of it was taken over."""
+
+    exit_code = 41
 
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})

@@ -150,6 +150,16 @@ class Layout:
         return self.local / "tmp"
 
     @cached_property
+    def incoming(self) -> Path:
+        """What was fetched and not yet looked at; garbage whenever nobody fetches."""
+        return self.local / "incoming"
+
+    @cached_property
+    def arrived(self) -> Path:
+        """There while a clone that plain git made has not been settled in."""
+        return self.local / "arrived"
+
+    @cached_property
     def locks(self) -> Path:
         """The repository's lock and the content of our git lock files."""
         return self.local / "locks"

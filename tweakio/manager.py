@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from tweakio.history import History
     from tweakio.layout import Layout
     from tweakio.store.repository import Repository
+    from tweakio.sync.remotes import Remotes
     from tweakio.undo import Undo
 
 __all__ = ["ProfileManager"]
@@ -705,6 +707,15 @@ class ProfileManager:
             return purge(self._opening.need(_no_trash(name)), name, older_than)
         repository = self._opening.existing()
         return [] if repository is None else purge(repository, name, older_than)
+
+    # Other places
+
+    @cached_property
+    def remotes(self) -> Remotes:
+        """The other places where the repository is kept: ``add``, ``pull``, ``push``, ``sync``."""
+        from tweakio.sync.remotes import Remotes
+
+        return Remotes(lambda: self.repository, self.locks, self._name)
 
     # The repository
 

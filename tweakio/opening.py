@@ -47,7 +47,7 @@ class Opening:
                 )
             self._repository = open_repository(self.layout, create=True)
             assert self._repository is not None
-            self._take_over_single_account()
+            self._settle_in()
         return self._repository
 
     def existing(self) -> Repository | None:
@@ -64,7 +64,7 @@ class Opening:
                     )
             self._repository = open_repository(self.layout, create=False)
             if self._repository is not None:
-                self._take_over_single_account()
+                self._settle_in()
         return self._repository
 
     def need(self, missing: TweakioError) -> Repository:
@@ -88,6 +88,15 @@ class Opening:
         return any(
             os.path.lexists(self.layout.home / name) for name in ("browser_profile", "session.json")
         )
+
+    def _settle_in(self) -> None:
+        """What an open repository needs before anybody works with it."""
+        self._take_over_single_account()
+        if self.layout.arrived.exists():
+            from tweakio.sync.arrival import settle_in
+
+            assert self._repository is not None
+            settle_in(self._repository)
 
     def _take_over_single_account(self) -> None:
         if self._has_single_account():

@@ -140,11 +140,6 @@ class Undo:
                     undone.add(taken)
             elif operation == "init" or not commit.parents:
                 break
-            elif len(commit.parents) > 1:
-                raise NothingToUndoError(
-                    f"the last change {commit.id[:12]} is a merge",
-                    hint="use 'tweakio profile restore <id> --to <rev>'",
-                )
             elif commit.id not in undone:
                 return commit, redone.get(commit.id, commit)
         raise NothingToUndoError("there is nothing to undo", hint=HISTORY_HINT)

@@ -19,6 +19,7 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.layout import Layout
+from tweakio.store import driver
 from tweakio.store.frame import misplaced, refuse_misplaced
 from tweakio.store.journal import Journal
 from tweakio.store.lockfile import RecordedLock
@@ -44,9 +45,11 @@ __all__ = [
     "IGNORE",
     "complete_local",
     "foreign_hooks",
+    "format_of",
     "install_hooks",
     "is_initialised",
     "make_git_directory",
+    "make_skeleton",
     "open_repository",
     "profile_like_directories",
     "refuse_foreign",
@@ -225,10 +228,12 @@ def remove_dead_buildings(layout: Layout) -> None:
                 shutil.rmtree(building, ignore_errors=True)
 
 
-def make_git_directory(git_dir: Path) -> None:
-    """Build a git directory with its first commit, complete and synced, at a free path.
+def make_skeleton(git_dir: Path, *, branch: str = _BRANCH) -> None:
+    """Make a git directory without a commit, with our config and hooks, at a free path.
 
-    Its journal is left to the first opener, who writes the work tree's files and the index.
+    Args:
+        git_dir: where.
+        branch: full name of the branch that HEAD names.
     """
     inner = Layout(git_dir.parent)  # only for names below the git directory
     local = git_dir / "tweakio"
@@ -248,10 +253,20 @@ def make_git_directory(git_dir: Path) -> None:
         local / inner.temporary.name,
     ):
         durable.make_directory(path)
-    durable.create(git_dir / "config", CONFIG.encode())
-    durable.create(git_dir / "HEAD", f"ref: {_BRANCH}\n".encode())
+    durable.create(git_dir / "config", (CONFIG + driver.section()).encode())
+    durable.create(git_dir / "info" / "attributes", driver.ATTRIBUTES.encode())
+    durable.create(git_dir / "HEAD", f"ref: {branch}\n".encode())
     _write_marker(local / "locks")
     install_hooks(git_dir)
+
+
+def make_git_directory(git_dir: Path) -> None:
+    """Build a git directory with its first commit, complete and synced, at a free path.
+
+    Its journal is left to the first opener, who writes the work tree's files and the index.
+    """
+    local = git_dir / "tweakio"
+    make_skeleton(git_dir)
     writer = ObjectWriter(git_dir / "objects", local / "tmp")
     tree = writer.add(
         b"tree",
@@ -332,6 +347,14 @@ def _configured_format(config: Path) -> int | None:
     return None
 
 
+def format_of(ignore: bytes) -> int | None:
+    """The format that the content of a .gitignore names; None if it is not one of ours."""
+    first = ignore.split(b"\n")[0].decode("utf-8", "replace")
+    with contextlib.suppress(ValueError):
+        return int(first.removeprefix(_MARK)) if first.startswith(_MARK) else None
+    return None
+
+
 def _committed_format(layout: Layout) -> int | None:
     """The format that HEAD's .gitignore names: how a clone is recognised."""
     reader = ObjectReader(layout.git_dir / "objects")
@@ -342,8 +365,7 @@ def _committed_format(layout: Layout) -> int | None:
         root = reader.read(reader.commit(head).tree, b"tree")
         for entry in parse_tree(root):
             if entry.name == b".gitignore":
-                first = reader.read(entry.id, b"blob").split(b"\n")[0].decode("utf-8", "replace")
-                return int(first.removeprefix(_MARK)) if first.startswith(_MARK) else None
+                return format_of(reader.read(entry.id, b"blob"))
     except (TweakioError, ValueError):
         return None
     finally:
@@ -368,6 +390,10 @@ def complete_local(layout: Layout, timeout: float = 30.0) -> None:
         lock.acquire(timeout)
         try:
             if not _has_content(marker):
+                if _configured_format(layout.git_dir / "config") is None:
+                    # A clone: what was active where it came from is not active here.
+                    durable.remove(layout.arrived)
+                    durable.create(layout.arrived, b"")
                 _complete_config(layout)
                 install_hooks(layout.git_dir)
                 # Last, since it says that the rest is there.

@@ -22,6 +22,7 @@ from tweakio.models import LockRecord
 from tweakio.store import maintenance
 from tweakio.store.attic import Attic
 from tweakio.store.checkout import Checkout
+from tweakio.store.driver import ensure_driver
 from tweakio.store.head import Head, HeadCache
 from tweakio.store.index import IndexFile
 from tweakio.store.journal import Journal
@@ -77,6 +78,7 @@ class Repository:
         self._scanned_at = float("-inf")
         self._scan_cost = 0.0
         self._directory_time = -1
+        self._driver_is_known = False
 
     # What HEAD says
 
@@ -168,6 +170,7 @@ class Repository:
             StorageError: nothing was changed.
         """
         with self._locked(self.timeout if timeout is None else timeout):
+            self._ensure_driver()
             try:
                 clean = self.work_tree.reconcile(list(profile_ids), full=self._scan_is_due())
                 if Journal.exists(self.layout):
@@ -185,6 +188,16 @@ class Repository:
                 raise _as_storage_error(error, operation) from error
             finally:
                 transaction.discard()
+
+    def _ensure_driver(self) -> None:
+        """Install the merge driver in a repository that is older than it."""
+        if self._driver_is_known:
+            return
+        try:
+            ensure_driver(self.layout.git_dir, self.layout.temporary)
+        except OSError as error:
+            log.debug("the merge driver is not installed: %s", error)
+        self._driver_is_known = True
 
     @contextmanager
     def transaction_unreconciled(

@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["app", "doctor", "gc", "migrate", "path"]
 
 _HERE = "tweakio.cli.commands.repo"
+_SYNC = "tweakio.cli.commands.sync"
 
 app = typer.Typer(
-    cls=group({name: f"{_HERE}:{name}" for name in ("path", "doctor", "gc", "migrate")}),
+    cls=group(
+        {
+            **{name: f"{_HERE}:{name}" for name in ("path", "doctor", "gc", "migrate")},
+            **{name: f"{_SYNC}:{name}" for name in ("clone", "push", "pull", "sync")},
+            "remote": f"{_SYNC}:remote_app",
+        }
+    ),
     **SETTINGS,
 )
 

@@ -1,0 +1,538 @@
+"""Clone, push, pull and sync between real homes through a real bare repository."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from invariants import check
+
+from tweakio import ProfileManager, clone_repository
+from tweakio.errors import (
+    ForeignRepositoryError,
+    HostileContentError,
+    InvalidInputError,
+    MergeConflictError,
+    ProfileActiveError,
+    RemoteError,
+)
+from tweakio.layout import Layout
+from tweakio.sync.cloning import clone
+from tweakio.sync.transport import GitTransport
+from tweakio.sync.urls import check_url, shown_url
+from tweakio.sync.wire import DulwichTransport
+
+
+def run_git(*arguments, cwd=None, check=True, **more):
+    done = subprocess.run(
+        ["git", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False, **more
+    )
+    if check and done.returncode:
+        raise AssertionError(done.stdout + done.stderr)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def bare(tmp_path):
+    path = tmp_path / "remote.git"
+    run_git("init", "-q", "--bare", path)
+    return path
+
+
+@pytest.fixture(params=["git", "dulwich"])
+def transport(request):
+    return GitTransport() if request.param == "git" else DulwichTransport()
+
+
+@pytest.fixture
+def pair(tmp_path, bare):
+    """Two homes with the profiles x and y, one a clone of the other."""
+    with ProfileManager(tmp_path / "a") as one:
+        one.create_profiles(["x", "y"], "custom", tags=["t"])
+        one.remotes.add("origin", os.fspath(bare))
+        one.remotes.push()
+        clone_repository(os.fspath(bare), tmp_path / "b")
+        with ProfileManager(tmp_path / "b") as two:
+            yield one, two
+
+
+def state(manager):
+    """What travels."""
+    return {
+        profile.id: (
+            profile.note,
+            profile.tags,
+            dict(profile.platform_config),
+            dict(profile.browser),
+        )
+        for profile in manager.list_profiles()
+    }
+
+
+def test_it_travels_there_and_back(tmp_path, bare, transport):
+    with ProfileManager(tmp_path / "a") as one:
+        one.create_profiles(["x", "y"], "whatsapp", tags=["t"])
+        (one.get_profile("x").path / "session.json").write_text('{"secret": "MARKER"}')
+        one.select_profile("x")
+        one.remotes._transport = transport
+        one.remotes.add("origin", os.fspath(bare))
+        with pytest.raises(RemoteError, match="is empty"):
+            clone(os.fspath(bare), Layout(tmp_path / "b"), transport=transport)
+        assert not (tmp_path / "b").exists()
+        assert one.remotes.push().commit == one.repository.head().commit
+        assert one.remotes.push().commit is None
+        made = clone(os.fspath(bare), Layout(tmp_path / "b"), transport=transport)
+        assert made.profiles == 2
+        with ProfileManager(tmp_path / "b") as two:
+            two.remotes._transport = transport
+            # Nothing is active or logged in, everything else is as it was.
+            assert [p.status for p in two.list_profiles()] == ["inactive", "inactive"]
+            assert json.loads((two.get_profile("x").path / "session.json").read_text()) != {
+                "secret": "MARKER"
+            }
+            assert state(one) == state(two)
+            two.update_profiles(["x"], note="from b")
+            two.create_profile("z", "custom")
+            one.update_profiles(["x"], add_tags=["a"])
+            assert two.remotes.sync().pushed.commit
+            with pytest.raises(RemoteError, match="has changes that are not here") as caught:
+                one.remotes.push()
+            assert "repo sync" in caught.value.hint
+            done = one.remotes.sync()
+            assert (done.pulled.changed, done.pulled.created) == (("x",), ("z",))
+            assert two.remotes.sync().pulled.changed == ("x",)
+            assert state(one) == state(two)
+            assert state(one)["x"][:2] == ("from b", ("a", "t"))
+            assert one.get_profile("x").status == "active"
+            assert two.get_profile("x").status == "inactive"
+            # What is only active here is nothing to push, so that they come to rest.
+            for manager in (one, two, one):
+                done = manager.remotes.sync()
+                assert (done.pulled.commit, done.pushed.commit) == (None, None)
+    for name in ("a", "b"):
+        check(tmp_path / name, work=True)
+    assert "MARKER" not in run_git("-C", bare, "log", "-p", "--all")
+
+
+def test_a_conflict_changes_nothing_and_is_settled_by_running_again(pair, monkeypatch, tmp_path):
+    one, two = pair
+    for manager, text in ((one, "one"), (two, "two")):
+        manager.update_profiles(["x"], note=text, platform_config={"proxy": text, text: 1})
+        manager.update_profiles(["y"], note=f"y {text}")
+    one.remotes.sync()
+    before = two.repository.head().commit, state(two)
+    with pytest.raises(MergeConflictError, match="x.*note.*y.*note.*nothing was changed") as caught:
+        two.remotes.sync()
+    conflicts = caught.value.details["conflicts"]
+    assert [(item.profile_id, item.fields) for item in conflicts] == [
+        ("x", ("platform_config.proxy", "note")),
+        ("y", ("note",)),
+    ]
+    assert (two.repository.head().commit, state(two)) == before
+    two.remotes.sync(
+        resolve={
+            "x": {"note": "theirs", "platform_config.proxy": "ours"},
+            "y": {"note": {"value": "by hand"}},
+        }
+    )
+    one.remotes.sync()
+    assert state(one) == state(two)
+    assert state(one)["x"][0] == "one"
+    assert state(one)["x"][2] == {"proxy": "two", "one": 1, "two": 1}
+    assert state(one)["y"][0] == "by hand"
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_deleted_on_one_side_and_changed_on_the_other(pair, side):
+    one, two = pair
+    one.delete_profile("x")
+    two.update_profiles(["x"], note="still here")
+    (two.get_profile("x").path / "session.json").write_text('{"login": 1}')
+    two.select_profile("y")  # only used
+    one.delete_profile("y")
+    one.remotes.sync()
+    with pytest.raises(MergeConflictError, match=r"x \(deleted there: note\)"):
+        two.remotes.sync()
+    two.remotes.sync(resolve=side)
+    assert list(state(two)) == (["x"] if side == "ours" else [])
+    trash = {entry.profile_id for entry in two.trash()}
+    assert trash == ({"y"} if side == "ours" else {"x", "y"})
+    one.remotes.sync()
+    assert state(one) == state(two)
+    if side == "theirs":
+        two.undo()
+        assert (two.get_profile("x").path / "session.json").read_text() == '{"login": 1}'
+        assert list(state(two)) == ["x", "y"]
+
+
+def test_deleted_here_and_changed_there_comes_back_with_its_data(pair):
+    one, two = pair
+    (two.get_profile("x").path / "session.json").write_text('{"login": 1}')
+    two.delete_profile("x")
+    one.update_profiles(["x"], note="changed")
+    one.remotes.sync()
+    with pytest.raises(MergeConflictError, match=r"x \(deleted here: note\)"):
+        two.remotes.pull()
+    two.remotes.sync(resolve="theirs")
+    assert state(two)["x"][0] == "changed"
+    assert (two.get_profile("x").path / "session.json").read_text() == '{"login": 1}'
+
+
+def test_one_id_made_on_both_sides_and_ids_that_differ_by_case(pair):
+    one, two = pair
+    for manager in pair:
+        manager.create_profile("new", "custom", note=str(manager.home.name))
+    one.create_profile("Case", "custom")
+    two.create_profile("case", "custom")
+    one.remotes.sync()
+    with pytest.raises(MergeConflictError) as caught:
+        two.remotes.sync()
+    kinds = {item.profile_id: item.kind for item in caught.value.details["conflicts"]}
+    assert kinds == {"new": "created", "Case": "case"}
+    two.remotes.sync(resolve="theirs")
+    assert state(two)["new"][0] == "a"
+    assert sorted(state(two)) == ["Case", "new", "x", "y"]
+    assert {entry.profile_id for entry in two.trash()} == {"new", "case"}
+    one.remotes.sync()
+    assert state(one) == state(two)
+
+
+def test_what_is_in_use_here_is_never_taken_away(pair):
+    one, two = pair
+    one.delete_profile("x")
+    one.remotes.sync()
+    two.activate_profile("x")
+    with pytest.raises(MergeConflictError, match=r"x \(in use\)"):
+        two.remotes.sync()
+    with pytest.raises(ProfileActiveError):
+        two.remotes.sync(resolve="theirs")
+    assert two.get_profile("x").in_use
+    two.deactivate_profile()
+    two.remotes.sync()
+    assert "x" not in state(two)
+
+
+def test_undo_of_a_pull_is_relative_to_what_was_here(pair):
+    one, two = pair
+    one.update_profiles(["x"], note="theirs")
+    one.create_profile("z", "custom")
+    one.remotes.sync()
+    two.update_profiles(["y"], note="ours")
+    before = state(two)
+    two.remotes.pull()
+    after = state(two)
+    assert two.undo().operation == "pull"
+    assert state(two) == before
+    two.redo()
+    assert state(two) == after
+
+
+def test_git_pull_by_hand_gives_the_same_result(pair, tmp_path):
+    one, two = pair
+    one.update_profiles(["x"], note="note", add_tags=["one"], browser={"locale": "de-DE"})
+    one.select_profile("x")
+    two.update_profiles(["x"], add_tags=["two"], browser={"timezone": "UTC"})
+    one.remotes.sync()
+    profiles = two.home / "profiles"
+    two.close()
+    shutil.copytree(two.home, tmp_path / "c", symlinks=True)
+    with ProfileManager(two.home) as merged:
+        merged.remotes.pull()
+        wanted = state(merged), merged.get_profile("x").last_used
+    by_hand = tmp_path / "c" / "profiles"
+    run_git("-C", by_hand, "pull", "-q", "--no-rebase", "--no-edit", "origin", "main")
+    with ProfileManager(tmp_path / "c") as manager:
+        assert (state(manager), manager.get_profile("x").last_used) == wanted
+        assert manager.get_profile("x").status == "inactive"
+        # In a conflict there are no markers, and ours stays.
+        manager.update_profiles(["y"], note="here")
+    one.update_profiles(["y"], note="there")
+    one.remotes.push()
+    told = run_git("-C", by_hand, "pull", "--no-rebase", "--no-edit", "origin", "main", check=False)
+    assert "tweakio: conflict in y/metadata.json: note" in told
+    assert json.loads((by_hand / "y" / "metadata.json").read_text())["note"] == "here"
+    run_git("-C", by_hand, "merge", "--abort")
+    assert profiles.exists()
+
+
+def test_a_plain_git_clone_works_as_well(pair, tmp_path, bare):
+    one, _ = pair
+    one.activate_profile("x")
+    one.update_profiles(["x"], note="new")
+    one.remotes.push()
+    (tmp_path / "c").mkdir()
+    run_git("clone", "-q", "-b", "main", bare, tmp_path / "c" / "profiles")
+    with ProfileManager(tmp_path / "c") as manager:
+        assert [(p.status, p.lock_pid) for p in manager.list_profiles()] == [("inactive", None)] * 2
+        manager.select_profile("y")
+        assert manager.get_profile("y").status == "active"
+        manager.update_profiles(["x"], note="from the clone")
+        manager.remotes.sync()
+    with ProfileManager(tmp_path / "c") as manager:
+        assert manager.get_profile("y").status == "active"
+    one.remotes.sync()
+    assert state(one)["x"][0] == "from the clone"
+
+
+def test_an_older_repository_gets_the_driver_with_its_next_change(pair, git, tmp_path):
+    one, _ = pair
+    git_dir = one.home / "profiles" / ".git"
+    one.close()
+    config = (git_dir / "config").read_text()
+    (git_dir / "config").write_text(config.split('[merge "tweakio"]')[0] + "[user]\n\tname = Me")
+    (git_dir / "info" / "attributes").write_text("mine -text")
+    with ProfileManager(one.home) as manager:
+        manager.list_profiles()
+        assert "merge" not in (git_dir / "config").read_text()
+        manager.update_profiles(["x"], note="y")
+    assert "sync.driver" in run_git("-C", git_dir, "config", "merge.tweakio.driver")
+    assert run_git("-C", git_dir, "config", "user.name") == "Me\n"
+    shown = run_git("-C", git_dir.parent, "check-attr", "merge", "x/metadata.json")
+    assert shown == "x/metadata.json: merge: tweakio\n"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "-x", "--upload-pack=touch /tmp/x", "ext::sh -c touch% /tmp/x", "::x", "fd::17",
+        "https://user:secret@example.com/r.git", "https://ghp_0123456789@example.com/r.git",
+        "https://example.com/r.git?token=secret", "https://example.com/r.git#secret",
+        "http://example.com/r.git", "git://example.com/r.git", "ftp://example.com/r",
+        "ssh://-oProxyCommand=x/r", "ssh://%2doProxyCommand=x/r", "-oProxyCommand=x:r",
+        "user@-host:r", "host:-r", "ssh://user:secret@host/r", "https:///r", "file://other/r",
+        "https://[bad/r", "a\nb", "https://x/\x1b[2J",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_refused(url, manager):
+    with pytest.raises(InvalidInputError) as caught:
+        manager.remotes.add("origin", url)
+    assert "secret" not in str(caught.value) + caught.value.hint
+    assert "secret" not in shown_url(url).replace("#secret", "")
+    with pytest.raises(InvalidInputError):
+        clone_repository(url, manager.home)
+
+
+def test_addresses_that_are_taken(tmp_path, monkeypatch):
+    for url in (
+        "ssh://git@host:22/r.git",
+        "git@host:a/r.git",
+        "https://host/r.git",
+        "host:r",
+        "file:///srv/r.git",
+        "/srv/r.git",
+    ):
+        assert check_url(url) == url
+    monkeypatch.chdir(tmp_path)
+    assert check_url("r.git") == str(tmp_path / "r.git")
+
+
+def test_remotes_are_git_s_own(manager, git):
+    manager.remotes.add("origin", "git@host:r.git")
+    manager.remotes.add("second", "https://host/r.git")
+    assert [tuple(item) for item in manager.remotes.list()] == [
+        ("origin", "git@host:r.git"), ("second", "https://host/r.git")
+    ]  # fmt: skip
+    assert git("remote", "-v").split()[:2] == ["origin", "git@host:r.git"]
+    with pytest.raises(RemoteError, match="exists"):
+        manager.remotes.add("origin", "/x")
+    for name in ("-x", "a b", "../x", ""):
+        with pytest.raises(InvalidInputError):
+            manager.remotes.add(name, "/x")
+    manager.remotes.remove("origin")
+    assert git("remote") == "second\n"
+    assert "origin" not in git("config", "--list")
+    with pytest.raises(RemoteError, match="no remote"):
+        manager.remotes.remove("origin")
+    git("config", "remote.evil.url", "ext::sh -c touch% pwned")
+    with pytest.raises(InvalidInputError):
+        manager.remotes.pull("evil")
+
+
+def test_what_cannot_be_reached_or_has_another_history(pair, tmp_path, manager, bare):
+    one, _ = pair
+    one.remotes.add("gone", os.fspath(tmp_path / "gone.git"))
+    with pytest.raises(RemoteError, match="cannot reach"):
+        one.remotes.pull("gone")
+    with pytest.raises(RemoteError, match="cannot reach"):
+        one.remotes.push("gone")
+    manager.create_profile("other", "custom")
+    manager.remotes.add("origin", os.fspath(bare))
+    head = manager.repository.head().commit
+    with pytest.raises(RemoteError, match="nothing in common"):
+        manager.remotes.sync()
+    with pytest.raises(RemoteError, match="has changes that are not here"):
+        manager.remotes.push()
+    assert manager.repository.head().commit == head
+    with pytest.raises(ForeignRepositoryError):
+        clone_repository(os.fspath(bare), manager.home)
+    shallow = tmp_path / "shallow.git"
+    one.update_profiles(["x"], note="more")
+    one.remotes.push()
+    run_git("clone", "-q", "--bare", "--depth", "1", f"file://{bare}", shallow)
+    with pytest.raises(RemoteError, match="shallow"):
+        clone_repository(os.fspath(shallow), tmp_path / "s")
+
+
+def hostile(bare, tmp_path, change):
+    """Push something to a remote that no tweakio would make."""
+    work = tmp_path / "evil"
+    shutil.rmtree(work, ignore_errors=True)
+    run_git("clone", "-q", "-b", "main", bare, work)
+    change(work)
+    run_git("-C", work, "add", "-Af", ".")
+    run_git("-C", work, "commit", "-qm", "evil")
+    run_git("-C", work, "push", "-q", "origin", "HEAD:main")
+
+
+def stage(mode, content, path):
+    """What cannot be made in a work tree, put into the index."""
+
+    def change(work):
+        blob = run_git("-C", work, "hash-object", "-w", "--stdin", input=content).strip()
+        run_git("-C", work, "update-index", "--add", "--cacheinfo", f"{mode},{blob},{path}")
+        run_git("-C", work, "commit", "-qm", "evil")
+        run_git("-C", work, "push", "-q", "origin", "HEAD:main")
+        raise DoneError
+
+    return change
+
+
+class DoneError(Exception):
+    """It is pushed already."""
+
+
+def write(path, text):
+    def change(work):
+        (work / path).parent.mkdir(exist_ok=True)
+        (work / path).write_text(text)
+
+    return change
+
+
+def edit(**fields):
+    def change(work):
+        path = work / "x" / "metadata.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return change
+
+
+HOSTILE = {
+    "link": lambda work: (work / "x" / "session.json.age").symlink_to("/etc/passwd"),
+    "link-directory": lambda work: (work / "evil").symlink_to("/tmp"),
+    "executable": stage("100755", "{}", "x/fingerprint.json"),
+    "session": write("x/session.json", '{"cookies": []}'),
+    "browser": write("x/browser_profile", "data"),
+    "hook": write("hooks/pre-commit", "#!/bin/sh\ntouch /tmp/pwned\n"),
+    "name": write("CON/metadata.json", "{}"),
+    "case": lambda work: shutil.copytree(work / "x", work / "X"),
+    "modules": write(".gitmodules", '[submodule "x"]\n\tpath = x\n\turl = ext::sh\n'),
+    "identity": edit(profile_id="y"),
+    "secret": edit(platform_config={"password": "hunter2"}),
+    "type": edit(tags="all"),
+    "escape": edit(note="\x1b[2J"),
+    "json": write("x/metadata.json", "<<<<<<< HEAD\n"),
+    "missing": lambda work: (work / "x" / "metadata.json").unlink(),
+    "large": write("x/fingerprint.json", '{"a": "' + "a" * (2 << 20) + '"}'),
+    "fingerprint": write("x/fingerprint.json", "[1]"),
+    "unsealed": write("x/session.json.age", '{"cookies": []}'),
+    "recipients": write(".age-recipients", "AGE-SECRET-KEY-1\n"),
+    "foreign": lambda work: (work / ".gitignore").write_text("*.pyc\n"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_of_a_hostile_remote_is_taken_over(name, pair, tmp_path, bare):
+    one, _ = pair
+    with contextlib.suppress(DoneError):
+        hostile(bare, tmp_path, HOSTILE[name])
+    before = one.repository.head().commit, (one.home / "profiles" / ".git" / "index").read_bytes()
+    for resolve in (None, "theirs"):
+        with pytest.raises(HostileContentError):
+            one.remotes.pull(resolve=resolve)
+    assert before == (
+        one.repository.head().commit, (one.home / "profiles" / ".git" / "index").read_bytes()
+    )  # fmt: skip
+    assert not run_git("-C", one.home / "profiles", "status", "--porcelain")
+    with pytest.raises(HostileContentError):
+        clone_repository(os.fspath(bare), tmp_path / "victim")
+    assert not (tmp_path / "victim").exists()
+    one.update_profiles(["y"], note="goes on")
+
+
+def test_rules_of_a_remote_do_not_weaken_ours(pair, tmp_path, bare):
+    one, _ = pair
+
+    def weaken(work):
+        with (work / ".gitignore").open("a") as file:
+            file.write("!/*/session.json\n")
+        (work / ".gitattributes").write_text("* filter=evil merge=union\n")
+
+    hostile(bare, tmp_path, weaken)
+    before = (one.home / "profiles" / ".gitignore").read_bytes()
+    one.remotes.pull()
+    assert (one.home / "profiles" / ".gitignore").read_bytes() == before
+    clone_repository(os.fspath(bare), tmp_path / "c")
+    for name in (".gitignore", ".gitattributes"):
+        ours = (one.home / "profiles" / name).read_bytes()
+        assert (tmp_path / "c" / "profiles" / name).read_bytes() == ours
+
+
+def test_recipients_merge_as_a_set(pair, caplog):
+    one, two = pair
+    keys = [f"age1{letter * 58}" for letter in "qpz"]
+
+    def recipients(manager, *chosen):
+        with manager.repository.transaction("recipients") as change:
+            change.put_root(".age-recipients", "".join(f"{key}\n" for key in chosen).encode())
+
+    recipients(one, keys[0])
+    one.remotes.sync()
+    two.remotes.sync()
+    assert "recipients changed" in caplog.text
+    recipients(one, keys[0], keys[1])
+    recipients(two, keys[2])
+    one.remotes.sync()
+    two.remotes.sync()
+    one.remotes.sync()
+    found = {(m.home / "profiles" / ".age-recipients").read_text() for m in pair}
+    assert {frozenset(text.split()) for text in found} == {frozenset(keys[1:])}
+
+
+def test_the_command_line(tmp_path, bare, monkeypatch):
+    def run(home, *arguments, code=0, **environment):
+        done = subprocess.run(
+            [sys.executable, "-m", "tweakio", "--home", str(tmp_path / home), *arguments],
+            capture_output=True, text=True, check=False, env={**os.environ, **environment},
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    run("a", "profile", "create", "x", "--platform", "custom")
+    run("a", "repo", "push", code=39)
+    run("a", "repo", "remote", "add", "origin", str(bare))
+    assert json.loads(run("a", "repo", "remote", "list", "--json")) == [
+        {"name": "origin", "url": str(bare)}
+    ]
+    assert run("a", "repo", "push").startswith("pushed ")
+    assert run("b", "repo", "clone", str(bare)).startswith("cloned 1 profiles from")
+    run("a", "profile", "set", "x", "--note", "a")
+    run("b", "profile", "set", "x", "--note", "b")
+    run("a", "repo", "sync")
+    run("b", "repo", "pull", code=40)
+    run("b", "repo", "pull", "--ours", "--theirs", code=2)
+    run("b", "repo", "pull", "--edit", code=2, VISUAL="", EDITOR="")
+    run("b", "repo", "pull", "--edit", code=40, EDITOR="true")
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nsed -i \'s/"take": ""/"value": "both"/\' "$1"\n')
+    editor.chmod(0o755)
+    assert run("b", "repo", "sync", "--edit", EDITOR=str(editor)).startswith("changed x\npushed ")
+    assert run("a", "repo", "sync") == "changed x\norigin has everything\n"
+    assert run("a", "repo", "pull") == "nothing new in origin\n"
+    run("a", "repo", "remote", "remove", "origin")
+    run("c", "repo", "clone", "ext::sh -c x", code=2)

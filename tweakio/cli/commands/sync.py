@@ -1,0 +1,176 @@
+"""``tweakio repo clone``, ``remote``, ``push``, ``pull`` and ``sync``."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tweakio.cli.options import Json
+from tweakio.cli.output import clean, emit, notice
+from tweakio.cli.progress import busy
+from tweakio.cli.tree import SETTINGS, group
+from tweakio.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tweakio.cli.context import State
+    from tweakio.sync.merging import Resolution
+    from tweakio.sync.remotes import Pulled, Pushed
+
+__all__ = ["clone", "pull", "push", "remote_app", "sync"]
+
+Url = Annotated[str, typer.Argument(metavar="URL", show_default=False)]
+Name = Annotated[str | None, typer.Argument(metavar="REMOTE", show_default=False)]
+Ours = Annotated[bool, typer.Option("--ours", help="In a conflict, what is here counts.")]
+Theirs = Annotated[bool, typer.Option("--theirs", help="In a conflict, what is there counts.")]
+Edit = Annotated[bool, typer.Option("--edit", help="Settle conflicts in an editor.")]
+
+_HERE = "tweakio.cli.commands.sync"
+
+remote_app = typer.Typer(
+    cls=group({name: f"{_HERE}:{name}_remote" for name in ("add", "list", "remove")}),
+    **SETTINGS,
+)
+
+
+@remote_app.callback()
+def remote() -> None:
+    """The other places where the repository is kept."""
+
+
+def add_remote(
+    ctx: typer.Context,
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    url: Url,
+) -> None:
+    """Name another place; it is not contacted."""
+    state: State = ctx.obj
+    with state.manager("repo remote add") as manager:
+        added = manager.remotes.add(name, url)
+    emit(f"added {added.name}\t{clean(added.url)}\n")
+
+
+def list_remotes(ctx: typer.Context, *, as_json: Json = False) -> None:
+    """The remotes and their addresses."""
+    state: State = ctx.obj
+    with state.manager("repo remote list") as manager:
+        found = manager.remotes.list()
+    if as_json:
+        emit(json.dumps([item._asdict() for item in found], indent=2) + "\n")
+        return
+    emit("".join(f"{clean(item.name)}\t{clean(item.url)}\n" for item in found))
+
+
+list_remote = list_remotes
+
+
+def remove_remote(
+    ctx: typer.Context, *, name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+) -> None:
+    """Forget a remote; what is there stays there."""
+    state: State = ctx.obj
+    with state.manager("repo remote remove") as manager:
+        manager.remotes.remove(name)
+    emit(f"removed {clean(name)}\n")
+
+
+def clone(ctx: typer.Context, *, url: Url) -> None:
+    """Make this home's repository from a remote."""
+    from tweakio.sync import clone_repository
+
+    state: State = ctx.obj
+    if state.home == "":
+        raise InvalidInputError("the home directory is empty", hint="give --home a directory")
+    with busy("cloning"):
+        made = clone_repository(url, state.home, command="repo clone")
+    emit(f"cloned {made.profiles} profiles from {clean(made.url)} to {made.home}\n")
+    notice("nothing is active here, and logins stay where they were made")
+
+
+def push(ctx: typer.Context, *, remote_name: Name = None) -> None:
+    """Send the history to a remote."""
+    state: State = ctx.obj
+    with state.manager("repo push") as manager, busy("pushing"):
+        pushed = manager.remotes.push(remote_name)
+    _say_pushed(pushed)
+
+
+def pull(
+    ctx: typer.Context,
+    *,
+    remote_name: Name = None,
+    ours: Ours = False,
+    theirs: Theirs = False,
+    edit: Edit = False,
+) -> None:
+    """Fetch a remote's profiles and merge them."""
+    state: State = ctx.obj
+    with state.manager("repo pull") as manager:
+        resolve = _one_of(ours=ours, theirs=theirs, edit=edit)
+
+        def run(resolution: "Resolution") -> "Pulled":
+            with busy("pulling"):
+                return manager.remotes.pull(remote_name, resolve=resolution)
+
+        pulled = _edited(run) if edit else run(resolve)
+    _say_pulled(pulled)
+
+
+def sync(
+    ctx: typer.Context,
+    *,
+    remote_name: Name = None,
+    ours: Ours = False,
+    theirs: Theirs = False,
+    edit: Edit = False,
+) -> None:
+    """Pull, then push."""
+    state: State = ctx.obj
+    with state.manager("repo sync") as manager:
+        resolve = _one_of(ours=ours, theirs=theirs, edit=edit)
+
+        def run(resolution: "Resolution") -> Any:
+            with busy("syncing"):
+                return manager.remotes.sync(remote_name, resolve=resolution)
+
+        done = _edited(run) if edit else run(resolve)
+    _say_pulled(done.pulled)
+    _say_pushed(done.pushed)
+
+
+def _one_of(*, ours: bool, theirs: bool, edit: bool) -> "Resolution":
+    if ours + theirs + edit > 1:
+        raise InvalidInputError("--ours, --theirs and --edit exclude each other", hint="give one")
+    return "ours" if ours else "theirs" if theirs else None
+
+
+def _edited(run: "Callable[[Resolution], Any]") -> Any:
+    """Run; if there is a conflict, have it settled in an editor and run again."""
+    from tweakio.errors import MergeConflictError
+
+    try:
+        return run(None)
+    except MergeConflictError as error:
+        from tweakio.sync.editing import ask
+
+        resolution = ask(error)
+    return run(resolution)
+
+
+def _say_pulled(pulled: "Pulled") -> None:
+    if pulled.commit is None:
+        emit(f"nothing new in {clean(pulled.remote)}\n")
+        return
+    for what in ("changed", "created", "deleted"):
+        for name in getattr(pulled, what):
+            emit(f"{what} {name}\n")
+    notice(f"merged from {clean(pulled.remote)}; 'tweakio profile undo' takes it back")
+
+
+def _say_pushed(pushed: "Pushed") -> None:
+    if pushed.commit is None:
+        emit(f"{clean(pushed.remote)} has everything\n")
+    else:
+        emit(f"pushed {pushed.commit[:12]} to {clean(pushed.remote)}\n")

@@ -1,0 +1,67 @@
+"""The merge driver: how a person's own ``git merge`` merges a metadata.json field by field.
+
+Which files it is for stands in ``.git/info/attributes``, which counts more than any tracked
+``.gitattributes``: what somebody pushes cannot take it away, nor name a filter for our files.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tweakio import durable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ATTRIBUTES", "ensure_driver", "section"]
+
+_HEAD = '[merge "tweakio"]'
+ATTRIBUTES = """\
+# tweakio: these count more than .gitattributes, whoever wrote that.
+* -text -ident -filter -working-tree-encoding
+metadata.json merge=tweakio
+fingerprint.json -merge
+session.json.age -merge
+"""
+_CODE = (
+    "import sys; sys.path[:] = [p for p in sys.path if p]; "
+    "from tweakio.sync.driver import main; sys.exit(main())"
+)
+_MOST = 1 << 20
+
+
+def section() -> str:
+    """The lines of ``.git/config`` that say what to run."""
+    python = sys.executable.replace("'", "'\\''")
+    command = f"'{python}' -c '{_CODE}' %O %A %B %P"
+    quoted = command.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{_HEAD}\n\tname = tweakio, field by field\n\tdriver = "{quoted}"\n'
+
+
+def ensure_driver(git_dir: Path, temporary: Path) -> None:
+    """Install it in a repository that was made before there was one; its lock is held.
+
+    Args:
+        git_dir: of the repository.
+        temporary: a directory for files that are being written.
+    """
+    config = git_dir / "config"
+    present = durable.read_regular(config, _MOST)
+    if _HEAD.encode() in present:
+        return
+    attributes = git_dir / "info" / "attributes"
+    durable.make_directory(attributes.parent)
+    try:
+        before = durable.read_regular(attributes, _MOST)
+    except FileNotFoundError:
+        before = b""
+    if ATTRIBUTES.encode() not in before:
+        # Later lines count more; a person's own stay, and stand before ours.
+        gap = b"" if not before or before.endswith(b"\n") else b"\n"
+        durable.remove(temporary / "attributes")
+        content = before + gap + ATTRIBUTES.encode()
+        durable.replace(attributes, content, temporary / "attributes")
+    gap = b"" if not present or present.endswith(b"\n") else b"\n"
+    durable.remove(temporary / "config")
+    durable.replace(config, present + gap + section().encode(), temporary / "config")

@@ -1,0 +1,65 @@
+"""What a repository that came from elsewhere needs before anybody works with it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from tweakio import changes, durable
+from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
+from tweakio.store.initialise import ATTRIBUTES, IGNORE
+from tweakio.store.locks import ProfileLockManager
+
+if TYPE_CHECKING:
+    from tweakio.store.repository import Repository
+    from tweakio.store.transaction import Transaction
+
+__all__ = ["put_arrival", "settle_in"]
+
+log = logging.getLogger(__name__)
+
+
+def put_arrival(change: Transaction, locks: ProfileLockManager, profile_ids: list[str]) -> None:
+    """Put into a change that nothing of another machine is active here.
+
+    Args:
+        change: the transaction.
+        locks: tells what is in use here.
+        profile_ids: the profiles to look at.
+    """
+    left = []
+    for profile_id in profile_ids:
+        try:
+            value = change.metadata(profile_id)
+        except (InvalidMetadataError, NewerFormatError):
+            continue
+        if value["status"] != "active" and value.get("lock_pid") is None:
+            continue
+        if not locks.is_locked(profile_id):
+            changes.set_inactive(change, profile_id)
+            left.append(profile_id)
+    change.summary = f"arrive: {changes.name_some(left) or 'nothing'} is not active here"
+
+
+def put_own_rules(change: Transaction) -> None:
+    """Put our .gitignore and .gitattributes into a change, if what came is weaker."""
+    for name, wanted in ((".gitignore", IGNORE), (".gitattributes", ATTRIBUTES)):
+        content = change.root_file(name) or b""
+        added = content[len(wanted.encode()) :].splitlines()
+        weaker = not content.startswith(wanted.encode()) or any(
+            line.lstrip().startswith(b"!") or name == ".gitattributes" for line in added
+        )
+        if weaker:
+            change.put_root(name, wanted.encode())
+
+
+def settle_in(repository: Repository) -> None:
+    """Settle in a clone that plain git made; a failure is left to the next opener."""
+    locks = ProfileLockManager(repository.layout)
+    try:
+        names = list(repository.work_tree.ids(repository.head()))
+        with changes.begin(repository, locks, "arrive", names, command="git clone") as change:
+            put_arrival(change, locks, names)
+        durable.remove(repository.layout.arrived)
+    except (TweakioError, OSError) as error:
+        log.debug("the clone is settled in by the next command: %s", error)

@@ -1,0 +1,143 @@
+"""The remotes in ``.git/config``, as git has them, so that plain git knows them too."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from tweakio import durable
+from tweakio.errors import RemoteError, RepositoryDamagedError
+from tweakio.sync.urls import check_name, check_url, shown_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tweakio.layout import Layout
+
+__all__ = ["Remote", "add_remote", "read_remotes", "remote_section", "remove_remote"]
+
+_MOST = 1 << 20
+
+
+class Remote(NamedTuple):
+    """Another place where the repository is kept.
+
+    Attributes:
+        name: of the remote, such as ``origin``.
+        url: where it is; nothing in it is a secret.
+    """
+
+    name: str
+    url: str
+
+
+def _read(config: Path) -> bytes:
+    try:
+        return durable.read_regular(config, _MOST)
+    except FileNotFoundError:
+        return b""
+
+
+def read_remotes(layout: Layout) -> dict[str, str]:
+    """Name to address, as they are written; an address is checked when it is used.
+
+    Raises:
+        RepositoryDamagedError: the configuration cannot be read.
+    """
+    from dulwich.config import ConfigFile
+
+    try:
+        config = ConfigFile.from_file(
+            io.BytesIO(_read(layout.git_dir / "config")), expand_includes=False
+        )
+    except (OSError, ValueError) as error:
+        raise RepositoryDamagedError(
+            f".git/config cannot be read: {error}", hint="run 'tweakio repo doctor'"
+        ) from None
+    found = {}
+    for section in config.sections():
+        if len(section) == 2 and section[0].lower() == b"remote":
+            try:
+                url = config.get(section, b"url")
+            except KeyError:
+                continue
+            found[section[1].decode("utf-8", "replace")] = url.decode("utf-8", "replace")
+    return found
+
+
+def remote_section(name: str, url: str, branch: str) -> str:
+    """The lines of ``.git/config`` for a remote, which is also what the branch follows."""
+    quoted = url.replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f'[remote "{name}"]\n\turl = "{quoted}"\n'
+        f"\tfetch = +refs/heads/*:refs/remotes/{name}/*\n"
+        f'[branch "{branch}"]\n\tremote = {name}\n\tmerge = refs/heads/{branch}\n'
+    )
+
+
+def add_remote(layout: Layout, name: str, url: str, branch: str) -> None:
+    """Write a new remote; the repository's lock is held.
+
+    Raises:
+        RemoteError: there is one of this name.
+        InvalidInputError: the name or the address is refused.
+    """
+    check_name(name)
+    url = check_url(url)
+    known = read_remotes(layout)
+    if name in known:
+        raise RemoteError(
+            f"remote '{name}' exists: {shown_url(known[name])}",
+            hint=f"give another name, or run 'tweakio repo remote remove {name}' first",
+        )
+    before = _read(layout.git_dir / "config")
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    section = remote_section(name, url, branch)
+    if known:
+        section = section[: section.index("[branch ")]  # the branch follows the first one
+    _write(layout, before + section.encode())
+
+
+def remove_remote(layout: Layout, name: str) -> None:
+    """Take a remote away; the repository's lock is held.
+
+    Raises:
+        RemoteError: there is none of this name.
+    """
+    if name not in read_remotes(layout):
+        raise unknown_remote(name, read_remotes(layout))
+    kept = []
+    for section in _sections(_read(layout.git_dir / "config").decode("utf-8", "surrogateescape")):
+        head = section.split("\n", 1)[0].strip()
+        if re.fullmatch(rf'\[remote\s+"{re.escape(name)}"\].*', head, re.IGNORECASE):
+            continue
+        follows = re.search(rf"^\s*remote\s*=\s*{re.escape(name)}\s*$", section, re.MULTILINE)
+        if re.match(r"\[branch\s", head, re.IGNORECASE) and follows:
+            continue
+        kept.append(section)
+    _write(layout, "".join(kept).encode("utf-8", "surrogateescape"))
+    durable.remove_tree(layout.git_dir / "refs" / "remotes" / check_name(name))
+
+
+def unknown_remote(name: str, known: dict[str, str]) -> RemoteError:
+    """The error for a name that no remote has."""
+    hint = f"there are: {', '.join(sorted(known))}" if known else "run 'tweakio repo remote add'"
+    return RemoteError(f"no remote {ascii(name)[:60]}", hint=hint)
+
+
+def _sections(text: str) -> list[str]:
+    """A configuration cut before each line that begins a section."""
+    found = [""]
+    for line in text.splitlines(keepends=True):
+        if line.lstrip().startswith("["):
+            found.append("")
+        found[-1] += line
+    return found
+
+
+def _write(layout: Layout, content: bytes) -> None:
+    temporary = layout.temporary / "config"
+    durable.remove(temporary)
+    durable.replace(layout.git_dir / "config", content, temporary)

@@ -1,0 +1,446 @@
+"""The remotes of one repository: fetch and merge, push, and both together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from tweakio import changes, durable, schema
+from tweakio.errors import (
+    ConcurrentChangeError,
+    InvalidMetadataError,
+    NewerFormatError,
+    RemoteError,
+    RepositoryDamagedError,
+    storage_error,
+)
+from tweakio.store.objects import parse_tree
+from tweakio.store.refs import NO_COMMIT
+from tweakio.store.worktree import METADATA
+from tweakio.sync import configuration
+from tweakio.sync.configuration import Remote
+from tweakio.sync.fields import same_beside_runtime
+from tweakio.sync.graph import Graph
+from tweakio.sync.merging import Merge, chooser, touched_names
+from tweakio.sync.quarantine import Quarantine, quarantine
+from tweakio.sync.transport import RejectedError, find_transport
+from tweakio.sync.urls import check_name, check_url, shown_url
+from tweakio.sync.validation import validate_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.objects import Commit
+    from tweakio.store.repository import Repository
+    from tweakio.sync.merging import Resolution
+    from tweakio.sync.transport import Transport
+    from tweakio.sync.validation import Incoming
+
+__all__ = ["Pulled", "Pushed", "Remotes", "Synced"]
+
+log = logging.getLogger(__name__)
+
+_TRIES = 6
+_MOST_NOTES = 20
+_FETCH_WAIT = 30.0
+
+
+class Pulled(NamedTuple):
+    """What a pull brought.
+
+    Attributes:
+        remote: its name.
+        commit: the merge commit; None if there was nothing new.
+        changed: the profiles whose settings changed here.
+        created: those that are new here.
+        deleted: those that went to the trash.
+    """
+
+    remote: str
+    commit: str | None = None
+    changed: tuple[str, ...] = ()
+    created: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+
+
+class Pushed(NamedTuple):
+    """What a push did.
+
+    Attributes:
+        remote: its name.
+        commit: what the remote has now; None if it has everything that travels already.
+    """
+
+    remote: str
+    commit: str | None = None
+
+
+class Synced(NamedTuple):
+    """What a sync did: ``pulled`` and ``pushed``."""
+
+    pulled: Pulled
+    pushed: Pushed
+
+
+class _Fetched(NamedTuple):
+    """A branch of a remote that was looked at completely; its objects are ours now."""
+
+    commit: str
+    incoming: Incoming
+
+
+class Remotes:
+    """Carries one repository to other places and back. Nothing is ever pushed by itself.
+
+    Args:
+        repository: gives the repository; called when it is first needed.
+        locks: tells which profiles are in use here.
+        command: what the history says ran.
+        transport: moves objects; the user's git or dulwich by default.
+    """
+
+    def __init__(
+        self,
+        repository: Callable[[], Repository],
+        locks: ProfileLockManager,
+        command: Callable[[str], str],
+        transport: Transport | None = None,
+    ) -> None:
+        self._open = repository
+        self._locks = locks
+        self._command = command
+        self._transport = transport
+
+    @property
+    def _repository(self) -> Repository:
+        return self._open()
+
+    def _mover(self) -> Transport:
+        if self._transport is None:
+            self._transport = find_transport()
+        return self._transport
+
+    # Which there are
+
+    def list(self) -> list[Remote]:
+        """The remotes, by name; what could be a secret in an address is not shown."""
+        found = configuration.read_remotes(self._repository.layout)
+        return [Remote(name, shown_url(url)) for name, url in sorted(found.items())]
+
+    def add(self, name: str, url: str) -> Remote:
+        """Name another place; it is not contacted.
+
+        Args:
+            name: letters, digits, ``_`` and ``-``.
+            url: an ``ssh://``, ``https://`` or ``file://`` address, ``user@host:path`` or a path.
+
+        Raises:
+            InvalidInputError: one of them is refused.
+            RemoteError: there is a remote of this name.
+        """
+        repository = self._repository
+        url = check_url(url)
+        with repository.exclusive():
+            branch = repository.refs.branch().removeprefix("refs/heads/")
+            configuration.add_remote(repository.layout, name, url, branch)
+        return Remote(name, shown_url(url))
+
+    def remove(self, name: str) -> None:
+        """Forget a remote; what is there stays there.
+
+        Raises:
+            RemoteError: there is none of this name.
+        """
+        repository = self._repository
+        with repository.exclusive():
+            configuration.remove_remote(repository.layout, name)
+
+    def _find(self, name: str | None) -> tuple[str, str]:
+        """The name and the address of a remote."""
+        known = configuration.read_remotes(self._repository.layout)
+        if name is None:
+            if len(known) > 1 and "origin" not in known:
+                raise RemoteError(
+                    "there are several remotes", hint=f"name one of: {', '.join(sorted(known))}"
+                )
+            name = "origin" if "origin" in known or not known else next(iter(known))
+        if name not in known:
+            if not known:
+                raise RemoteError(
+                    "there is no remote", hint="run 'tweakio repo remote add origin URL'"
+                )
+            raise configuration.unknown_remote(name, known)
+        return check_name(name), check_url(known[name])
+
+    # Pull
+
+    def pull(self, remote: str | None = None, *, resolve: Resolution = None) -> Pulled:
+        """Fetch a remote's profiles and merge them, as one commit that ``undo`` takes back.
+
+        Different profiles merge silently, one that both sides changed field by field. A conflict
+        changes nothing.
+
+        Args:
+            remote: its name; the only one or ``origin`` by default.
+            resolve: whose side counts where both changed the same: ``"ours"`` or ``"theirs"``,
+                or by profile and field one of these or ``{"value": ...}``.
+
+        Raises:
+            MergeConflictError: something is to be decided; ``details["conflicts"]`` says what.
+            RemoteError: it cannot be reached, or its history is another one.
+            HostileContentError: what it sent was refused.
+            ProfileActiveError: a profile in use here would go.
+        """
+        name, url = self._find(remote)
+        fetched = self._fetch(name, url)
+        if fetched is None:
+            return Pulled(name)
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(ConcurrentChangeError):
+                return self._merge(name, fetched, resolve)
+        return self._merge(name, fetched, resolve)
+
+    def _branch(self) -> str:
+        return self._repository.refs.branch().removeprefix("refs/heads/")
+
+    def _tracking(self, name: str) -> str:
+        return f"refs/remotes/{name}/{self._branch()}"
+
+    def _fetch(self, name: str, url: str) -> _Fetched | None:
+        """Bring a remote's branch here, looked at completely; None if it has none yet."""
+        repository = self._repository
+        repository.settle()
+        head = repository.refs.head()
+        seen = self._last_seen(name)
+        known = (head, seen) if seen else (head,)
+        try:
+            with quarantine(repository.layout, repository.reader, known, _FETCH_WAIT) as place:
+                commit = self._mover().fetch(url, self._branch(), place.path)
+                if commit is None:
+                    return None
+                place.check_bounds()
+                incoming = validate_tree(place.commit(commit).tree, place.read)
+                self._require_common(place, head, commit, url)
+                self._take_over(place, name, commit)
+        except OSError as error:
+            raise storage_error(error, "fetch") from error
+        return _Fetched(commit, incoming)
+
+    def _last_seen(self, name: str) -> str | None:
+        """What the remote was found to have when it was last asked."""
+        with contextlib.suppress(RepositoryDamagedError):
+            commit = self._repository.refs.resolve(self._tracking(name))
+            if commit and self._repository.reader.read_any(bytes.fromhex(commit))[0] == b"commit":
+                return commit
+        return None
+
+    def _cut(self) -> frozenset[str]:
+        try:
+            data = durable.read_regular(self._repository.layout.git_dir / "shallow", 1 << 24)
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(data.decode("ascii", "replace").split())
+
+    def _require_common(self, place: Quarantine, head: str, commit: str, url: str) -> None:
+        cut = self._cut()
+        if head == NO_COMMIT or Graph(place.commit, cut).bases(head, commit):
+            return
+        if cut:
+            raise RemoteError(
+                f"the history here is cut short, before it meets that of {shown_url(url)}",
+                hint=f"run 'git -C {self._repository.layout.profiles} fetch --unshallow'",
+            )
+        raise RemoteError(
+            f"the history of {shown_url(url)} has nothing in common with this one",
+            hint="clone it into another home: tweakio --home DIR repo clone URL",
+        )
+
+    def _take_over(self, place: Quarantine, name: str, commit: str) -> None:
+        """Make what came ours, and note what the remote has."""
+        repository = self._repository
+        with repository.exclusive():
+            kept = place.take_over(repository.layout.git_dir / "objects")
+            # dulwich has a list of the packs that there were.
+            repository.reader.close()
+            self._note(name, commit)
+            for keep in kept:
+                durable.remove(keep)
+
+    def _note(self, name: str, commit: str) -> None:
+        """Write down what the remote has; the repository's lock is held."""
+        layout = self._repository.layout
+        target = layout.git_dir / self._tracking(name)
+        durable.make_directory(target.parent, parents=True)
+        temporary = layout.temporary / "remote"
+        durable.remove(temporary)
+        durable.replace(target, f"{commit}\n".encode(), temporary)
+
+    def _merge(self, name: str, fetched: _Fetched, resolve: Resolution) -> Pulled:
+        repository = self._repository
+        read = repository.reader.commit
+        graph = Graph(read, self._cut())
+        theirs = fetched.commit
+        head = repository.refs.head()
+        if graph.is_ancestor(theirs, head):
+            return Pulled(name)
+        bases = [repository.root_of(base) for base in graph.bases(head, theirs)]
+        names = touched_names(bases, repository.root_of(theirs))
+        with changes.begin(
+            repository, self._locks, "pull", names, command=self._command("pull")
+        ) as change:
+            if not graph.is_ancestor(head, change.head.commit):
+                raise ConcurrentChangeError(
+                    "another program made a change just now", hint="run the command again"
+                )
+            merge = Merge(
+                repository, self._locks, change, bases, fetched.incoming, chooser(resolve)
+            )
+            merge.put(names)
+            change.add_parent(theirs)
+            change.summary = _summary(name, merge)
+            for line in _notes(graph, read, head, theirs):
+                change.add_note(line)
+        if merge.recipients_changed:
+            log.warning(
+                "the recipients changed: whoever is new among them can open what is sealed from"
+                " now on; see 'tweakio vault recipients list'"
+            )
+        # A profile that was replaced is deleted and created in one.
+        replaced = set(merge.created) & set(merge.deleted)
+        return Pulled(
+            name,
+            change.commit_id,
+            tuple(sorted({*merge.changed, *replaced})),
+            tuple(sorted({*merge.created} - replaced)),
+            tuple(sorted({*merge.deleted} - replaced)),
+        )
+
+    # Push
+
+    def push(self, remote: str | None = None) -> Pushed:
+        """Send the history to a remote; what is only active here is no reason to.
+
+        Args:
+            remote: its name; the only one or ``origin`` by default.
+
+        Raises:
+            RemoteError: it cannot be reached, refuses, or has commits that are not here.
+        """
+        name, url = self._find(remote)
+        try:
+            return self._push(name, url)
+        except RejectedError:
+            raise _rejected(name) from None
+
+    def _push(self, name: str, url: str) -> Pushed:
+        repository = self._repository
+        repository.settle()
+        with changes.begin(
+            repository, self._locks, "push", (), command=self._command("push")
+        ) as change:
+            # Edits by hand are a commit by now, and belong to what is sent.
+            head = change.head
+        seen = self._last_seen(name)
+        if seen is not None and not self._travels(repository.root_of(seen), head.root):
+            return Pushed(name)
+        if seen is not None:
+            graph = Graph(repository.reader.commit, self._cut())
+            if not graph.is_ancestor(seen, head.commit):
+                raise RejectedError
+        self._mover().push(url, self._branch(), head.commit, repository.layout.git_dir)
+        with repository.exclusive():
+            self._note(name, head.commit)
+        return Pushed(name, head.commit)
+
+    def _travels(self, before: bytes, after: bytes) -> bool:
+        """Whether two states differ in more than in what is each machine's own."""
+        repository = self._repository
+        old, new = ({entry.name: entry for entry in parse_tree(root)} for root in (before, after))
+        for key in old.keys() | new.keys():
+            one, other = old.get(key), new.get(key)
+            if one == other or key in (b".gitignore", b".gitattributes"):
+                continue
+            if one is None or other is None or not (one.is_tree and other.is_tree):
+                return True
+            name = key.decode("utf-8", "replace")
+            files = [repository.files_at(root, name) or {} for root in (before, after)]
+            beside = [{k: v for k, v in found.items() if k != METADATA} for found in files]
+            if beside[0] != beside[1]:
+                return True
+            try:
+                values = [
+                    schema.load(repository.reader.read(found[METADATA], b"blob"), name)
+                    for found in files
+                ]
+            except (InvalidMetadataError, NewerFormatError, KeyError):
+                return True
+            if not same_beside_runtime(*values):
+                return True
+        return False
+
+    # Both
+
+    def sync(self, remote: str | None = None, *, resolve: Resolution = None) -> Synced:
+        """Pull, then push; again, a few times, if somebody else pushed in between.
+
+        Args:
+            remote: see ``pull``.
+            resolve: see ``pull``.
+
+        Raises:
+            As ``pull`` and ``push``.
+        """
+        name, url = self._find(remote)
+        changed: set[str] = set()
+        created: set[str] = set()
+        deleted: set[str] = set()
+        commit = None
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(random.uniform(0.05, 0.2) * attempt)  # noqa: S311 - no secret
+            pulled = self.pull(name, resolve=resolve)
+            commit = pulled.commit or commit
+            changed |= {*pulled.changed}
+            created |= {*pulled.created}
+            deleted |= {*pulled.deleted}
+            try:
+                pushed = self._push(name, url)
+            except RejectedError:
+                continue
+            sides = (tuple(sorted(side)) for side in (changed, created, deleted))
+            return Synced(Pulled(name, commit, *sides), pushed)
+        raise _rejected(name)
+
+
+def _rejected(name: str) -> RemoteError:
+    return RemoteError(
+        f"'{name}' has changes that are not here", hint=f"run 'tweakio repo sync {name}'"
+    )
+
+
+def _summary(name: str, merge: Merge) -> str:
+    parts = [
+        f"{what} {changes.name_some(sorted(names))}"
+        for what, names in (
+            ("change", merge.changed), ("add", merge.created), ("delete", merge.deleted)
+        )
+        if names
+    ]  # fmt: skip
+    return f"pull from {name}: {', '.join(parts) or 'nothing changes here'}"
+
+
+def _notes(graph: Graph, read: Callable[[str], Commit], head: str, theirs: str) -> list[str]:
+    """What a merge brings, one line for each commit; none of it is taken for a trailer."""
+    found = graph.between([head], theirs, _MOST_NOTES + 1)
+    lines = []
+    for commit_id in found[:_MOST_NOTES]:
+        commit = read(commit_id)
+        text = "".join(c if c.isprintable() else "?" for c in f"{commit.summary} ({commit.author})")
+        lines.append(f"- {commit_id[:12]} {text[:140]}")
+    if len(found) > _MOST_NOTES:
+        lines.append("- and more")
+    return lines

@@ -1,0 +1,236 @@
+"""Moving objects to and from a remote: by the user's own git where there is one, else by dulwich.
+
+The user's git has the user's keys, credential helpers and proxies. It runs without hooks and
+without the protocols that start other programs, and checks every object that comes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tweakio.errors import HostileContentError, RemoteError
+from tweakio.sync.urls import check_url, shown_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["FETCHED", "MOST_BYTES", "GitTransport", "RejectedError", "Transport", "find_transport"]
+
+log = logging.getLogger(__name__)
+
+FETCHED = "refs/tweakio/fetched"
+"""Where fetched commits come to, in the quarantine."""
+MOST_BYTES = 2 << 30
+"""A remote that sends a larger pack is cut off."""
+_SETTINGS = (
+    f"core.hooksPath={os.devnull}",
+    "core.fsmonitor=false",
+    "core.bigFileThreshold=16m",
+    "protocol.allow=never",
+    "protocol.ext.allow=never",
+    "protocol.ssh.allow=always",
+    "protocol.https.allow=always",
+    "protocol.file.allow=always",
+    "fetch.fsckObjects=true",
+    "transfer.fsckObjects=true",
+    "transfer.bundleURI=false",
+    "fetch.unpackLimit=1",
+    "fetch.recurseSubmodules=false",
+    "fetch.writeCommitGraph=false",
+    "push.recurseSubmodules=no",
+    "push.gpgSign=false",
+    "submodule.recurse=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "http.lowSpeedLimit=1",
+    "http.lowSpeedTime=60",
+)
+# What would lead git to another repository than the one that is named.
+_LEFT_OUT = (
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_SHALLOW_FILE",
+    "GIT_CEILING_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_ALLOW_PROTOCOL",
+)  # fmt: skip
+_GIVEN_UP = "give the address of one that exists, and check that you may read it"
+
+
+class RejectedError(Exception):
+    """The remote has commits that are not here; the caller says what to do."""
+
+
+class Transport(Protocol):
+    """What moves objects."""
+
+    def branches(self, url: str, directory: Path) -> tuple[Mapping[str, str], str | None]:
+        """The branches of a remote and the one that its HEAD names."""
+        ...
+
+    def fetch(self, url: str, branch: str, quarantine: Path) -> str | None:
+        """Bring a branch into a quarantine as ``FETCHED``; its commit, None if it is not there."""
+        ...
+
+    def push(self, url: str, branch: str, commit: str, git_dir: Path) -> None:
+        """Set a branch of a remote to a commit that is ahead of it."""
+        ...
+
+
+def find_transport() -> Transport:
+    """The user's git if it is installed, else dulwich."""
+    program = shutil.which("git")
+    if program is not None:
+        return GitTransport(program)
+    from tweakio.sync.wire import DulwichTransport
+
+    return DulwichTransport()
+
+
+class GitTransport:
+    """The user's own git.
+
+    Args:
+        program: its path.
+    """
+
+    def __init__(self, program: str = "git") -> None:
+        self._program = program
+
+    def branches(self, url: str, directory: Path) -> tuple[Mapping[str, str], str | None]:
+        """See ``Transport``."""
+        done = self._run(
+            ["ls-remote", "--symref", "--", url, "HEAD", "refs/heads/*"], directory, url
+        )
+        if done.returncode:
+            raise _unreachable(done.stderr, url)
+        branches: dict[str, str] = {}
+        named = None
+        for line in done.stdout.splitlines():
+            value, _, name = line.partition("\t")
+            if name == "HEAD" and value.startswith("ref: refs/heads/"):
+                named = value[len("ref: refs/heads/") :]
+            elif name.startswith("refs/heads/"):
+                branches[name[len("refs/heads/") :]] = value
+        return branches, named
+
+    def fetch(self, url: str, branch: str, quarantine: Path) -> str | None:
+        """See ``Transport``."""
+        refspec = f"+refs/heads/{branch}:{FETCHED}"
+        options = ["--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc"]
+        done = self._run(["fetch", "--quiet", *options, "--", url, refspec], quarantine, url)
+        if done.returncode:
+            if "couldn't find remote ref" in done.stderr:
+                return None
+            raise _failed_fetch(done.stderr, url)
+        found = self._run(["rev-parse", "--verify", "--quiet", FETCHED], quarantine, url)
+        if found.returncode:
+            # Git leaves such a ref out and says so, but does not fail.
+            raise _failed_fetch(done.stderr or "shallow", url)
+        return found.stdout.strip()
+
+    def push(self, url: str, branch: str, commit: str, git_dir: Path) -> None:
+        """See ``Transport``."""
+        options = ["--porcelain", "--no-verify", "--no-follow-tags", "--no-signed"]
+        done = self._run(
+            ["push", *options, "--", url, f"{commit}:refs/heads/{branch}"], git_dir, url
+        )
+        if done.returncode == 0:
+            return
+        for line in done.stdout.splitlines():
+            if line.startswith("!"):
+                if "fetch first" in line or "non-fast-forward" in line or "failed to lock" in line:
+                    raise RejectedError
+                # Another push came between: "remote rejected (... cannot lock ref ...)".
+                if "cannot lock ref" in line or "incorrect old value" in line:
+                    raise RejectedError
+                reason = line.rpartition("\t")[2]
+                raise RemoteError(
+                    f"{shown_url(url)} refused the push: {_clean(reason)}",
+                    hint="the remote has rules of its own; ask who keeps it",
+                )
+        raise _unreachable(done.stderr, url)
+
+    def _run(
+        self, arguments: list[str], git_dir: Path, url: str
+    ) -> subprocess.CompletedProcess[str]:
+        check_url(url)
+        settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+        command = [self._program, *settings, f"--git-dir={git_dir}", *arguments]
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                cwd=git_dir,
+                encoding="utf-8",
+                errors="replace",
+                **_process_options(),
+            )
+        except OSError as error:
+            raise RemoteError(f"git cannot be run: {error.strerror}", hint="") from None
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            process.terminate()
+            process.communicate()
+            raise
+        log.debug("git %s: %d: %s", arguments[0], process.returncode, _clean(err))
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in _LEFT_OUT}
+    kept["LC_ALL"] = "C"
+    if sys.stdin is None or not sys.stdin.isatty():
+        # Nobody is there who could answer.
+        kept["GIT_TERMINAL_PROMPT"] = "0"
+        kept.setdefault("GIT_SSH_COMMAND", kept.get("GIT_SSH") or "ssh -o BatchMode=yes")
+    return kept
+
+
+def _process_options() -> dict[str, Any]:
+    if os.name != "posix":
+        return {}
+    import resource
+
+    def limit() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        most = MOST_BYTES if hard == resource.RLIM_INFINITY else min(MOST_BYTES, hard)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+
+    return {"umask": 0o077, "preexec_fn": limit}
+
+
+def _clean(text: str) -> str:
+    """What git said, as one printable line without what could be a secret."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ERROR"))]
+    line = (told or lines or [""])[0]
+    words = [shown_url(word) if "://" in word else word for word in line.split(" ")]
+    return "".join(c if c.isprintable() else "?" for c in " ".join(words))[:200]
+
+
+def _failed_fetch(text: str, url: str) -> RemoteError | HostileContentError:
+    if "shallow" in text:
+        return RemoteError(
+            f"the history of {shown_url(url)} is cut short (a shallow clone)",
+            hint="complete it there: git fetch --unshallow",
+        )
+    if "fsck" in text or "index-pack" in text or "bad object" in text or "malformed" in text:
+        return HostileContentError(
+            f"{shown_url(url)} sent objects that git refuses: {_clean(text)}",
+            hint="nothing was changed; look at it on the remote with 'git fsck'",
+        )
+    return _unreachable(text, url)
+
+
+def _unreachable(text: str, url: str) -> RemoteError:
+    return RemoteError(
+        f"cannot reach {shown_url(url)}: {_clean(text) or 'git did not say why'}", hint=_GIVEN_UP
+    )

@@ -1,0 +1,182 @@
+"""What somebody else's tree has to be like before anything of it is taken over."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tweakio import schema
+from tweakio.errors import (
+    HostileContentError,
+    InvalidMetadataError,
+    NewerFormatError,
+)
+from tweakio.store.initialise import FORMAT, format_of
+from tweakio.store.objects import BLOB_MODE, TREE_MODE, parse_tree
+from tweakio.store.worktree import FINGERPRINT, METADATA
+from tweakio.validator import ProfileValidator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tweakio.store.objects import TreeEntry
+
+__all__ = ["RECIPIENTS", "SESSION", "Incoming", "validate_tree"]
+
+RECIPIENTS = ".age-recipients"
+SESSION = "session.json.age"
+_OURS = (".gitignore", ".gitattributes")
+# What a person or a git host puts beside the profiles.
+_DOCUMENTS = ("README.md", "README", "README.txt", "LICENSE", "LICENSE.md", "LICENSE.txt")
+_MOST_PROFILES = 100_000
+_MOST_BYTES = {SESSION: 16 << 20}
+_HINT = "nothing was changed; ask who pushed it, and look at it with git on the remote"
+_RECIPIENT = re.compile(r"(?:age1|ssh-ed25519 |ssh-rsa )[!-~ ]+")
+
+
+class Incoming(NamedTuple):
+    """A tree that was found to be a profile repository, completely.
+
+    Attributes:
+        profiles: by id their tracked files, by name.
+        metadata: of each profile.
+        root_files: the files beside the profiles, by name.
+    """
+
+    profiles: Mapping[str, Mapping[str, bytes]]
+    metadata: Mapping[str, Mapping[str, Any]]
+    root_files: Mapping[str, bytes]
+
+
+def validate_tree(tree: bytes, read: Callable[[bytes, bytes, int], bytes]) -> Incoming:
+    """Look at every name, mode and content of a root tree that came from elsewhere.
+
+    Args:
+        tree: its 20-byte id.
+        read: gives the body of an object: by id and kind, at most so many bytes long.
+
+    Raises:
+        HostileContentError: there is something in it that no tweakio puts there.
+        NewerFormatError: a newer tweakio made it.
+    """
+    entries = parse_tree(read(tree, b"tree", 64 << 20))
+    _check_names(entries, "")
+    if len(entries) > _MOST_PROFILES:
+        raise _hostile("more entries than a profile repository has")
+    root_files = {}
+    directories = []
+    for entry in entries:
+        if entry.mode == TREE_MODE:
+            directories.append(entry)
+        else:
+            name = _regular(entry, "", (*_OURS, RECIPIENTS, *_DOCUMENTS))
+            root_files[name] = read(entry.id, b"blob", schema.MAX_BYTES)
+    _check_format(root_files.get(".gitignore"))
+    _check_recipients(root_files.get(RECIPIENTS))
+    profiles, metadata = {}, {}
+    for entry in directories:
+        profile_id, files, value = _profile(entry, read)
+        profiles[profile_id], metadata[profile_id] = files, value
+    return Incoming(profiles, metadata, root_files)
+
+
+def _hostile(what: str) -> HostileContentError:
+    return HostileContentError(f"the remote has {what}", hint=_HINT)
+
+
+def _shown(name: bytes) -> str:
+    return ascii(name.decode("utf-8", "replace"))[:60]
+
+
+def _check_names(entries: list[TreeEntry], where: str) -> None:
+    seen: dict[bytes, bytes] = {}
+    for entry in entries:
+        other = seen.setdefault(entry.name.lower(), entry.name)
+        if other is not entry.name:
+            kind = "twice" if other == entry.name else f"and {_shown(other)}, by case the same"
+            raise _hostile(f"the name {_shown(entry.name)} {kind}{where}")
+
+
+def _regular(entry: TreeEntry, where: str, known: tuple[str, ...]) -> str:
+    """The name of a file that may be there."""
+    if entry.mode == b"120000":
+        raise _hostile(f"a symbolic link {_shown(entry.name)}{where}")
+    if entry.mode == b"160000":
+        raise _hostile(f"a repository of its own (submodule) {_shown(entry.name)}{where}")
+    if entry.mode != BLOB_MODE:
+        raise _hostile(f"{_shown(entry.name)}{where} with the mode {ascii(entry.mode)[1:12]}")
+    name = entry.name.decode("utf-8", "replace")
+    if name not in known:
+        raise _hostile(f"a file {_shown(entry.name)}{where} that profiles do not have")
+    return name
+
+
+def _check_format(ignore: bytes | None) -> None:
+    version = format_of(ignore or b"")
+    if version is None:
+        raise HostileContentError(
+            "the remote is not a profile repository of tweakio",
+            hint="give the address of one; an empty one is filled with 'tweakio repo push'",
+        )
+    if version > FORMAT:
+        raise NewerFormatError(
+            f"the remote has format {version}; this tweakio knows {FORMAT}", hint="upgrade tweakio"
+        )
+
+
+def _check_recipients(content: bytes | None) -> None:
+    if content is None:
+        return
+    try:
+        lines = content.decode("ascii").splitlines()
+    except UnicodeDecodeError:
+        raise _hostile(f"a {RECIPIENTS} that is not ASCII text") from None
+    for line in lines:
+        if line.strip() and not line.startswith("#") and not _RECIPIENT.fullmatch(line.strip()):
+            raise _hostile(f"a {RECIPIENTS} with a line that is no recipient")
+
+
+def _profile(
+    entry: TreeEntry, read: Callable[[bytes, bytes, int], bytes]
+) -> tuple[str, dict[str, bytes], dict[str, Any]]:
+    profile_id = entry.name.decode("utf-8", "replace")
+    if not ProfileValidator().is_id(profile_id):
+        raise _hostile(f"a directory {_shown(entry.name)}, which is not the id of a profile")
+    children = parse_tree(read(entry.id, b"tree", 1 << 16))
+    where = f" in {profile_id}"
+    _check_names(children, where)
+    files = {}
+    for child in children:
+        if child.mode == TREE_MODE:
+            raise _hostile(f"a directory {_shown(child.name)}{where}")
+        name = _regular(child, where, (METADATA, FINGERPRINT, SESSION))
+        files[name] = read(child.id, b"blob", _MOST_BYTES.get(name, schema.MAX_BYTES))
+    if METADATA not in files:
+        raise _hostile(f"a profile {profile_id} without {METADATA}")
+    return profile_id, files, _metadata(profile_id, files)
+
+
+def _metadata(profile_id: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+    try:
+        value = schema.load(files[METADATA], profile_id)
+    except NewerFormatError as error:
+        raise NewerFormatError(
+            f"profile {profile_id} of the remote: {error.message}", hint="upgrade tweakio"
+        ) from None
+    except InvalidMetadataError as error:
+        raise _hostile(f"a damaged profile {profile_id}: {error.message}") from None
+    fingerprint = files.get(FINGERPRINT)
+    if fingerprint is not None:
+        try:
+            sound = isinstance(json.loads(fingerprint), dict)
+        except (ValueError, RecursionError):
+            sound = False
+        if not sound:
+            raise _hostile(f"a profile {profile_id} whose {FINGERPRINT} is not a JSON object")
+    session = files.get(SESSION)
+    if session is not None and not session.startswith(
+        (b"age-encryption.org/v1\n", b"-----BEGIN AGE ENCRYPTED FILE-----")
+    ):
+        raise _hostile(f"a profile {profile_id} whose {SESSION} is not sealed")
+    return value
