@@ -172,6 +172,7 @@ class _Check:
 
     def leftovers(self, *, swept: bool, buildings: bool = True) -> None:
         skip = {self.local / name for name in ("trash", "rescued", "locks", "staging", "tmp")}
+        skip.add(self.local / "incoming")  # what a fetch that was killed has left
         for directory, names, files in os.walk(self.git_dir):
             place = Path(directory)
             names[:] = [name for name in names if place / name not in skip]
@@ -229,6 +230,8 @@ class _Check:
             place = Path(directory)
             if place in (self.local / "trash", self.local / "rescued", self.local / "staging"):
                 names.clear()
+            if place == self.local and "incoming" in names:
+                names.remove("incoming")  # garbage, which the next fetch removes
             if place == self.local / "tmp":
                 files = []  # garbage, of which some would become objects
             private += [place / name for name in (*names, *files)]

@@ -96,7 +96,11 @@ class Opening:
             from tweakio.sync.arrival import settle_in
 
             assert self._repository is not None
-            settle_in(self._repository)
+            try:
+                settle_in(self._repository)
+            except BaseException:
+                self.close()
+                raise
 
     def _take_over_single_account(self) -> None:
         if self._has_single_account():

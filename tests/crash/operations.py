@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tests.invariants import git
-from tweakio import ProfileManager
+from tweakio import ProfileManager, clone_repository
 
 __all__ = ["OPERATIONS", "Operation", "fill"]
 
@@ -213,6 +214,53 @@ def migrate_sdk(manager: ProfileManager, _: object) -> None:
     )
 
 
+def remote(home: Path) -> str:
+    """Where the home's own remote is: in it, so that each copy has one."""
+    return os.fspath(home / "remote.git")
+
+
+def with_remote(manager: ProfileManager, home: Path) -> None:
+    """A remote that has what the home has, and what another home has done since."""
+    three(manager, home)
+    done = subprocess.run(["git", "init", "-q", "--bare", remote(home)], check=False)
+    assert done.returncode == 0
+    manager.remotes.add("origin", remote(home))
+    manager.remotes.push()
+    clone_repository(remote(home), home / "other")
+    with ProfileManager(home / "other") as other:
+        other.update_profiles(["b"], note="theirs")
+        other.create_profile("d", "custom")
+        other.delete_profile("c")
+        other.remotes.push()
+    shutil.rmtree(home / "other")
+    manager.update_profiles(["b"], add_tags=["ours"])
+    manager.remotes.remove("origin")
+
+
+def only_remote(manager: ProfileManager, home: Path) -> None:
+    """A home that has nothing but a remote to clone."""
+    with ProfileManager(home.with_name("source")) as source:
+        home.mkdir(mode=0o700)
+        three(source, home.with_name("source"))
+        subprocess.run(["git", "init", "-q", "--bare", remote(home)], check=True)
+        source.remotes.add("origin", remote(home))
+        source.remotes.push()
+    shutil.rmtree(home.with_name("source"))
+
+
+def name_remote(manager: ProfileManager) -> None:
+    manager.remotes.add("origin", remote(manager.home))
+
+
+def pull(manager: ProfileManager, _: object) -> None:
+    assert manager.remotes.pull().created == ("d",)
+
+
+def pull_here(manager: ProfileManager, home: Path) -> None:
+    name_remote(manager)
+    pull(manager, home)
+
+
 def lose_index(_: ProfileManager, home: Path) -> None:
     path = home / "profiles" / ".git" / "index"
     path.write_bytes(path.read_bytes()[:100])
@@ -374,5 +422,16 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "doctor-git": Operation(doctor, after(lose_git), dirty="edits", changes=False, first=doctor),
     "doctor-hook": Operation(doctor, after(change_hook), dirty="edits", changes=False),
+    "clone": Operation(
+        lambda manager, _: clone_repository(remote(manager.home), manager.home), only_remote
+    ),
+    "pull": Operation(pull, with_remote, begin=name_remote),
+    "undo-pull": Operation(undo, lambda m, home: (with_remote(m, home), pull_here(m, home))),
+    "push": Operation(
+        lambda manager, _: manager.remotes.push("other"),
+        after(lambda m, home: subprocess.run(["git", "init", "-q", "--bare", remote(home)])),
+        begin=lambda manager: manager.remotes.add("other", remote(manager.home)),
+        changes=False,
+    ),
     "gc": Operation(lambda manager, _: manager.gc(), after(many_changes), changes=False),
 }  # fmt: skip

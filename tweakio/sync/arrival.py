@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from tweakio import changes, durable
-from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
+from tweakio.errors import (
+    FileAccessError,
+    InvalidMetadataError,
+    LockTimeoutError,
+    NewerFormatError,
+    RepositoryBusyError,
+    RepositoryDamagedError,
+)
 from tweakio.store.initialise import ATTRIBUTES, IGNORE
 from tweakio.store.locks import ProfileLockManager
 
@@ -17,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["put_arrival", "settle_in"]
 
 log = logging.getLogger(__name__)
+
+_IN_THE_WAY = (LockTimeoutError, RepositoryBusyError, RepositoryDamagedError)
 
 
 def put_arrival(change: Transaction, locks: ProfileLockManager, profile_ids: list[str]) -> None:
@@ -54,12 +65,23 @@ def put_own_rules(change: Transaction) -> None:
 
 
 def settle_in(repository: Repository) -> None:
-    """Settle in a clone that plain git made; a failure is left to the next opener."""
+    """Settle in a clone that plain git made.
+
+    What is in the way of any change now is left to the next opener: looking must go on.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     locks = ProfileLockManager(repository.layout)
     try:
         names = list(repository.work_tree.ids(repository.head()))
         with changes.begin(repository, locks, "arrive", names, command="git clone") as change:
             put_arrival(change, locks, names)
-        durable.remove(repository.layout.arrived)
-    except (TweakioError, OSError) as error:
+        with contextlib.suppress(OSError):
+            durable.remove(repository.layout.arrived)
+    except FileAccessError as error:
+        if os.access(repository.layout.local, os.W_OK):
+            raise
+        log.debug("read-only: the clone is settled in later: %s", error)
+    except _IN_THE_WAY as error:
         log.debug("the clone is settled in by the next command: %s", error)

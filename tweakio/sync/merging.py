@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tweakio.store.transaction import Transaction
     from tweakio.sync.validation import Incoming
 
-__all__ = ["Conflict", "Merge", "Resolution", "Side", "merge_lines", "touched_names"]
+__all__ = ["Conflict", "Merge", "Resolution", "Side", "merge_lines"]
 
 log = logging.getLogger(__name__)
 
@@ -88,26 +88,6 @@ class State(NamedTuple):
         return None if self.value is None else parse_time(self.value["created_at"])
 
 
-def touched_names(bases: Sequence[bytes], theirs: bytes) -> list[str]:
-    """The directories that the other side changed since the histories parted.
-
-    Args:
-        bases: root trees at the common beginnings.
-        theirs: the other side's root tree.
-    """
-    sides = [
-        {entry.name: entry.id for entry in parse_tree(root) if entry.is_tree}
-        for root in (*bases, theirs)
-    ]
-    other = sides.pop()
-    names = set(other).union(*sides)
-    return sorted(
-        name.decode("utf-8", "replace")
-        for name in names
-        if any(base.get(name) != other.get(name) for base in sides) or not sides
-    )
-
-
 class Merge:
     """Puts what another side changed into a transaction.
 
@@ -146,7 +126,7 @@ class Merge:
         """Put it all into the transaction.
 
         Args:
-            names: see ``touched_names``.
+            names: the profiles that are not the same on both sides.
 
         Raises:
             MergeConflictError: something is left for a person to decide.

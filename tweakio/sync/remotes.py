@@ -15,8 +15,10 @@ from tweakio.errors import (
     NewerFormatError,
     RemoteError,
     RepositoryDamagedError,
+    TweakioError,
     storage_error,
 )
+from tweakio.history import changed_names
 from tweakio.store.objects import parse_tree
 from tweakio.store.refs import NO_COMMIT
 from tweakio.store.worktree import METADATA
@@ -24,7 +26,7 @@ from tweakio.sync import configuration
 from tweakio.sync.configuration import Remote
 from tweakio.sync.fields import same_beside_runtime
 from tweakio.sync.graph import Graph
-from tweakio.sync.merging import Merge, chooser, touched_names
+from tweakio.sync.merging import Merge, chooser
 from tweakio.sync.quarantine import Quarantine, quarantine
 from tweakio.sync.transport import RejectedError, find_transport
 from tweakio.sync.urls import check_name, check_url, shown_url
@@ -227,6 +229,8 @@ class Remotes:
                 self._require_common(place, head, commit, url)
                 self._take_over(place, name, commit)
         except OSError as error:
+            if isinstance(error, TweakioError):
+                raise
             raise storage_error(error, "fetch") from error
         return _Fetched(commit, incoming)
 
@@ -288,7 +292,8 @@ class Remotes:
         if graph.is_ancestor(theirs, head):
             return Pulled(name)
         bases = [repository.root_of(base) for base in graph.bases(head, theirs)]
-        names = touched_names(bases, repository.root_of(theirs))
+        # Also those that only changed here: their last_used may have gone back, by an undo.
+        names = changed_names(repository.root_of(head), repository.root_of(theirs))
         with changes.begin(
             repository, self._locks, "pull", names, command=self._command("pull")
         ) as change:
