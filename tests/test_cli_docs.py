@@ -149,6 +149,7 @@ def test_numbers_stay_what_they_are():
         "SecretNotFoundError": 32,
         "VaultError": 33,
         "RecipientError": 34,
+        "ArchiveError": 35,
     }
 
 

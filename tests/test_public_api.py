@@ -23,6 +23,7 @@ from tweakio import (
 )
 
 NAMES = [
+    "ArchiveError",
     "BrowserError",
     "BrowserLockedError",
     "BrowserManager",
@@ -116,6 +117,7 @@ EXIT_CODES = {
     "SecretNotFoundError": 32,
     "VaultError": 33,
     "RecipientError": 34,
+    "ArchiveError": 35,
     "RemoteError": 39,
     "MergeConflictError": 40,
     "HostileContentError": 41,

@@ -14,6 +14,7 @@ from tweakio._version import __version__
 if TYPE_CHECKING:
     from tweakio.browsing import BrowserManager, SyncBrowserManager
     from tweakio.errors import (
+        ArchiveError,
         BrowserError,
         BrowserLockedError,
         BrowserNotFoundError,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from tweakio.validator import ProfileValidator
 
 __all__ = [
+    "ArchiveError",
     "BrowserError",
     "BrowserLockedError",
     "BrowserManager",

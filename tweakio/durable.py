@@ -24,6 +24,7 @@ __all__ = [
     "FILE_MODE",
     "Batch",
     "append",
+    "begin_writing",
     "create",
     "cut_end",
     "fsync_directory",
@@ -149,7 +150,7 @@ class Batch:
         _write_all(descriptor, data)
         if hasattr(os, "fchmod"):
             os.fchmod(descriptor, mode)
-        _begin_writing(descriptor)
+        begin_writing(descriptor)
         if len(self._descriptors) >= self._MOST:
             self._sync()
 
@@ -185,7 +186,7 @@ class Batch:
                 os.unlink(path)
 
 
-def _begin_writing(descriptor: int) -> None:
+def begin_writing(descriptor: int) -> None:
     """Let the system begin to write a file, without waiting for it; it need not."""
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):

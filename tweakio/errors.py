@@ -11,6 +11,7 @@ import errno
 from typing import ClassVar
 
 __all__ = [
+    "ArchiveError",
     "BrowserError",
     "BrowserLockedError",
     "BrowserNotFoundError",
@@ -291,6 +292,12 @@ class HostileContentError(TweakioError):
     """What a remote sent is nothing that a tweakio makes; nothing of it was taken over."""
 
     exit_code = 41
+
+
+class ArchiveError(TweakioError):
+    """A file to import that is damaged, hostile, or not what its hashes say."""
+
+    exit_code = 35
 
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})

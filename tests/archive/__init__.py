@@ -1,0 +1,1 @@
+"""Export and import of profiles, and the bundle of browser data that is in both."""
