@@ -110,6 +110,15 @@ USAGE = {
     "other": "integer",
     "total": "integer",
 }
+VAULT = {
+    "exists": "boolean",
+    "recipients": "array of strings",
+    "identity": "string",
+    "protected": "boolean",
+    "is_recipient": "boolean or null",
+    "sealed": "array of strings",
+    "missing": "array of strings",
+}
 
 
 def check(value, schema):
@@ -190,6 +199,13 @@ def test_the_report_of_the_doctor(cli):
     assert (value["healthy"], value["profiles"]) == (False, 2)
 
 
+def test_the_vault(cli):
+    before = json.loads(cli.ok("vault", "status", "--json").out)
+    check(before, VAULT)
+    assert (before["exists"], before["identity"]) == (False, "")
+    assert json.loads(cli.ok("vault", "recipients", "list", "--json").out) == []
+
+
 def test_empty_lists_are_lists(tmp_path):
     cli = Cli(tmp_path)
     cli.create("alpha")
@@ -213,6 +229,7 @@ def test_an_error_prints_no_json(cli):
         ("Check", CHECK),
         ("Usage", USAGE),
         ("Report", REPORT),
+        ("Vault", VAULT),
     ],
 )
 def test_the_documented_members_are_these(heading, schema):

@@ -155,7 +155,11 @@ class _Browsing:
             # One that was written before there were browsers may lack it.
             configure = getattr(handler, "configure", None)
             if configure is not None:
-                configure(references.resolve_config(profile.platform_config))
+                configure(
+                    references.resolve_config(
+                        profile.platform_config, opener=self.manager.vault.open_secret
+                    )
+                )
             self._handler = handler
         return self._handler
 
@@ -262,6 +266,7 @@ class _Browsing:
         """What has to be put into the browser before it is used; None if nothing has to be."""
         if not keeper.session_to_import or find_platform(self.profile.platform) is None:
             return None
+        self.manager.vault.restore_if_missing(self.profile.id)
         session = _read_object(self.manager.layout.profile(self.profile.id).session) or {}
         if not any(session.values()) or self.handler.session_of_record != "session.json":
             return None

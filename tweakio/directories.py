@@ -11,7 +11,14 @@ from tweakio import durable, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError
 from tweakio.layout import ProfilePaths
 from tweakio.models import parse_time
-from tweakio.store.worktree import FINGERPRINT, METADATA, UNTRACKED_PARTS
+from tweakio.references import is_age_file
+from tweakio.store.worktree import (
+    FINGERPRINT,
+    METADATA,
+    MOST_SEALED,
+    SEALED,
+    UNTRACKED_PARTS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -228,7 +235,8 @@ def bring_back(
     staged = change.stage(f"back-{profile_id}")
     # The tracked files of the directory are as they were when it was deleted; the ones to
     # bring back may be older. Both ways the new ones take their place after the commit.
-    for name in (METADATA, FINGERPRINT):
+    files = {**files, **_last_sealed(entry)}
+    for name in (METADATA, FINGERPRINT, SEALED):
         old = entry.path / "data" / name
         if os.path.lexists(old) and not old.parent.is_symlink():
             change.move(old, staged / name)
@@ -236,6 +244,19 @@ def bring_back(
     change.purge_after(entry.path)
     for name, content in files.items():
         change.put(profile_id, name, content)
+
+
+def _last_sealed(entry: TrashEntry) -> dict[str, bytes]:
+    """The sealed session that was deleted with the session it is of.
+
+    That of an older revision would be an older session than the one that comes back.
+    """
+    path = entry.path / "data" / SEALED
+    try:
+        content = durable.read_regular(path, MOST_SEALED)
+    except OSError:
+        return {}
+    return {SEALED: content} if is_age_file(content) and not path.parent.is_symlink() else {}
 
 
 def reset(
@@ -270,6 +291,9 @@ def reset(
                 change.move(entry.path / "data" / name, paths.directory / name)
         change.purge_after(entry.path)
         return
+    if SEALED in (repository.files_at(change.head.root, profile_id) or {}):
+        # Or the next opening would take the old session from there.
+        change.put(profile_id, SEALED, None)
     staged = change.stage(f"reset-{profile_id}")
     durable.make_directory(staged / "browser_profile")
     durable.create(staged / "session.json", _empty_session(platform))

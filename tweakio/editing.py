@@ -16,6 +16,7 @@ from tweakio.errors import (
 from tweakio.metadata import healthy
 from tweakio.models import format_time
 from tweakio.store.worktree import FINGERPRINT, METADATA
+from tweakio.vault import sealing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -222,6 +223,7 @@ class Editor:
         """
         with self._change("login", [profile_id]) as change:
             value = _used(change, profile_id, moment)
+            sealing.put_session(change, self._repository, profile_id)
             change.record_always = True
             change.summary = f"log in {profile_id}"
         return value

@@ -74,6 +74,11 @@ class ProfilePaths:
         """Ignored by git: a secret."""
         return self.directory / "session.json"
 
+    @property
+    def sealed(self) -> Path:
+        """The session as the vault seals it; tracked."""
+        return self.directory / "session.json.age"
+
     @cached_property
     def browser_profile(self) -> Path:
         """Ignored by git: the browser's user data directory."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
     from tweakio.sync.remotes import Remotes
     from tweakio.undo import Undo
+    from tweakio.vault.vault import Vault
 
 __all__ = ["ProfileManager"]
 
@@ -93,6 +94,7 @@ class ProfileManager:
         self._activation = Activation(self.locks, self.registry, clock)
         self._reader = Reader(self.layout, self.locks, self.registry, metadata_handler)
         self._at_exit = AtExit()
+        self._vault: Vault | None = None
 
     # The life of the object
 
@@ -136,6 +138,21 @@ class ProfileManager:
     def metadata(self) -> ProfileMetadataHandler:
         """What reads and writes metadata.json."""
         return self._metadata_handler(self.repository)
+
+    @property
+    def vault(self) -> Vault:
+        """Sessions in history, sealed; see ``Vault``."""
+        if self._vault is None:
+            from tweakio.vault.vault import Vault
+
+            self._vault = Vault(
+                self.layout,
+                self._opening.existing,
+                lambda: self.repository,
+                self.locks,
+                self._name,
+            )
+        return self._vault
 
     def _name(self, method: str) -> str:
         return self._command or f"ProfileManager.{method}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from tweakio import schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError
+from tweakio.references import is_age_file
 from tweakio.validator import ProfileValidator
 
 __all__ = ["Refusal", "main", "refusals"]
@@ -27,7 +28,8 @@ _SECRET_NAME = re.compile(
 )
 _SECRET_CONTENT = re.compile(rb"AGE-SECRET-KEY-1|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _BROWSER = frozenset({"browser_profile", "cache", ".lock"})
-_TRACKED = frozenset({"metadata.json", "fingerprint.json"})
+_SEALED = "session.json.age"
+_TRACKED = frozenset({"metadata.json", "fingerprint.json", _SEALED})
 _MAX_SHOWN = 20
 _NOTHING = "0" * 40
 
@@ -193,6 +195,10 @@ def _judge_content(path: str, content: bytes) -> Refusal | None:
     directory, slash, name = path.partition("/")
     if not slash:
         return None
+    if name == _SEALED:
+        if is_age_file(content):
+            return None
+        return Refusal(path, "not sealed", f"git restore --staged --worktree -- {path}")
     try:
         if name == "metadata.json":
             schema.load(content, directory)

@@ -15,14 +15,25 @@ from typing import TYPE_CHECKING, Any
 from tweakio.errors import MissingExtraError, SecretNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["SERVICE", "is_reference", "resolve", "resolve_config"]
+__all__ = [
+    "SEALED_PREFIX",
+    "SERVICE",
+    "is_age_file",
+    "is_reference",
+    "is_sealed",
+    "resolve",
+    "resolve_config",
+]
 
 SERVICE = "tweakio"
 """Under which the system's key ring keeps what ``keyring:NAME`` names."""
 
 _REFERENCE = re.compile(r"(?P<kind>env|keyring):(?P<name>\S.*)", re.DOTALL)
+SEALED_PREFIX = "sealed:"
+"""Before the base64 of a secret in the age format, which the vault opens."""
+_SEALED = re.compile(r"sealed:[A-Za-z0-9+/]{40,}={0,2}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _MOST = 128
 
@@ -98,24 +109,42 @@ def _of_key_ring(name: str, place: str) -> str | None:
     return None if found is None else str(found)
 
 
-def resolve_config(config: Mapping[str, Any], where: str = "platform_config") -> dict[str, Any]:
+def is_age_file(content: bytes) -> bool:
+    """Whether a content begins as the age format does, binary or armoured."""
+    return content.startswith((b"age-encryption.org/v1\n", b"-----BEGIN AGE ENCRYPTED FILE-----"))
+
+
+def is_sealed(text: object) -> bool:
+    """Whether a value is a secret that is sealed in its place, ``sealed:`` and base64."""
+    return isinstance(text, str) and _SEALED.fullmatch(text) is not None
+
+
+def resolve_config(
+    config: Mapping[str, Any],
+    where: str = "platform_config",
+    opener: Callable[[str], str] | None = None,
+) -> dict[str, Any]:
     """A copy of JSON data with every reference in it, at any depth, replaced by its secret.
 
     Args:
         config: a profile's ``platform_config``.
         where: its name in messages.
+        opener: opens what is sealed; see ``Vault.open_secret``.
 
     Raises:
         SecretNotFoundError, MissingExtraError: one cannot be resolved.
+        VaultError: one is sealed and cannot be opened.
     """
-    return {key: _resolved(value, f"{where}.{key}") for key, value in config.items()}
+    return {key: _resolved(value, f"{where}.{key}", opener) for key, value in config.items()}
 
 
-def _resolved(value: Any, where: str) -> Any:
+def _resolved(value: Any, where: str, opener: Callable[[str], str] | None) -> Any:
     if isinstance(value, str):
+        if opener is not None and is_sealed(value):
+            return opener(value)
         return resolve(value, where) if _REFERENCE.fullmatch(value) else value
     if isinstance(value, dict):
-        return resolve_config(value, where)
+        return resolve_config(value, where, opener)
     if isinstance(value, (list, tuple)):
-        return [_resolved(item, where) for item in value]
+        return [_resolved(item, where, opener) for item in value]
     return value

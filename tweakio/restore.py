@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tweakio import changes, directories, schema
 from tweakio.errors import InvalidMetadataError, ProfileExistsError, RevisionNotFoundError
 from tweakio.history import History
-from tweakio.store.worktree import METADATA
+from tweakio.store.worktree import METADATA, SEALED
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def restore(
                 change.record_always = True
             wanted.update(_runtime_state(change, locks, profile_id))
             for name, content in files.items():
+                if name == SEALED:
+                    continue  # the session stays the one of now
                 change.put(profile_id, name, content)
             change.put_metadata(profile_id, wanted)
             return wanted

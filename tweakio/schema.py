@@ -56,7 +56,7 @@ _ORDER = (
     "schema_version",
 )
 # Patterns for "re" to compile and keep when something is validated, which listing is without.
-_REFERENCE = r"(?:keyring|env):[^\s].*|\*+|"
+_REFERENCE = r"(?:keyring|env):[^\s].*|sealed:[A-Za-z0-9+/]{40,}={0,2}|\*+|"
 _SENSITIVE = (
     r"(?i)secret|passw|passphrase|token|api_?hash|api_?key|private_?key|credential|cookie|^auth$"
     r"|auth_?key|session_?string|^pwd$|bearer"
@@ -215,7 +215,9 @@ def _printable(text: str, *, newlines: bool = False) -> str:
 def _configuration(config: dict[str, Any]) -> dict[str, Any]:
     if where := _find_literal_secret(config, ""):
         raise _FieldError(
-            "holds a secret in the clear", "use 'env:NAME' or 'keyring:NAME'", below=where
+            "holds a secret in the clear",
+            "use 'env:NAME', 'keyring:NAME' or what 'tweakio vault seal' prints",
+            below=where,
         )
     _printable(json.dumps(config, ensure_ascii=False))
     return config

@@ -18,6 +18,7 @@ from tweakio.models import TrashEntry, format_time, utc_now
 from tweakio.recovery import Recovery, rebuild_metadata
 from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.validator import ProfileValidator
+from tweakio.vault import sealing
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -98,6 +99,7 @@ def _restore_reset(
     locks.refuse_in_use(profile_id, own=True)
     metadata = change.metadata(profile_id)
     directories.reset(change, repository, profile_id, metadata["platform"], back=entry.name)
+    sealing.put_session(change, repository, profile_id, entry.path / "data" / "session.json")
     change.put_metadata(profile_id, metadata)
 
 

@@ -14,7 +14,7 @@ from tweakio.errors import (
     NothingToUndoError,
 )
 from tweakio.history import HISTORY_HINT, History, changed_names
-from tweakio.store.worktree import METADATA
+from tweakio.store.worktree import METADATA, SEALED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _TRIES = 5
 # What a machine writes about itself, which undoing must not bring back.
 _RUNTIME = frozenset({"lock_pid"})
+# An old session, or an old set of recipients, is never brought back.
+_NOT_UNDONE = frozenset({"seal", "vault-init", "vault-recipients"})
 
 
 class Undo:
@@ -133,6 +135,8 @@ class Undo:
         redone: dict[str, Commit] = {}
         for commit in self._history.commits(head):
             operation = commit.trailer("Tweakio-Op")
+            if operation in _NOT_UNDONE:
+                continue
             if operation == "redo" and (again := commit.trailer("Tweakio-Redoes")):
                 redone.setdefault(again, commit)
             elif operation == "undo" and (taken := commit.trailer("Tweakio-Undoes")):
@@ -149,6 +153,8 @@ class Undo:
         redone: set[str] = set()
         for commit in self._history.commits(head):
             operation = commit.trailer("Tweakio-Op")
+            if operation in _NOT_UNDONE:
+                continue
             if operation == "redo" and (again := commit.trailer("Tweakio-Redoes")):
                 redone.add(again)
             elif operation == "undo" and (taken := commit.trailer("Tweakio-Undoes")):
@@ -231,6 +237,9 @@ class _Inverse:
         self._locks.refuse_in_use(profile_id, own=True)
         change = self._change
         directories.reset(change, self._repository, profile_id, "custom", back=entry)
+        sealed = self._repository.file_at(self._before, profile_id, SEALED)
+        if sealed is not None:
+            change.put(profile_id, SEALED, sealed)
         if not change.touches(profile_id):
             change.put_metadata(profile_id, change.metadata(profile_id))
 
@@ -265,7 +274,7 @@ class _Inverse:
         self, profile_id: str, old: Mapping[str, bytes], new: Mapping[str, bytes]
     ) -> None:
         read = self._repository.reader.read
-        for name in {*old, *new} - {METADATA}:
+        for name in {*old, *new} - {METADATA, SEALED}:
             if old.get(name) != new.get(name):
                 content = read(old[name], b"blob") if name in old else None
                 self._change.put(profile_id, name, content)

@@ -82,7 +82,7 @@ def test_pyrage_opens_what_a_passphrase_seals_and_the_reverse(size: int) -> None
     out = io.BytesIO()
     age.unseal_stream_passphrase(Dribble(sealed), out, "correct horse")
     assert out.getvalue() == data
-    if size in (0, CHUNK + 1):
+    if size == CHUNK + 1:
         assert age.unseal_passphrase(pyrage.passphrase.encrypt(data, "ü"), "ü") == data
 
 

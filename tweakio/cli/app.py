@@ -13,6 +13,7 @@ _COMMANDS = "tweakio.cli.commands"
 _OWN = {
     "profile": f"{_COMMANDS}.profile:app",
     "repo": f"{_COMMANDS}.repo:app",
+    "vault": f"{_COMMANDS}.vault:app",
     "tour": f"{_COMMANDS}.tour:tour",
 }
 

@@ -14,7 +14,7 @@ from tweakio.store.objects import (
     object_id,
     serialise_tree,
 )
-from tweakio.store.worktree import FINGERPRINT, METADATA
+from tweakio.store.worktree import FINGERPRINT, METADATA, SEALED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ class Known:
     def _directory(self, path: Path) -> None:
         if path.is_symlink():
             return
-        found = {name: self._file(path / name) for name in (METADATA, FINGERPRINT)}
+        found = {name: self._file(path / name) for name in (METADATA, FINGERPRINT, SEALED)}
         entries = [TreeEntry(BLOB_MODE, n.encode(), blob) for n, blob in found.items() if blob]
         self._add(b"tree", serialise_tree(entries))
         self._add(b"tree", serialise_tree(entry for entry in entries[:1]))

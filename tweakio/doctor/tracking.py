@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 from tweakio import directories, durable, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError
 from tweakio.recovery import rebuild_metadata
+from tweakio.references import is_age_file
 from tweakio.store import initialise
-from tweakio.store.worktree import FINGERPRINT, METADATA
+from tweakio.store.worktree import FINGERPRINT, METADATA, MOST_SEALED, SEALED
 from tweakio.validator import ProfileValidator
+from tweakio.vault.recipients import RECIPIENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +46,12 @@ class Tracking:
 
     def put(self) -> list[str]:
         """Bring profiles into history as the work tree has them; the ids of those."""
+        if self._change.root_file(RECIPIENTS) is None:
+            with contextlib.suppress(OSError):
+                content = durable.read_regular(
+                    self._case.layout.profiles / RECIPIENTS, schema.MAX_BYTES
+                )
+                self._change.put_root(RECIPIENTS, content)
         head = self._change.head
         known = self._repository.work_tree.ids(head)
         tracked = []
@@ -112,3 +121,7 @@ class Tracking:
                 self._change, str(metadata.get("platform", "custom")), profile_id
             )
         self._change.put(profile_id, FINGERPRINT, fingerprint)
+        with contextlib.suppress(OSError):
+            sealed = durable.read_regular(paths.sealed, MOST_SEALED)
+            if is_age_file(sealed):
+                self._change.put(profile_id, SEALED, sealed)

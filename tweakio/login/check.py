@@ -113,6 +113,8 @@ async def check_profiles(
         # What was found before a Ctrl-C is true as well.
         if work.ended:
             manager.record_expiry(sorted(work.ended))
+        if work.renewed:
+            manager.vault.seal_sessions(sorted(work.renewed))
 
 
 async def _together(work: Sequence[Coroutine[None, None, Checked]]) -> list[Checked]:
@@ -131,6 +133,7 @@ class _Check:
 
     Attributes:
         ended: the profiles whose logins were found to have ended.
+        renewed: those whose session was saved again.
     """
 
     def __init__(
@@ -141,6 +144,7 @@ class _Check:
         interval: float,
     ) -> None:
         self.ended: set[str] = set()
+        self.renewed: set[str] = set()
         self._manager = manager
         self._open_with = open_with or (lambda profile: BrowserManager(profile, manager=manager))
         self._timeout = timeout
@@ -199,6 +203,7 @@ class _Check:
             session = await export(handler, page)
             if session is not None:
                 save_session(self._manager.layout.profile(profile_id), session)
+                self.renewed.add(profile_id)
         except (SessionError, StorageError) as error:
             log.warning("session.json of profile %s stays as it was: %s", profile_id, error)
 

@@ -129,6 +129,8 @@ async def log_in(
             # The commit first: what is written down without one would never come into the
             # history, what is committed and not written down is found by the next check.
             manager.record_login(profile_id)
+        elif session is not None:
+            manager.vault.seal_sessions([profile_id])
         login = note(manager, profile_id, "logged_in")
     log.info("profile %s is logged in", profile_id)
     return LoginOutcome(profile_id, already, login.verified_at)

@@ -60,11 +60,13 @@ FORMAT = 1
 _MARK = "# tweakio profile repository, format "
 IGNORE = f"""\
 {_MARK}{FORMAT}
-# Of a profile only its metadata and its fingerprint are kept in history. Sessions are
-# secrets and browser data is large; tweakio's own trash makes them undoable.
+# Of a profile only its metadata and its fingerprint are kept in history, and its session as a
+# vault seals it. Sessions are secrets and browser data is large; tweakio's own trash makes them
+# undoable.
 /*/*
 !/*/metadata.json
 !/*/fingerprint.json
+!/*/session.json.age
 """
 ATTRIBUTES = """\
 # The bytes are the same on every platform.

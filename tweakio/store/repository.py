@@ -28,7 +28,7 @@ from tweakio.store.index import IndexFile
 from tweakio.store.journal import Journal
 from tweakio.store.listing import Listing
 from tweakio.store.lockfile import RecordedLock, describe_owner
-from tweakio.store.objects import ObjectReader, find_entry, refuse_imitation
+from tweakio.store.objects import ObjectReader, find_entry, parse_tree, refuse_imitation
 from tweakio.store.refs import NO_COMMIT, GitLocks, Refs
 from tweakio.store.transaction import Transaction
 from tweakio.store.worktree import WorkTree
@@ -141,6 +141,16 @@ class Repository:
         """The content of one tracked file in a root tree."""
         blob = (self.files_at(root, profile_id) or {}).get(name)
         return None if blob is None else self.reader.read(blob, b"blob")
+
+    def root_file(self, root: bytes, name: str) -> bytes | None:
+        """The content of a tracked file at the root."""
+        key = name.encode("utf-8", "surrogateescape")
+        if b" %b\0" % key not in root:
+            return None  # parsing takes 30 ms at 10,000 profiles
+        for entry in parse_tree(root):
+            if entry.name == key and entry.is_blob:
+                return self.reader.read(entry.id, b"blob")
+        return None
 
     # Changing it
 

@@ -209,11 +209,7 @@ class Transaction:
         """The content of a tracked file at the root, this change included."""
         if name in self._root_files:
             return self._root_files[name]
-        key = name.encode("utf-8", "surrogateescape")
-        for entry in parse_tree(self._base.root):
-            if entry.name == key and entry.is_blob:
-                return self._repository.reader.read(entry.id, b"blob")
-        return None
+        return self._repository.root_file(self._base.root, name)
 
     def add_parent(self, commit_id: str) -> None:
         """Make it a merge: the commit gets a further parent, whose objects are here already."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from tweakio import durable, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
 from tweakio.models import parse_time
+from tweakio.references import is_age_file
 from tweakio.store.index import entry_header, is_unchanged
 from tweakio.store.lockfile import is_held
 from tweakio.store.objects import (
@@ -40,17 +41,28 @@ if TYPE_CHECKING:
     from tweakio.store.index import Index
     from tweakio.store.repository import Repository
 
-__all__ = ["FINGERPRINT", "METADATA", "UNTRACKED_PARTS", "Found", "WorkTree"]
+__all__ = [
+    "FINGERPRINT",
+    "METADATA",
+    "MOST_SEALED",
+    "SEALED",
+    "UNTRACKED_PARTS",
+    "Found",
+    "WorkTree",
+]
 
 log = logging.getLogger(__name__)
 
 METADATA = "metadata.json"
 FINGERPRINT = "fingerprint.json"
+SEALED = "session.json.age"
+"""The session as the vault seals it; there only with a vault."""
 UNTRACKED_PARTS = ("browser_profile", "session.json")
 """What git does not keep and a person would miss."""
-_PROFILE_NAMES = frozenset({METADATA, FINGERPRINT, *UNTRACKED_PARTS, "cache", ".lock"})
-_REMADE = frozenset({METADATA, FINGERPRINT, "cache", ".lock"})
+_PROFILE_NAMES = frozenset({METADATA, FINGERPRINT, SEALED, *UNTRACKED_PARTS, "cache", ".lock"})
+_REMADE = frozenset({METADATA, FINGERPRINT, SEALED, "cache", ".lock"})
 """What is worth nothing in the trash once the profile has its own again."""
+MOST_SEALED = 64 << 20
 _SUBMODULE = (0o160000).to_bytes(4, "big")
 _NO_FILES: Mapping[str, bytes] = {}
 _ids = ProfileValidator()
@@ -131,12 +143,16 @@ class WorkTree:
         contents, problem = self._read(profile_id)
         if len(contents) == 2 and self._is_tree(contents, tree):
             same = True
+        elif self._add_sealed(profile_id, contents) and self._is_tree(contents, tree):
+            same = not problem
         else:
             tracked = self._repository.files_at(head.root, profile_id) or {}
             if METADATA not in tracked:
                 return None
             if FINGERPRINT not in tracked and FINGERPRINT not in contents:
                 problem.pop(FINGERPRINT, None)
+            if SEALED not in tracked:
+                contents.pop(SEALED, None)
             same = not problem and all(
                 object_id(b"blob", contents[name]) == tracked.get(name) for name in contents
             )
@@ -144,6 +160,22 @@ class WorkTree:
             reason = problem.get(METADATA) or next(iter(problem.values()))
             return Found(profile_id, "damaged", problem=reason, contents=contents)
         return self._judge(profile_id, contents, same=same, trusted=same and head.valid)
+
+    def _add_sealed(self, profile_id: str, contents: dict[str, bytes]) -> bool:
+        """Read the sealed session as well, if it is there and can be one.
+
+        What cannot be one damages nothing: HEAD has the session, and the next change of the
+        profile puts it back or aside.
+        """
+        path = self._layout.profile(profile_id).sealed
+        try:
+            content = durable.read_regular(path, MOST_SEALED)
+        except OSError:
+            return False
+        if not is_age_file(content) or path.parent.is_symlink():
+            return False
+        contents[SEALED] = content
+        return True
 
     def _is_tree(self, contents: dict[str, bytes], expected: bytes) -> bool:
         """Whether files are those of a tree; git's objects then need not be read for them."""
@@ -306,8 +338,10 @@ class WorkTree:
         base = os.fspath(self._layout.profiles)
         for profile_id, tree in self.directories(head).items():
             blobs = {}
-            for name in (METADATA, FINGERPRINT):
+            for name in (METADATA, FINGERPRINT, SEALED):
                 header = entries.get(f"{profile_id}/{name}".encode())
+                if header is None and name == SEALED:
+                    continue
                 if header is None:
                     break
                 try:

@@ -1,0 +1,186 @@
+"""The group ``tweakio vault``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tweakio.cli.options import Json
+from tweakio.cli.output import emit, notice
+from tweakio.cli.progress import busy
+from tweakio.cli.tree import SETTINGS, group
+
+if TYPE_CHECKING:
+    from tweakio.cli.context import State
+    from tweakio.vault.vault import RecipientsChange, Vault
+
+__all__ = ["add", "app", "init", "list_", "recipients", "remove", "restore", "seal", "status"]
+
+_HERE = "tweakio.cli.commands.vault"
+
+app = typer.Typer(
+    cls=group(
+        {
+            "init": f"{_HERE}:init",
+            "status": f"{_HERE}:status",
+            "recipients": f"{_HERE}:recipients",
+            "restore": f"{_HERE}:restore",
+            "seal": f"{_HERE}:seal",
+        }
+    ),
+    **SETTINGS,
+)
+
+recipients = typer.Typer(
+    cls=group({"add": f"{_HERE}:add", "remove": f"{_HERE}:remove", "list": f"{_HERE}:list_"}),
+    **SETTINGS,
+)
+
+
+@app.callback()
+def vault() -> None:
+    """Sessions in history, sealed for their recipients in the age format."""
+
+
+@recipients.callback()
+def _recipients() -> None:
+    """Who can open what is sealed."""
+
+
+def init(
+    ctx: typer.Context,
+    *,
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Protect the identity with a passphrase.")
+    ] = False,
+    in_file: Annotated[
+        bool, typer.Option("--file", help="Keep the identity in a file, not in the key ring.")
+    ] = False,
+) -> None:
+    """Make an identity, and a vault with it as recipient."""
+    from tweakio.cli.passphrase import ask, ask_new
+
+    state: State = ctx.obj
+    with state.manager("vault init") as manager:
+        manager.vault.ask_passphrase = ask
+        chosen = ask_new() if passphrase else None
+        with busy("sealing"):
+            change = manager.vault.init(passphrase=chosen, in_file=in_file)
+        place = manager.vault.status().identity
+    _report(change, f"the identity is in {place}")
+    notice("keep a copy of the identity: without it what is sealed cannot be opened")
+    for profile_id in change.left:
+        notice(f"the session of {profile_id} is sealed for others")
+    if change.left:
+        notice("have a recipient run 'tweakio vault recipients add' with your recipient")
+
+
+def _unlock(vault: "Vault") -> None:
+    """Ask for the passphrase of the identity, if it has one, before something is drawn."""
+    from tweakio.cli.passphrase import ask
+
+    vault.ask_passphrase = ask
+    if vault.status().protected:
+        vault.identities()
+    vault.ask_passphrase = None
+
+
+def _report(change: "RecipientsChange", first: str) -> None:
+    emit(f"{first}\n{len(change.recipients)} recipients, sealed {len(change.sealed)} sessions\n")
+
+
+def status(ctx: typer.Context, *, as_json: Json = False) -> None:
+    """Show the vault, this machine's identity and what is sealed."""
+    state: State = ctx.obj
+    with state.manager("vault status") as manager:
+        found = manager.vault.status()
+    if as_json:
+        from tweakio.cli.render import json_text
+
+        emit(json_text(found._asdict()))
+        return
+    yes = {True: "yes", False: "no", None: "unknown"}
+    for name, value in (
+        ("vault", yes[found.exists]),
+        ("identity", found.identity or "none"),
+        ("passphrase", yes[found.protected]),
+        ("is a recipient", yes[found.is_recipient] if found.identity else "no"),
+        ("recipients", str(len(found.recipients))),
+        ("sealed sessions", str(len(found.sealed))),
+        ("not restored here", str(len(found.missing))),
+    ):
+        emit(f"{name}\t{value}\n")
+
+
+def list_(ctx: typer.Context, *, as_json: Json = False) -> None:
+    """List who can open what is sealed."""
+    state: State = ctx.obj
+    with state.manager("vault recipients list") as manager:
+        found = manager.vault.recipients()
+    if as_json:
+        from tweakio.cli.render import json_text
+
+        emit(json_text(found))
+        return
+    for recipient in found:
+        emit(f"{recipient}\n")
+
+
+def add(
+    ctx: typer.Context,
+    given: Annotated[list[str], typer.Argument(metavar="RECIPIENT...", show_default=False)],
+) -> None:
+    """Seal everything for others as well: age1... or ssh-ed25519 ..."""
+    state: State = ctx.obj
+    with state.manager("vault recipients add") as manager:
+        _unlock(manager.vault)
+        with busy("sealing"):
+            change = manager.vault.add_recipients(given)
+    _report(change, f"added {len(given)}")
+    for profile_id in change.left:
+        notice(f"the session of {profile_id} cannot be opened here and stays as it is")
+
+
+def remove(
+    ctx: typer.Context,
+    given: Annotated[str, typer.Argument(metavar="RECIPIENT", show_default=False)],
+) -> None:
+    """Seal nothing more for somebody; says what has to be rotated."""
+    state: State = ctx.obj
+    with state.manager("vault recipients remove") as manager:
+        _unlock(manager.vault)
+        with busy("sealing"):
+            change = manager.vault.remove_recipient(given)
+        platforms = {profile.id: profile.platform for profile in manager.list_profiles()}
+    _report(change, "removed 1")
+    notice("history still holds what was sealed for it, and it can go on opening that")
+    notice("only new logins make that worthless; to rotate, for each profile:")
+    for profile_id in change.sealed:
+        platform = platforms.get(profile_id) or "custom"
+        notice(f"  tweakio {platform} logout --profile {profile_id}")
+        notice(f"  tweakio {platform} login --profile {profile_id}")
+    notice("and replace the secrets that are sealed in settings at the service that gave them")
+
+
+def restore(ctx: typer.Context) -> None:
+    """Give profiles without a session their sealed one, as after a clone."""
+    from tweakio.cli.passphrase import ask
+
+    state: State = ctx.obj
+    with state.manager("vault restore") as manager:
+        manager.vault.ask_passphrase = ask
+        done, left = manager.vault.restore_sessions()
+    for profile_id in done:
+        emit(f"restored {profile_id}\n")
+    for profile_id in left:
+        notice(f"the session of {profile_id} is sealed for others, or the profile is in use")
+    if not done and not left:
+        notice("no session is missing")
+
+
+def seal(ctx: typer.Context) -> None:
+    """Seal a secret of one line for a profile's settings; prints sealed:..."""
+    from tweakio.cli.passphrase import ask_secret
+
+    state: State = ctx.obj
+    with state.manager("vault seal") as manager:
+        emit(f"{manager.vault.seal_secret(ask_secret('secret'))}\n")

@@ -1,0 +1,535 @@
+"""The vault: what a team's or a second machine's sessions are sealed with, and how they open."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tweakio import changes, durable, references
+from tweakio.errors import (
+    HomeNotFoundError,
+    InvalidInputError,
+    InvalidMetadataError,
+    NewerFormatError,
+    RecipientError,
+    VaultError,
+    storage_error,
+)
+from tweakio.store.worktree import SEALED
+from tweakio.vault import age, identity, sealing
+from tweakio.vault.recipients import RECIPIENTS, dump, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tweakio.layout import Layout
+    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.repository import Repository
+    from tweakio.store.transaction import Transaction
+
+__all__ = ["RecipientsChange", "Vault", "VaultStatus"]
+
+log = logging.getLogger(__name__)
+
+_IGNORE = ".gitignore"
+_TRACKED_LINE = b"!/*/session.json.age\n"
+
+
+class VaultStatus(NamedTuple):
+    """What a vault is like on this machine.
+
+    Attributes:
+        exists: whether there is one.
+        recipients: who can open what is sealed.
+        identity: where this machine's identity is; empty if it has none.
+        protected: whether that needs a passphrase.
+        is_recipient: whether it is one of the recipients; None if that cannot be told without
+            the passphrase, or of an ssh key.
+        sealed: the profiles whose session is sealed in history.
+        missing: those of them that have no session here yet.
+    """
+
+    exists: bool
+    recipients: list[str]
+    identity: str
+    protected: bool
+    is_recipient: bool | None
+    sealed: list[str]
+    missing: list[str]
+
+
+class RecipientsChange(NamedTuple):
+    """A vault whose recipients are others now.
+
+    Attributes:
+        recipients: all of them.
+        sealed: the profiles that were sealed anew.
+        left: those that nobody here can open; they are sealed for whom they were.
+    """
+
+    recipients: list[str]
+    sealed: list[str]
+    left: list[str]
+
+
+class Vault:
+    """Seals the sessions of one home's profiles, and opens them.
+
+    A vault exists when HEAD has ``.age-recipients`` with a recipient in it. Sealing needs the
+    recipients only; opening needs an identity. Who loses that loses the sealed sessions, and no
+    profile.
+
+    Args:
+        layout: the home.
+        existing: gives its repository, None if there is none.
+        make: gives its repository, made if it is missing.
+        locks: tells which profiles are in use.
+        name: makes what the history says ran of a method's name.
+
+    Attributes:
+        ask_passphrase: asks a person for the identity's passphrase; None if nobody is there.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        existing: Callable[[], Repository | None],
+        make: Callable[[], Repository],
+        locks: ProfileLockManager,
+        name: Callable[[str], str],
+    ) -> None:
+        self._layout = layout
+        self._existing = existing
+        self._make = make
+        self._locks = locks
+        self._name = name
+        self._opened: dict[bytes, str] = {}
+        self.ask_passphrase: Callable[[], str] | None = None
+
+    # What is there
+
+    def recipients(self) -> list[str]:
+        """Who can open what is sealed; empty if there is no vault."""
+        repository = self._existing()
+        return [] if repository is None else parse(_root_file(repository))
+
+    def identities(self, *, ask: bool = True) -> list[str]:
+        """The contents of this machine's identity files, for ``age.unseal``.
+
+        Args:
+            ask: whether a person may be asked for a passphrase.
+
+        Raises:
+            VaultError: there is none, or its passphrase is not known.
+        """
+        stored = identity.find(self._layout, self.recipients())
+        if stored is None:
+            raise VaultError(
+                "this machine has no identity",
+                hint=f"run 'tweakio vault init', or name one in {identity.VARIABLE}",
+            )
+        if not stored.protected:
+            return [stored.content.decode("utf-8", "replace")]
+        if stored.content not in self._opened:
+            if not ask or self.ask_passphrase is None:
+                raise VaultError(
+                    "the identity is protected by a passphrase",
+                    hint="run 'tweakio vault restore', which asks for it",
+                )
+            opened = age.unseal_passphrase(stored.content, self.ask_passphrase())
+            self._opened[stored.content] = opened.decode("utf-8", "replace")
+        return [self._opened[stored.content]]
+
+    def status(self) -> VaultStatus:
+        """What there is; nobody is asked and nothing is opened."""
+        recipients = self.recipients()
+        stored = identity.find(self._layout, recipients)
+        is_recipient = None
+        if stored is not None and not stored.protected:
+            own = age.identity_recipients(stored.content.decode("utf-8", "replace"))
+            is_recipient = bool({*own} & {*recipients}) if own else None
+        repository = self._existing()
+        sealed = [] if repository is None else _sealed_profiles(repository)
+        return VaultStatus(
+            bool(recipients),
+            recipients,
+            stored.place if stored is not None else "",
+            stored is not None and stored.protected,
+            is_recipient,
+            sealed,
+            [name for name in sealed if self._session(name) is None],
+        )
+
+    def _session(self, profile_id: str) -> bytes | None:
+        return sealing.read_session(self._layout.profile(profile_id).session)
+
+    # Making it, and its recipients
+
+    def init(self, *, passphrase: str | None = None, in_file: bool = False) -> RecipientsChange:
+        """Make a vault, or this machine a recipient of the one that there is.
+
+        An identity that is here already is used. A new one goes into the system's key ring where
+        there is one, else into the file ``identity`` of the home.
+
+        Args:
+            passphrase: protects a new identity, which is kept in the file then.
+            in_file: use the file even if there is a key ring.
+
+        Raises:
+            VaultError: the identity that is here cannot be used.
+            InvalidInputError: a passphrase was given for an identity that is here already.
+        """
+        self._make()
+        stored = identity.find(self._layout, self.recipients())
+        if stored is None:
+            recipient = self._make_identity(passphrase, in_file=in_file)
+        else:
+            if passphrase is not None:
+                raise InvalidInputError(
+                    f"there is an identity already: {stored.place}",
+                    hint="run it without a passphrase, or move that one away",
+                )
+            own = age.identity_recipients(self.identities()[0])
+            if not own:
+                raise VaultError(
+                    "the recipient of an ssh key is in its .pub file",
+                    hint="run 'tweakio vault recipients add' with that line",
+                )
+            recipient = own[0]
+        return self._add([recipient], "vault-init", "init")
+
+    def _make_identity(self, passphrase: str | None, *, in_file: bool) -> str:
+        secret, recipient = age.generate_identity()
+        content = f"# public key: {recipient}\n{secret}\n"
+        if passphrase is not None:
+            sealed = age.seal_passphrase(content.encode(), passphrase)
+            identity.keep_in_file(self._layout, sealed)
+            self._opened[sealed] = content
+        elif in_file or not identity.keep_in_key_ring(content, recipient):
+            identity.keep_in_file(self._layout, content.encode())
+        return recipient
+
+    def add_recipients(self, recipients: Sequence[str]) -> RecipientsChange:
+        """Let others open what is sealed, by sealing all of it anew, as one commit.
+
+        What this machine cannot open stays as it is. Adding one that is there already seals
+        anew what was sealed before it was added.
+
+        Args:
+            recipients: ``age1...``, ``ssh-ed25519 ...`` or ``ssh-rsa ...``.
+
+        Raises:
+            RecipientError: one of them is none.
+            VaultError: there is no vault.
+        """
+        self._require()
+        return self._add(recipients, "vault-recipients", "recipients add")
+
+    def _add(self, recipients: Sequence[str], operation: str, what: str) -> RecipientsChange:
+        added = [age.check_recipient(item) for item in recipients]
+        repository = self._repository()
+        with changes.begin(
+            repository,
+            self._locks,
+            operation,
+            _sealed_profiles(repository),
+            command=self._name(f"vault.{what}"),
+        ) as change:
+            change.rebasable = False
+            before = parse(change.root_file(RECIPIENTS))
+            after = list(dict.fromkeys([*before, *added]))
+            if after == before and operation == "vault-init":
+                return RecipientsChange(before, [], [])
+            done, left = self._seal_anew(change, repository, after)
+            ignore = change.root_file(_IGNORE)
+            if ignore is not None and _TRACKED_LINE not in ignore:
+                change.put_root(_IGNORE, ignore.rstrip(b"\n") + b"\n" + _TRACKED_LINE)
+            if after != before:
+                change.put_root(RECIPIENTS, dump(after))
+            shown = changes.name_some([_short(item) for item in added])
+            change.summary = f"{'vault: add' if before else 'vault: seal sessions for'} {shown}"
+        return RecipientsChange(after, done, left)
+
+    def remove_recipient(self, recipient: str) -> RecipientsChange:
+        """Seal nothing more for a recipient, and all that is sealed anew, as one commit.
+
+        History still has what was sealed before, and whoever was removed can go on opening that:
+        only new logins make it worthless.
+
+        Args:
+            recipient: one of the vault's, in full.
+
+        Raises:
+            RecipientError: it is not one of them, or the only one.
+            VaultError: there is no vault, or something in it cannot be opened here.
+        """
+        self._require()
+        wanted = age.check_recipient(recipient)
+        repository = self._repository()
+        with changes.begin(
+            repository,
+            self._locks,
+            "vault-recipients",
+            _sealed_profiles(repository),
+            command=self._name("vault.recipients remove"),
+        ) as change:
+            change.rebasable = False
+            before = parse(change.root_file(RECIPIENTS))
+            if wanted not in before:
+                raise RecipientError(
+                    f"{_short(wanted)} is not a recipient",
+                    hint="run 'tweakio vault recipients list'",
+                )
+            after = [item for item in before if item != wanted]
+            if not after:
+                raise RecipientError(
+                    "it is the only recipient", hint="add another one first, or keep it"
+                )
+            done, left = self._seal_anew(change, repository, after)
+            if left:
+                raise VaultError(
+                    f"no identity here opens the session of {changes.name_some(left)}",
+                    hint="have it done where all of them can be opened",
+                )
+            change.put_root(RECIPIENTS, dump(after))
+            change.summary = f"vault: remove {_short(wanted)}"
+        return RecipientsChange(after, done, [])
+
+    def _seal_anew(
+        self, change: Transaction, repository: Repository, recipients: Sequence[str]
+    ) -> tuple[list[str], list[str]]:
+        """Put everything into a change sealed for these; what was, and what cannot be opened."""
+        done, left = [], []
+        keys: list[str] | None = None
+        for profile_id in change.profile_ids():
+            files = repository.files_at(change.head.root, profile_id) or {}
+            blob = files.get(SEALED)
+            content = self._session(profile_id) if blob is None else None
+            if blob is not None:
+                if keys is None:
+                    keys = self._identities_or_none()
+                content = self._open(repository.reader.read(blob, b"blob"), keys)
+                if content is None:
+                    # Whoever lost the identity still has what is logged in here.
+                    content = self._session(profile_id)
+                if content is None:
+                    left.append(profile_id)
+            if content is not None:
+                sealed = age.seal(content, recipients)
+                sealing.put_sealed(change, repository, profile_id, sealed)
+                done.append(profile_id)
+            if not self._seal_settings_anew(change, profile_id, recipients):
+                left.append(profile_id)
+        return done, sorted({*left})
+
+    def _seal_settings_anew(
+        self, change: Transaction, profile_id: str, recipients: Sequence[str]
+    ) -> bool:
+        """The same for the secrets in its ``platform_config``; False if one cannot be opened."""
+        try:
+            value = change.metadata(profile_id)
+        except (LookupError, InvalidMetadataError, NewerFormatError):
+            return True
+        config = value.get("platform_config")
+        if not config or f'"{references.SEALED_PREFIX}' not in _as_text(config):
+            return True
+        keys = self._identities_or_none()
+
+        def anew(item: Any) -> Any:
+            if isinstance(item, dict):
+                return {key: anew(below) for key, below in item.items()}
+            if isinstance(item, list):
+                return [anew(below) for below in item]
+            if not references.is_sealed(item):
+                return item
+            content = self._open(_sealed_bytes(item), keys)
+            if content is None:
+                raise VaultError("cannot be opened")
+            return _as_reference(age.seal(content, recipients))
+
+        try:
+            change.put_metadata(profile_id, {**value, "platform_config": anew(config)})
+        except VaultError:
+            return False
+        return True
+
+    def _identities_or_none(self) -> list[str]:
+        try:
+            return self.identities()
+        except VaultError as error:
+            log.warning("%s", error)
+            return []
+
+    @staticmethod
+    def _open(sealed: bytes, keys: Sequence[str]) -> bytes | None:
+        try:
+            return age.unseal(sealed, keys) if keys else None
+        except VaultError:
+            return None
+
+    # Sessions
+
+    def seal_sessions(self, profile_ids: Sequence[str]) -> list[str]:
+        """Commit the sessions of profiles sealed, as one commit; without a vault do nothing.
+
+        Those that are sealed just so already are left out, where an identity can tell.
+
+        Returns:
+            The profiles that were sealed.
+        """
+        repository = self._existing()
+        if repository is None or not profile_ids or not self.recipients():
+            return []
+        with changes.begin(
+            repository, self._locks, "seal", profile_ids, command=self._name("vault.seal")
+        ) as change:
+            done = [
+                profile_id
+                for profile_id in profile_ids
+                if change.exists(profile_id)
+                and not self._is_sealed_so(repository, change, profile_id)
+                and sealing.put_session(change, repository, profile_id)
+            ]
+            change.summary = f"seal the session of {changes.name_some(done)}"
+        return done
+
+    def _is_sealed_so(self, repository: Repository, change: Transaction, profile_id: str) -> bool:
+        sealed = repository.file_at(change.head.root, profile_id, SEALED)
+        content = self._session(profile_id)
+        if sealed is None or content is None:
+            return content is None
+        try:
+            return age.unseal(sealed, self.identities(ask=False)) == content
+        except VaultError:
+            return False
+
+    def restore_if_missing(self, profile_id: str) -> bool:
+        """Give a profile its sealed session if it has none here, and an identity opens it.
+
+        Nobody is asked for anything; why it cannot be done is said in the log.
+        """
+        paths = self._layout.profile(profile_id)
+        repository = self._existing()
+        if repository is None or self._session(profile_id) is not None:
+            return False
+        sealed = repository.file_at(repository.head().root, profile_id, SEALED)
+        if sealed is None or paths.directory.is_symlink():
+            return False
+        try:
+            content = age.unseal(sealed, self.identities(ask=False))
+        except VaultError as error:
+            log.warning("the session of profile %s stays sealed: %s", profile_id, error)
+            return False
+        self._write(profile_id, content)
+        return True
+
+    def restore_sessions(self) -> tuple[list[str], list[str]]:
+        """Give all profiles that have no session here their sealed ones, as after a clone.
+
+        A profile that a live process uses is left out, and so is one that is sealed for others.
+
+        Returns:
+            The profiles that have a session now, and those whose cannot be opened here.
+
+        Raises:
+            VaultError: there is no identity, or its passphrase is not known.
+        """
+        repository = self._existing()
+        missing = self.status().missing
+        if repository is None or not missing:
+            return [], []
+        keys = self.identities()
+        done, left = [], []
+        with repository.exclusive():
+            root = repository.head().root
+            for profile_id in missing:
+                sealed = repository.file_at(root, profile_id, SEALED)
+                if sealed is None or self._session(profile_id) is not None:
+                    continue
+                content = self._open(sealed, keys)
+                if content is None or self._locks.is_locked(profile_id):
+                    left.append(profile_id)
+                    continue
+                self._write(profile_id, content)
+                done.append(profile_id)
+        return done, left
+
+    def _write(self, profile_id: str, content: bytes) -> None:
+        paths = self._layout.profile(profile_id)
+        temporary = paths.directory / ".session.json.new"
+        try:
+            durable.remove(temporary)
+            durable.replace(paths.session, content, temporary)
+        except OSError as error:
+            raise storage_error(error, "write session.json") from error
+
+    # Secrets in settings
+
+    def seal_secret(self, secret: str) -> str:
+        """A secret as it can stand in a profile's ``platform_config``: ``sealed:`` and base64.
+
+        Raises:
+            VaultError: there is no vault.
+        """
+        if not secret:
+            raise InvalidInputError("the secret is empty", hint="give one line on standard input")
+        self._require()
+        return _as_reference(age.seal(secret.encode("utf-8", "surrogateescape"), self.recipients()))
+
+    def open_secret(self, sealed: str) -> str:
+        """The secret in what ``seal_secret`` gave.
+
+        Raises:
+            VaultError: it cannot be opened here.
+        """
+        content = age.unseal(_sealed_bytes(sealed), self.identities())
+        return content.decode("utf-8", "surrogateescape")
+
+    def _require(self) -> None:
+        if not self.recipients():
+            raise VaultError("there is no vault", hint="run 'tweakio vault init'")
+
+    def _repository(self) -> Repository:
+        repository = self._existing()
+        if repository is None:
+            raise HomeNotFoundError("there is no profile repository", hint="create a profile first")
+        return repository
+
+
+def _root_file(repository: Repository) -> bytes | None:
+    return repository.root_file(repository.head().root, RECIPIENTS)
+
+
+def _sealed_profiles(repository: Repository) -> list[str]:
+    """The profiles whose session HEAD has sealed."""
+    head = repository.head()
+    if not parse(repository.root_file(head.root, RECIPIENTS)):
+        return []
+    return [
+        profile_id
+        for profile_id in repository.work_tree.ids(head)
+        if SEALED in (repository.files_at(head.root, profile_id) or {})
+    ]
+
+
+def _short(recipient: str) -> str:
+    """A recipient as a summary shows it: no more than tells it from others."""
+    return recipient if len(recipient) <= 24 else f"{recipient[:20]}..."
+
+
+def _as_text(config: Any) -> str:
+    import json
+
+    return json.dumps(config)
+
+
+def _as_reference(sealed: bytes) -> str:
+    return references.SEALED_PREFIX + base64.b64encode(sealed).decode()
+
+
+def _sealed_bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text.removeprefix(references.SEALED_PREFIX), validate=True)
+    except ValueError:
+        raise VaultError("the sealed secret is not base64", hint="seal it anew") from None
