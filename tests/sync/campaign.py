@@ -243,6 +243,11 @@ def _whole(base: Any, ours: Any, theirs: Any) -> str:
         return "theirs"
     if _same(ours, theirs):
         return "fields"
+    # Deleted on both sides, and another one of this id made on one of them.
+    if ours is None and not _same(base, theirs):
+        return "theirs"
+    if theirs is None and not _same(base, ours):
+        return "ours"
     return "conflict"
 
 

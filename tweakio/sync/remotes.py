@@ -356,7 +356,9 @@ class Remotes:
             graph = Graph(repository.reader.commit, self._cut())
             if not graph.is_ancestor(seen, head.commit):
                 raise RejectedError
-        self._mover().push(url, self._branch(), head.commit, repository.layout.git_dir)
+        # From a place with no configuration: one of a home that somebody gave may name programs.
+        with quarantine(repository.layout, repository.reader, (), _FETCH_WAIT) as place:
+            self._mover().push(url, self._branch(), head.commit, place.path)
         with repository.exclusive():
             self._note(name, head.commit)
         return Pushed(name, head.commit)

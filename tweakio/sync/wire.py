@@ -72,7 +72,7 @@ class DulwichTransport:
 
         name, wanted = f"refs/heads/{branch}".encode(), commit.encode()
         client, path = _client(url)
-        with Repo(str(git_dir.parent)) as repository:
+        with Repo(str(git_dir)) as repository:
 
             def update(refs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
                 old = refs.get(name, _NOTHING)
