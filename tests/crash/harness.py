@@ -37,15 +37,19 @@ from tweakio import ProfileManager
 from tweakio.errors import DiskFullError, FileAccessError, HomeNotFoundError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.crash.disk import Disk
 
 __all__ = ["Harness", "Tally", "Violation", "preload", "scratch", "unavailable"]
 
 HEALER = "zz-heal"
+IDENTITY = (
+    "a secret",
+    "age16rug6059xp04scqrqwawylaltz0nlsq24l24z6uqyrl34ghzcqts9nvfu3",
+)
 _SECONDS = 40
-_MODULES = ("dulwich.config", "dulwich.object_store", "filelock", "psutil")
+_MODULES = ("dulwich.config", "dulwich.object_store", "filelock", "psutil", "pyrage")
 
 
 def unavailable() -> str:
@@ -132,11 +136,32 @@ def fix_randomness(role: str, day: int) -> Callable[[], datetime]:
         if name.startswith("tweakio.") and hasattr(module, "utc_now"):
             # One for each: how often maintenance asks depends on the commit's id.
             module.utc_now = new_clock()
+    fix_sealing()
     identity = importlib.import_module("tweakio.identity")
     identity.stamp = lambda _: f"{int(start.timestamp())} +0000"
     os.environ["GIT_AUTHOR_NAME"] = os.environ["GIT_COMMITTER_NAME"] = "Fault Test"
     os.environ["GIT_AUTHOR_EMAIL"] = os.environ["GIT_COMMITTER_EMAIL"] = "fault@test"
     return new_clock()
+
+
+def fix_sealing() -> None:
+    """Seal the same to the same: pyrage draws its random numbers where nobody can fix them.
+
+    What is judged here is what becomes of the files; tests/vault tries the real format.
+    """
+    age = importlib.import_module("tweakio.vault.age")
+    intro = b"age-encryption.org/v1\n"
+
+    def seal(data: bytes, recipients: Sequence[str]) -> bytes:
+        return intro + f"{' '.join(recipients)}\n".encode() + data.hex().encode()
+
+    def unseal(data: bytes, identities: Sequence[str]) -> bytes:
+        return bytes.fromhex(data.rsplit(b"\n", 1)[1].decode())
+
+    age.seal, age.unseal = seal, unseal
+    age.generate_identity = lambda: IDENTITY
+    # Which key rings there are is a question to another program.
+    importlib.import_module("tweakio.vault.identity")._key_ring = lambda: None
 
 
 # What a home is like
@@ -174,7 +199,7 @@ def snapshot(home: Path, varies: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-_FILES = ("browser_profile", "session.json", "fingerprint.json")
+_FILES = ("browser_profile", "session.json", "session.json.age", "fingerprint.json")
 _VARYING = ("Tweakio-Trash: ", "Tweakio-Undoes: ", "Tweakio-Redoes: ")
 
 

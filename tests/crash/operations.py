@@ -302,6 +302,21 @@ def change_hook(_: ProfileManager, home: Path) -> None:
     hook.write_bytes(hook.read_bytes().replace(b"#!/bin/sh", b"#!/bin/nothing"))
 
 
+SECOND = "age1j6u87uatkr28r3ly290zc6yj0xkeurrl0qps9az4dsw9fycxjqzshlz48c"
+
+
+def renew_session(_: ProfileManager, home: Path) -> None:
+    (home / "profiles" / "b" / "session.json").write_text('{"cookies": ["renewed"]}')
+
+
+def make_vault(manager: ProfileManager, _: object) -> None:
+    manager.vault.init(in_file=True)
+
+
+def add_recipient(manager: ProfileManager, _: object) -> None:
+    manager.vault.add_recipients([SECOND])
+
+
 def doctor(manager: ProfileManager, _: object) -> None:
     report = manager.doctor(fix=True)
     assert report.healthy, report
@@ -380,6 +395,15 @@ OPERATIONS: dict[str, Operation] = {
     "login": Operation(lambda manager, _: manager.record_login("b"), three),
     "logout": Operation(log_out, three),
     "undo-logout": Operation(undo, after(log_out, new_session)),
+    "vault-init": Operation(make_vault, three),
+    "vault-login": Operation(
+        lambda manager, _: manager.record_login("b"), after(make_vault, renew_session)
+    ),
+    "vault-logout": Operation(log_out, after(make_vault)),
+    "vault-recipients-add": Operation(add_recipient, after(make_vault, delete("c"))),
+    "vault-recipients-remove": Operation(
+        lambda manager, _: manager.vault.remove_recipient(SECOND), after(make_vault, add_recipient)
+    ),
     "expire": Operation(lambda manager, _: manager.record_expiry(["b", "c"]), three),
     "update": Operation(note("changed", "b", "c"), three),
     "adopt": Operation(note("x", "c"), after(edit), between=(settle,), dirty="edits"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tweakio import changes, durable, references
@@ -411,7 +412,9 @@ class Vault:
         """
         paths = self._layout.profile(profile_id)
         repository = self._existing()
-        if repository is None or self._session(profile_id) is not None:
+        if repository is None or not os.path.lexists(paths.sealed):
+            return False
+        if self._session(profile_id) is not None:
             return False
         sealed = repository.file_at(repository.head().root, profile_id, SEALED)
         if sealed is None or paths.directory.is_symlink():
