@@ -30,7 +30,13 @@ from tweakio.sync.wire import DulwichTransport
 
 def run_git(*arguments, cwd=None, check=True, **more):
     done = subprocess.run(
-        ["git", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False, **more
+        ["git", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        **more,
     )
     if check and done.returncode:
         raise AssertionError(done.stdout + done.stderr)
@@ -502,6 +508,43 @@ def test_recipients_merge_as_a_set(pair, caplog):
     one.remotes.sync()
     found = {(m.home / "profiles" / ".age-recipients").read_text() for m in pair}
     assert {frozenset(text.split()) for text in found} == {frozenset(keys[1:])}
+
+
+def test_a_sealed_session_travels_and_is_opened_where_there_is_an_identity(
+    pair, tmp_path, bare, monkeypatch
+):
+    pytest.importorskip("pyrage")
+    one, two = pair
+    one.vault.init(in_file=True)
+    identity = one.vault.status().identity
+    secret = '{"cookies": [{"name": "MARKER"}], "origins": []}'
+    (one.get_profile("x").path / "session.json").write_text(secret)
+    one.record_login("x")
+    one.remotes.sync()
+    # Without an identity it stays sealed; with it, it is opened by clone and by pull.
+    two.remotes.sync()
+    session = two.get_profile("x").path / "session.json"
+    assert "MARKER" not in session.read_text()
+    assert "!/*/session.json.age" in (two.home / "profiles" / ".gitignore").read_text()
+    monkeypatch.setenv("TWEAKIO_IDENTITY", identity)
+    clone_repository(os.fspath(bare), tmp_path / "c")
+    assert (tmp_path / "c" / "profiles" / "x" / "session.json").read_text() == secret
+    assert "MARKER" not in run_git("-C", bare, "log", "-p", "--all")
+    one.update_profiles(["x"], note="once more")
+    one.remotes.sync()
+    two.remotes.sync()
+    assert session.read_text() == secret
+    # Two logins of one profile: a conflict of the session.
+    for manager, number in ((one, 1), (two, 2)):
+        path = manager.get_profile("x").path / "session.json"
+        path.write_text(secret.replace("MARKER", f"login {number}"))
+        manager.record_login("x")
+    one.remotes.sync()
+    with pytest.raises(MergeConflictError, match=r"x \(session\)"):
+        two.remotes.sync()
+    two.remotes.sync(resolve="ours")
+    one.remotes.sync()
+    assert len({m.repository.directory_id(m.repository.head().root, "x") for m in pair}) == 1
 
 
 def test_the_command_line(tmp_path, bare, monkeypatch):

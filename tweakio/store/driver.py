@@ -22,7 +22,7 @@ ATTRIBUTES = """\
 * -text -ident -filter -working-tree-encoding
 metadata.json merge=tweakio
 fingerprint.json -merge
-session.json.age -merge
+session.json.age -merge -diff
 """
 _CODE = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
-__all__ = ["put_arrival", "settle_in"]
+__all__ = ["SEALED_IS_TRACKED", "put_arrival", "put_own_rules", "settle_in"]
 
 log = logging.getLogger(__name__)
+
+SEALED_IS_TRACKED = b"!/*/session.json.age"
+"""What a vault adds to .gitignore."""
 
 _IN_THE_WAY = (LockTimeoutError, RepositoryBusyError, RepositoryDamagedError)
 
@@ -58,7 +61,9 @@ def put_own_rules(change: Transaction) -> None:
         content = change.root_file(name) or b""
         added = content[len(wanted.encode()) :].splitlines()
         weaker = not content.startswith(wanted.encode()) or any(
-            line.lstrip().startswith(b"!") or name == ".gitattributes" for line in added
+            (line.lstrip().startswith(b"!") and line != SEALED_IS_TRACKED)
+            or name == ".gitattributes"
+            for line in added
         )
         if weaker:
             change.put_root(name, wanted.encode())

@@ -25,6 +25,7 @@ from tweakio.store.repository import Repository
 from tweakio.sync.arrival import put_arrival, put_own_rules
 from tweakio.sync.configuration import remote_section
 from tweakio.sync.quarantine import Quarantine, make_quarantine
+from tweakio.sync.sessions import restore_sessions
 from tweakio.sync.transport import find_transport
 from tweakio.sync.urls import check_name, check_url, shown_url
 from tweakio.sync.validation import validate_tree
@@ -101,6 +102,11 @@ def clone(
         if isinstance(error, TweakioError):
             raise
         raise storage_error(error, "clone") from error
+    repository = Repository(layout)
+    try:
+        restore_sessions(repository, repository.work_tree.ids(repository.head()))
+    finally:
+        repository.close()
     return Cloned(layout.home, shown_url(url), count)
 
 

@@ -14,6 +14,7 @@ from tweakio.errors import (
 from tweakio.models import parse_time
 from tweakio.store.objects import parse_tree
 from tweakio.store.worktree import FINGERPRINT, METADATA
+from tweakio.sync.arrival import SEALED_IS_TRACKED
 from tweakio.sync.fields import (
     ABSENT,
     RUNTIME,
@@ -331,6 +332,11 @@ class Merge:
                         taken = theirs
             if taken != ours:
                 self._change.put_root(name, None if taken is ABSENT else taken)
+        if self.recipients_changed and self._change.root_file(RECIPIENTS):
+            ignore = self._change.root_file(".gitignore")
+            if ignore is not None and SEALED_IS_TRACKED not in ignore.splitlines():
+                added = ignore.rstrip(b"\n") + b"\n" + SEALED_IS_TRACKED + b"\n"
+                self._change.put_root(".gitignore", added)
 
 
 def merge_lines(bases: Sequence[Any], ours: Any, theirs: Any) -> Any:

@@ -28,6 +28,7 @@ from tweakio.sync.fields import same_beside_runtime
 from tweakio.sync.graph import Graph
 from tweakio.sync.merging import Merge, chooser
 from tweakio.sync.quarantine import Quarantine, quarantine
+from tweakio.sync.sessions import restore_sessions
 from tweakio.sync.transport import RejectedError, find_transport
 from tweakio.sync.urls import check_name, check_url, shown_url
 from tweakio.sync.validation import validate_tree
@@ -314,6 +315,7 @@ class Remotes:
                 "the recipients changed: whoever is new among them can open what is sealed from"
                 " now on; see 'tweakio vault recipients list'"
             )
+        restore_sessions(repository, [*merge.created, *merge.changed], self._locks)
         # A profile that was replaced is deleted and created in one.
         replaced = set(merge.created) & set(merge.deleted)
         return Pulled(

@@ -14,7 +14,7 @@ from tweakio.errors import (
 )
 from tweakio.store.initialise import FORMAT, format_of
 from tweakio.store.objects import BLOB_MODE, TREE_MODE, parse_tree
-from tweakio.store.worktree import FINGERPRINT, METADATA
+from tweakio.store.worktree import FINGERPRINT, METADATA, MOST_SEALED, SEALED
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["RECIPIENTS", "SESSION", "Incoming", "validate_tree"]
 
 RECIPIENTS = ".age-recipients"
-SESSION = "session.json.age"
+SESSION = SEALED
 _OURS = (".gitignore", ".gitattributes")
 # What a person or a git host puts beside the profiles.
 _DOCUMENTS = ("README.md", "README", "README.txt", "LICENSE", "LICENSE.md", "LICENSE.txt")
 _MOST_PROFILES = 100_000
-_MOST_BYTES = {SESSION: 16 << 20}
+_MOST_BYTES = {SESSION: MOST_SEALED}
 _HINT = "nothing was changed; ask who pushed it, and look at it with git on the remote"
 _RECIPIENT = re.compile(r"(?:age1|ssh-ed25519 |ssh-rsa )[!-~ ]+")
 

@@ -1,0 +1,42 @@
+"""Sealed sessions that came from elsewhere, opened for the profiles that have none here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tweakio.store.locks import ProfileLockManager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tweakio.store.repository import Repository
+
+__all__ = ["restore_sessions"]
+
+
+def restore_sessions(
+    repository: Repository, profile_ids: Iterable[str], locks: ProfileLockManager | None = None
+) -> list[str]:
+    """Give profiles without a session their sealed one, if an identity here opens it.
+
+    Nobody is asked for anything, and a profile in use is left alone; what stays sealed is opened
+    when its browser is.
+
+    Args:
+        repository: where.
+        profile_ids: those that came.
+        locks: tells which are in use.
+
+    Returns:
+        The profiles that have a session now.
+    """
+    layout = repository.layout
+    names = [name for name in profile_ids if os.path.lexists(layout.profile(name).sealed)]
+    if not names:
+        return []
+    from tweakio.vault.vault import Vault
+
+    locks = locks if locks is not None else ProfileLockManager(layout)
+    vault = Vault(layout, lambda: repository, lambda: repository, locks, lambda name: name)
+    return [name for name in names if not locks.is_locked(name) and vault.restore_if_missing(name)]
