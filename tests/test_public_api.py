@@ -74,6 +74,7 @@ NAMES = [
     "TrashEntryNotFoundError",
     "TweakioError",
     "UnknownPlatformError",
+    "Vault",
     "VaultError",
     "__version__",
     "clone_repository",

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from tweakio.store.locks import ProfileLockManager
     from tweakio.sync import clone_repository
     from tweakio.validator import ProfileValidator
+    from tweakio.vault.vault import Vault
 
 __all__ = [
     "ArchiveError",
@@ -122,6 +123,7 @@ __all__ = [
     "TrashEntryNotFoundError",
     "TweakioError",
     "UnknownPlatformError",
+    "Vault",
     "VaultError",
     "__version__",
     "clone_repository",
@@ -138,6 +140,7 @@ _MODULES = {
     "ProfileValidator": "validator",
     "clone_repository": "sync",
     "register_platform": "platforms",
+    "Vault": "vault.vault",
     **dict.fromkeys(
         ("Change", "FieldChange", "Profile", "ProfileContext", "ProfileDiff", "TrashEntry"),
         "models",

@@ -261,6 +261,8 @@ class ProfileManager:
                 return self.get_profile(profile_id)
             self._require(profile_id)
             self._end_orphans([profile_id])
+            if os.path.lexists(self.layout.profile(profile_id).sealed):
+                self.vault.restore_if_missing(profile_id)
             with self._activation.taking(profile_id, lambda: self._hold(profile_id, timeout)):
                 value = self._activate(profile_id, os.getpid())
             self._at_exit.register(self)
