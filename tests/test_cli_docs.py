@@ -42,7 +42,10 @@ def test_there_are_the_commands_of_the_specification():
         profile status, profile recover, profile set, profile history, profile show, profile diff,
         profile undo, profile redo, profile restore, profile trash list, profile trash restore,
         profile trash purge, profile login, profile check, profile open, profile clean,
-        profile du, vault init, vault status, vault restore, vault seal,
+        profile du, profile snapshot create,
+        profile snapshot list, profile snapshot restore, profile snapshot prune,
+        profile snapshot verify, profile snapshot store,
+        vault init, vault status, vault restore, vault seal,
         vault recipients add, vault recipients remove, vault recipients list,
         repo path, repo doctor, repo gc, repo migrate, repo clone,
         repo push, repo pull, repo sync, repo remote add,
@@ -152,6 +155,7 @@ def test_numbers_stay_what_they_are():
         "VaultError": 33,
         "RecipientError": 34,
         "ArchiveError": 35,
+        "SnapshotError": 36,
     }
 
 

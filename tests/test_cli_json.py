@@ -94,6 +94,26 @@ REPORT = {
     "profiles": "integer",
     "findings": [FINDING],
 }
+SNAPSHOT = {
+    "name": "string",
+    "profile_id": "string",
+    "platform": "string",
+    "profile_created_at": "time",
+    "time": "time",
+    "files": "integer",
+    "bytes": "integer",
+    "stored_bytes": "integer",
+    "content_sha256": "string",
+    "stored_sha256": "string",
+    "recipients": "array of strings",
+    "complete": "boolean",
+}
+VERIFIED = {
+    "name": "string",
+    "profile_id": "string",
+    "problem": "string",
+    "opened": "boolean",
+}
 CHECK = {
     "profile_id": "string",
     "platform": "string or null",
@@ -144,6 +164,7 @@ def cli(tmp_path_factory):
            "--platform-version", "1", "--window", "1280x800", "--timezone", "UTC")  # fmt: skip
     cli.ok("profile", "set", "alpha", "--note", "n")
     cli.ok("profile", "delete", "gamma")
+    cli.ok("profile", "snapshot", "create", "alpha")
     cli.damage("beta")
     return cli
 
@@ -161,8 +182,10 @@ def cli(tmp_path_factory):
         (["diff", "alpha", "HEAD~2"], DIFFERENCE),
         (["trash", "list"], [TRASH]),
         (["du"], [USAGE]),
+        (["snapshot", "list", "alpha"], [SNAPSHOT]),
+        (["snapshot", "verify", "alpha"], [VERIFIED]),
     ],
-    ids=map(str, range(10)),
+    ids=map(str, range(12)),
 )
 def test_contract(cli, arguments, schema):
     result = cli.ok("profile", *arguments, "--json")
@@ -226,6 +249,8 @@ def test_an_error_prints_no_json(cli):
         ("Change", CHANGE),
         ("Difference", DIFFERENCE),
         ("Trash entry", TRASH),
+        ("Snapshot", SNAPSHOT),
+        ("Verified snapshot", VERIFIED),
         ("Check", CHECK),
         ("Usage", USAGE),
         ("Report", REPORT),

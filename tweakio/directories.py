@@ -34,11 +34,13 @@ __all__ = [
     "build",
     "complete",
     "complete_directory",
+    "complete_parts",
     "identity_at",
     "json_bytes",
     "keep_damaged_files",
     "keep_file",
     "new_fingerprint",
+    "replace_parts",
     "reset",
     "take_away",
 ]
@@ -303,6 +305,37 @@ def reset(
         return
     for name in UNTRACKED_PARTS:
         change.move(staged / name, paths.directory / name)
+
+
+def complete_parts(directory: Path, platform: str) -> None:
+    """Make what a directory lacks of a profile's session and browser data."""
+    paths = ProfilePaths(directory)
+    durable.make_directory(paths.browser_profile)
+    if not os.path.lexists(paths.session):
+        durable.create(paths.session, _empty_session(platform))
+    durable.fsync_directory(directory)
+
+
+def replace_parts(
+    change: Transaction, repository: Repository, profile_id: str, source: Path
+) -> None:
+    """Replace session.json and browser_profile/ by others; the present ones go into the trash.
+
+    Args:
+        change: the transaction that it becomes part of.
+        repository: where.
+        profile_id: an existing profile that nobody else uses.
+        source: a directory of the same file system that has both.
+    """
+    directory = repository.layout.profile(profile_id).directory
+    present = {
+        name: directory / name for name in UNTRACKED_PARTS if os.path.lexists(directory / name)
+    }
+    if present:
+        created = identity_at(repository, change.head.root, profile_id)
+        change.keep(repository.trash, profile_id, "reset", created, present)
+    for name in UNTRACKED_PARTS:
+        change.move(source / name, directory / name)
 
 
 def keep_file(change: Transaction, repository: Repository, profile_id: str, path: Path) -> None:

@@ -276,6 +276,12 @@ class RecipientError(TweakioError):
     exit_code = 34
 
 
+class SnapshotError(TweakioError):
+    """A snapshot is not there or damaged, or its store cannot be used."""
+
+    exit_code = 36
+
+
 class RemoteError(TweakioError):
     """A remote cannot be reached, refuses, or has nothing in common with this repository."""
 

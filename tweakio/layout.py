@@ -165,6 +165,24 @@ class Layout:
         return self.local / "arrived"
 
     @cached_property
+    def snapshots(self) -> Path:
+        """The browser data of profiles as they were, unless another place was set."""
+        return self.local / "snapshots"
+
+    @cached_property
+    def snapshot_store(self) -> Path:
+        """Which other place was set for snapshots."""
+        return self.local / "snapshots.json"
+
+    @cached_property
+    def snapshot_work(self) -> Path:
+        """A directory for each profile whose snapshot is being made or restored.
+
+        It is the profile's holder's; garbage whenever nobody holds the profile.
+        """
+        return self.local / "packing"
+
+    @cached_property
     def locks(self) -> Path:
         """The repository's lock and the content of our git lock files."""
         return self.local / "locks"

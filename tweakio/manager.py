@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tweakio.editing import Editor
     from tweakio.history import History
     from tweakio.layout import Layout
+    from tweakio.snapshots.snapshots import Snapshots
     from tweakio.store.repository import Repository
     from tweakio.sync.remotes import Remotes
     from tweakio.undo import Undo
@@ -528,6 +529,11 @@ class ProfileManager:
         """
         from tweakio.disk import empty_caches
 
+        with self._stopped(profile_id):
+            return empty_caches(self.layout.profile(profile_id))
+
+    def _stopped(self, profile_id: str) -> HeldLock:
+        """Take the lock of a profile of which no browser is open, without waiting for it."""
         self.get_profile(profile_id)
         self._end_orphans([profile_id])
         self.locks.refuse_in_use(profile_id)
@@ -539,8 +545,7 @@ class ProfileManager:
                 hint="close it first",
                 profile_id=profile_id,
             )
-        with self._hold(profile_id, 0):
-            return empty_caches(self.layout.profile(profile_id))
+        return self._hold(profile_id, 0)
 
     # Recovering
 
@@ -735,6 +740,22 @@ class ProfileManager:
         from tweakio.sync.remotes import Remotes
 
         return Remotes(lambda: self.repository, self.locks, self._name)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Copies of stopped profiles' browser data: ``create``, ``list``, ``restore`` and so on."""
+        from tweakio.snapshots.snapshots import Snapshots
+
+        return Snapshots(
+            self.layout,
+            lambda: self.repository,
+            self.locks,
+            self._stopped,
+            lambda: self.vault.recipients(),
+            lambda: self.vault.identities(),
+            self._name,
+            self._clock,
+        )
 
     # The repository
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tweakio.disk import DiskUsage
     from tweakio.login.check import Checked
     from tweakio.models import Change, Profile, ProfileDiff, TrashEntry
+    from tweakio.snapshots.manifest import Snapshot
+    from tweakio.snapshots.snapshots import Verified
 
 __all__ = [
     "SHORT",
@@ -31,14 +33,18 @@ __all__ = [
     "plain_change_row",
     "plain_profile_row",
     "plain_rows",
+    "plain_snapshot_row",
     "plain_trash_row",
     "profile_json",
     "profile_pairs",
     "show_lines",
+    "snapshot_json",
     "trash_json",
     "usage_json",
     "usage_row",
     "value_text",
+    "verified_json",
+    "verified_row",
 ]
 
 SHORT = 12
@@ -120,6 +126,26 @@ def trash_json(entry: TrashEntry) -> dict[str, Any]:
     }
 
 
+def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as an object."""
+    return {
+        **snapshot._asdict(),
+        "profile_created_at": _json_time(snapshot.profile_created_at),
+        "time": _json_time(snapshot.time),
+        "recipients": list(snapshot.recipients),
+    }
+
+
+def verified_json(verified: Verified) -> dict[str, Any]:
+    """What was found of a snapshot, as an object."""
+    return {
+        "name": verified.snapshot.name,
+        "profile_id": verified.snapshot.profile_id,
+        "problem": verified.problem,
+        "opened": verified.opened,
+    }
+
+
 def usage_json(profile_id: str, usage: DiskUsage) -> dict[str, Any]:
     """What a profile takes of the disk, as an object."""
     return {"profile_id": profile_id, **usage._asdict(), "total": usage.total}
@@ -172,6 +198,28 @@ def plain_change_row(change: Change) -> Sequence[str]:
 def plain_trash_row(entry: TrashEntry) -> Sequence[str]:
     """Name, profile, kind, time, bytes."""
     return (entry.name, entry.profile_id, entry.kind, format_time(entry.time), str(entry.size))
+
+
+def plain_snapshot_row(snapshot: Snapshot) -> Sequence[str]:
+    """Name, time, bytes of the files, bytes in the store, how it is kept, whether it is whole."""
+    return (
+        snapshot.name,
+        format_time(snapshot.time),
+        str(snapshot.bytes),
+        str(snapshot.stored_bytes),
+        "sealed" if snapshot.sealed else "clear",
+        "complete" if snapshot.complete else "incomplete",
+    )
+
+
+def verified_row(verified: Verified) -> Sequence[str]:
+    """Name, ok or damaged, what was looked at, the problem."""
+    return (
+        verified.snapshot.name,
+        "damaged" if verified.problem else "ok",
+        "content" if verified.opened else "stored",
+        verified.problem,
+    )
 
 
 def usage_row(profile_id: str, usage: DiskUsage) -> Sequence[str]:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from tweakio.disk import DiskUsage
     from tweakio.login.check import Checked
     from tweakio.models import Change, Profile, TrashEntry
+    from tweakio.snapshots.manifest import Snapshot
 
 __all__ = ["age", "change_table", "checked_table", "local_time", "pairs_table", "profile_table",
-           "size_text", "trash_table", "usage_table"]  # fmt: skip
+           "size_text", "snapshot_table", "trash_table", "usage_table"]  # fmt: skip
 
 _STYLES = {"active": "green", "corrupted": "bold red"}
 _CHECKED = {"logged_in": "green", "in_use": "", "logged_out": "yellow"}
@@ -172,6 +173,23 @@ def trash_table(entries: Sequence[TrashEntry]) -> str:
         (entry.name, entry.kind, local_time(entry.time), size_text(entry.size)) for entry in entries
     ]
     return _drawn(_console(), ("ENTRY", "KIND", "PUT THERE", "SIZE"), (), rows)
+
+
+def snapshot_table(found: Sequence[Snapshot]) -> str:
+    """Snapshots, newest first."""
+    rows: list[list[str | Text]] = [
+        [
+            item.name,
+            local_time(item.time),
+            size_text(item.bytes),
+            size_text(item.stored_bytes),
+            "sealed" if item.sealed else "clear",
+            "" if item.complete else Text("incomplete", style="bold red"),
+        ]
+        for item in found
+    ]
+    columns = ("SNAPSHOT", "MADE", "SIZE", "STORED", "KEPT", "STATE")
+    return _drawn(_console(), columns, (), rows)
 
 
 def checked_table(found: Sequence[Checked]) -> str:

@@ -70,7 +70,7 @@ def rebuild(case: Case, reason: str) -> bool:
 
 
 def take_over_attics(case: Case) -> None:
-    """Take the trash and the rescued out of git directories that were put aside."""
+    """Take the trash, the rescued and the snapshots out of git directories that were put aside."""
     for aside in sorted(case.layout.home.glob(f"{initialise.ASIDE}*")):
         if aside.is_symlink() or (aside / "tweakio").is_symlink():
             continue  # elsewhere, and nothing of ours
@@ -80,11 +80,29 @@ def take_over_attics(case: Case) -> None:
         ):
             if not old.is_dir() or old.is_symlink():
                 continue
-            durable.make_directory(new)
-            for name in os.listdir(old):
-                if not os.path.lexists(new / name):
-                    os.rename(old / name, new / name)
-            durable.sync_tree((old, new, new.parent))
+            _take_over(old, new)
+        _take_over_snapshots(case.layout, aside)
+
+
+def _take_over_snapshots(layout: Layout, aside: Path) -> None:
+    old = aside / "tweakio" / layout.snapshots.name
+    if old.is_dir() and not old.is_symlink():
+        for directory in list(old.iterdir()):
+            if directory.is_dir() and not directory.is_symlink():
+                durable.make_directory(layout.snapshots)
+                _take_over(directory, layout.snapshots / directory.name)
+    store = aside / "tweakio" / layout.snapshot_store.name
+    if store.is_file() and not store.is_symlink() and not os.path.lexists(layout.snapshot_store):
+        os.rename(store, layout.snapshot_store)
+        durable.fsync_directory(layout.local)
+
+
+def _take_over(old: Path, new: Path) -> None:
+    durable.make_directory(new)
+    for name in os.listdir(old):
+        if not os.path.lexists(new / name):
+            os.rename(old / name, new / name)
+    durable.sync_tree((old, new, new.parent))
 
 
 def _commit_directories(case: Case, layout: Layout) -> list[str]:

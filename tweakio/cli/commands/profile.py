@@ -26,6 +26,7 @@ app = typer.Typer(
             "redo": f"{_HERE}.undo:redo",
             "restore": f"{_HERE}.undo:restore",
             "trash": f"{_HERE}.trash:app",
+            "snapshot": f"{_HERE}.snapshot:app",
             "login": f"{_HERE}.accounts:login",
             "check": f"{_HERE}.accounts:check",
             "open": f"{_HERE}.accounts:open_",

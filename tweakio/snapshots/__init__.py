@@ -1,0 +1,1 @@
+"""Snapshots of stopped profiles' browser data, here or in a store of the user's."""

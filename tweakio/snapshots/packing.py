@@ -1,0 +1,122 @@
+"""A profile's bundle as a file, sealed on its way there and opened on its way back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from tweakio import bundle, durable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tweakio.layout import ProfilePaths
+
+__all__ = ["Packed", "pack", "unpack"]
+
+
+class Packed(NamedTuple):
+    """What was packed, or unpacked.
+
+    Attributes:
+        files: how many.
+        bytes: of them.
+        content_sha256: of the bundle before it was sealed: the same for the same content.
+        stored_bytes: of what is stored.
+        stored_sha256: of that.
+    """
+
+    files: int
+    bytes: int
+    content_sha256: str
+    stored_bytes: int
+    stored_sha256: str
+
+
+def pack(
+    paths: ProfilePaths,
+    target: Path,
+    recipients: Sequence[str],
+    progress: Callable[[int], None] | None = None,
+) -> Packed:
+    """Write the bundle of a stopped profile into a new file, and sync that.
+
+    What is sealed touches no disk in the clear.
+
+    Args:
+        paths: of the profile.
+        target: the file, which must not exist.
+        recipients: whom to seal it for; nobody means that it is not sealed.
+        progress: called with the number of bytes packed so far.
+    """
+    content = hashlib.sha256()
+
+    def seal(reader: BinaryIO, writer: BinaryIO) -> None:
+        from tweakio.vault import age
+
+        watched: Any = _Hashed(reader, content)
+        age.seal_stream(watched, writer, recipients)
+
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, durable.FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        info = bundle.write_bundle(
+            paths, file, seal=seal if recipients else None, progress=progress
+        )
+        file.flush()
+        durable.sync_descriptor(file.fileno())
+    return _packed(info, content.hexdigest() if recipients else info.sha256)
+
+
+def unpack(
+    source: BinaryIO, into: Path | None, identities: Sequence[str], limit_bytes: int
+) -> Packed:
+    """Unpack a bundle into an empty directory, or only check it.
+
+    Args:
+        source: from here to its end.
+        into: the directory; None to check only.
+        identities: what opens it if it is sealed; nothing means that it is not.
+        limit_bytes: more bytes of files than this are refused.
+
+    Raises:
+        VaultError: no identity opens it.
+        ArchiveError: it is damaged.
+    """
+    content = hashlib.sha256()
+
+    def unseal(reader: BinaryIO, writer: BinaryIO) -> None:
+        from tweakio.vault import age
+
+        watched: Any = _Hashed(writer, content)
+        age.unseal_stream(reader, watched, identities)
+
+    info = bundle.read_bundle(
+        source, into, limit_bytes=limit_bytes, unseal=unseal if identities else None
+    )
+    return _packed(info, content.hexdigest() if identities else info.sha256)
+
+
+def _packed(info: bundle.BundleInfo, content: str) -> Packed:
+    return Packed(info.files, info.bytes, content, info.size, info.sha256)
+
+
+class _Hashed:
+    """A stream whose bytes go into a hash as well."""
+
+    def __init__(self, stream: BinaryIO, digest: Any) -> None:
+        self._stream = stream
+        self._digest = digest
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._digest.update(data)
+        return data
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()

@@ -1,0 +1,554 @@
+"""Making, listing, restoring, pruning and verifying snapshots."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from tweakio import changes, directories, durable
+from tweakio.errors import (
+    ArchiveError,
+    LockTimeoutError,
+    ProfileCorruptedError,
+    ProfileNotFoundError,
+    SnapshotError,
+    StorageError,
+    VaultError,
+    storage_error,
+)
+from tweakio.models import parse_time
+from tweakio.snapshots import manifest, packing, places
+from tweakio.snapshots.manifest import Snapshot
+from tweakio.snapshots.retention import Keep, kept
+from tweakio.vault import sealing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from pathlib import Path
+
+    from tweakio.layout import Layout
+    from tweakio.snapshots.places import Place
+    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.repository import Repository
+
+__all__ = ["Created", "Snapshots", "Verified"]
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 1 << 20
+_ABANDONED = timedelta(days=1)
+"""After this long, data without a manifest is not an upload that is under way."""
+
+
+class Created(NamedTuple):
+    """What ``create`` did.
+
+    Attributes:
+        snapshot: that has the data as they are now.
+        is_new: False if the last one has just these data, so that none was made.
+    """
+
+    snapshot: Snapshot
+    is_new: bool
+
+
+class Verified(NamedTuple):
+    """What ``verify`` found of one snapshot.
+
+    Attributes:
+        snapshot: which.
+        problem: what is wrong with it; empty if nothing is.
+        opened: whether its content was looked at, and not only what is stored: that needs an
+            identity if it is sealed.
+    """
+
+    snapshot: Snapshot
+    problem: str
+    opened: bool
+
+
+_Found = list[Snapshot]
+_Results = list[Verified]
+
+
+class Snapshots:
+    """The snapshots of one home's profiles.
+
+    Args:
+        layout: of the home.
+        repository: gives the repository.
+        locks: tells which profiles are in use.
+        stopped: holds a profile of which no browser is open, or refuses.
+        recipients: whom the vault seals for; nobody if there is none.
+        identities: what opens what is sealed.
+        name: makes what the history says ran of a method's name.
+        clock: the present moment, aware.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        repository: Callable[[], Repository],
+        locks: ProfileLockManager,
+        stopped: Callable[[str], AbstractContextManager[object]],
+        recipients: Callable[[], Sequence[str]],
+        identities: Callable[[], Sequence[str]],
+        name: Callable[[str], str],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._layout = layout
+        self._repository = repository
+        self._locks = locks
+        self._stopped = stopped
+        self._recipients = recipients
+        self._identities = identities
+        self._name = name
+        self._clock = clock
+
+    # The store
+
+    @property
+    def store(self) -> str:
+        """The address of the store, as it was set; empty for the one in the repository."""
+        try:
+            value = json.loads(durable.read_regular(self._layout.snapshot_store, 1 << 16))
+            return places.check_url(str(value["store"]))
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SnapshotError(
+                f"{self._layout.snapshot_store} cannot be read",
+                hint="set the store again: tweakio profile snapshot store URL",
+            ) from error
+
+    def set_store(self, url: str) -> None:
+        """Set where snapshots are kept from now on; those that there are stay where they are.
+
+        Args:
+            url: an absolute path, a URL that fsspec understands (``s3://bucket/path``), without a
+                secret in it, or ``env:NAME``; empty for the repository's own store.
+
+        Raises:
+            InvalidInputError: it is none of these, or has a secret in it.
+        """
+        content = json.dumps({"store": places.check_url(url)}) + "\n" if url else ""
+        path = self._layout.snapshot_store
+        repository = self._repository()
+        with repository.exclusive():
+            try:
+                if not content:
+                    durable.remove(path)
+                    durable.fsync_directory(path.parent)
+                else:
+                    durable.make_directory(self._layout.temporary)
+                    temporary = self._layout.temporary / f"store-{secrets.token_hex(8)}"
+                    durable.replace(path, content.encode(), temporary)
+            except OSError as error:
+                raise storage_error(error, "set the snapshot store") from error
+
+    def _place(self) -> Place:
+        url = self.store
+        if url:
+            return places.open_place(url)
+        return places.Directory(self._layout.snapshots, make_root=True)
+
+    # What there is
+
+    def list(self, profile_id: str) -> _Found:
+        """A profile's snapshots, newest first; files that are none are left out.
+
+        A snapshot whose data is not there in full is among them, as not ``complete``.
+
+        Args:
+            profile_id: which; it need not exist any more.
+        """
+        self._layout.profile(profile_id)
+        return self._list(self._place(), profile_id)
+
+    def _list(self, place: Place, profile_id: str) -> _Found:
+        files = place.files(profile_id)
+        found = []
+        for file in files:
+            name = manifest.is_manifest(file)
+            if name is None:
+                continue
+            try:
+                content = place.read(profile_id, file, manifest.MAX_BYTES)
+                snapshot = manifest.load(content, name, profile_id)
+            except (StorageError, SnapshotError, ValueError) as error:
+                log.warning("%s is not the manifest of a snapshot (%s)", file, type(error).__name__)
+                continue
+            stored = files.get(manifest.data_file(snapshot))
+            found.append(snapshot._replace(complete=stored == snapshot.stored_bytes))
+        return sorted(found, key=lambda item: (item.time, item.name), reverse=True)
+
+    def _find(self, place: Place, profile_id: str, name: str | None) -> Snapshot:
+        found = self._list(place, profile_id)
+        if name is None:
+            chosen = [item for item in found if item.complete][:1]
+        else:
+            chosen = [item for item in found if item.name == name] or [
+                item for item in found if item.name.startswith(name)
+            ]
+        if len(chosen) != 1:
+            what = "no snapshot" if not chosen else "more than one snapshot"
+            called = "" if name is None else f" called {ascii(name)[:60]}"
+            raise SnapshotError(
+                f"there is {what} of profile '{profile_id}'{called}",
+                hint=f"run 'tweakio profile snapshot list {profile_id}'",
+            )
+        if not chosen[0].complete:
+            raise SnapshotError(
+                f"the data of snapshot {chosen[0].name} is not there in full",
+                hint=f"take another one: tweakio profile snapshot list {profile_id}",
+            )
+        return chosen[0]
+
+    # Making one
+
+    def create(
+        self,
+        profile_id: str,
+        *,
+        encrypt: bool = True,
+        progress: Callable[[int], None] | None = None,
+    ) -> Created:
+        """Make a snapshot of a stopped profile's browser data.
+
+        With a vault it is sealed for the vault's recipients. Without one, a snapshot in the
+        repository's own store is protected by its permissions only, and any other store needs
+        ``encrypt=False``.
+
+        Args:
+            profile_id: of which no browser is open.
+            encrypt: whether to seal it.
+            progress: called with the number of bytes packed so far.
+
+        Raises:
+            ProfileNotFoundError, ProfileCorruptedError: there is no such profile, or not whole.
+            ProfileActiveError: a live process uses it.
+            VaultError: it would leave the home unsealed.
+            SnapshotError: the store cannot be used.
+        """
+        with self._stopped(profile_id), self._work(profile_id) as work:
+            platform, created_at = self._identity(profile_id)
+            recipients = tuple(sorted(self._recipients())) if encrypt else ()
+            if encrypt and not recipients and self.store:
+                raise VaultError(
+                    "there is no vault to seal the snapshot with",
+                    hint="run 'tweakio vault init', or give --no-encryption",
+                )
+            place = self._place()
+            path = work / "data"
+            try:
+                packed = packing.pack(self._layout.profile(profile_id), path, recipients, progress)
+            except OSError as error:
+                raise storage_error(error, f"make a snapshot of '{profile_id}'") from error
+            last = self._last(place, profile_id, created_at)
+            if (
+                last is not None
+                and last.content_sha256 == packed.content_sha256
+                and last.recipients == recipients
+            ):
+                return Created(last, is_new=False)
+            now = self._clock()
+            snapshot = Snapshot(
+                name=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+                profile_id=profile_id,
+                platform=platform,
+                profile_created_at=created_at,
+                time=now,
+                recipients=recipients,
+                **packed._asdict(),
+            )
+            place.put_file(profile_id, manifest.data_file(snapshot), path)
+            # From here on there is a snapshot.
+            place.put(profile_id, manifest.manifest_file(snapshot.name), manifest.dump(snapshot))
+            return Created(snapshot, is_new=True)
+
+    def _last(self, place: Place, profile_id: str, created_at: datetime) -> Snapshot | None:
+        return next(
+            (
+                item
+                for item in self._list(place, profile_id)
+                if item.complete and item.profile_created_at == created_at
+            ),
+            None,
+        )
+
+    def _identity(self, profile_id: str) -> tuple[str, datetime]:
+        """The platform of a profile as it is committed, and when it was created."""
+        repository = self._repository()
+        from tweakio.metadata import ProfileMetadataHandler
+
+        found = ProfileMetadataHandler(repository).examine(profile_id)
+        if found.metadata is None or found.state == "damaged":
+            raise ProfileCorruptedError(
+                f"profile '{profile_id}' is damaged",
+                hint=f"run 'tweakio profile recover {profile_id}'",
+                profile_id=profile_id,
+            )
+        return str(found.metadata["platform"]), parse_time(found.metadata["created_at"])
+
+    # Restoring
+
+    def restore(self, profile_id: str, name: str | None = None, *, other: bool = False) -> Snapshot:
+        """Bring a profile's browser data to what a snapshot has, as a commit.
+
+        The present ones go to the trash, and ``undo`` brings them back.
+
+        Args:
+            profile_id: an existing profile of which no browser is open.
+            name: of the snapshot, or the beginning of it; the newest one by default.
+            other: take it also if it was made of another profile of this id, such as one that
+                was deleted since or that was created on another machine.
+
+        Returns:
+            The snapshot.
+
+        Raises:
+            SnapshotError: there is none, it is damaged, or of another profile.
+            VaultError: no identity here opens it.
+            ProfileActiveError: a live process uses the profile.
+        """
+        with self._stopped(profile_id), self._work(profile_id) as work:
+            place = self._place()
+            snapshot = self._find(place, profile_id, name)
+            self._refuse_other(snapshot, other=other)
+            into = work / "profile"
+            try:
+                durable.make_directory(into)
+                self._read(place, snapshot, into)
+                directories.complete_parts(into, snapshot.platform)
+            except OSError as error:
+                if isinstance(error, StorageError):
+                    raise
+                raise storage_error(error, "unpack the snapshot") from error
+            self._put(profile_id, snapshot, into)
+        return snapshot
+
+    def _refuse_other(self, snapshot: Snapshot, *, other: bool) -> None:
+        platform, created_at = self._identity(snapshot.profile_id)
+        if snapshot.platform != platform:
+            raise SnapshotError(
+                f"snapshot {snapshot.name} is of a profile for {ascii(snapshot.platform)[:40]}, "
+                f"and '{snapshot.profile_id}' is for {platform}",
+                hint=f"take another one: tweakio profile snapshot list {snapshot.profile_id}",
+            )
+        if snapshot.profile_created_at != created_at and not other:
+            raise SnapshotError(
+                f"snapshot {snapshot.name} is of another profile of the name "
+                f"'{snapshot.profile_id}'",
+                hint="give --other-profile if its login is the one that you want",
+            )
+
+    def _read(self, place: Place, snapshot: Snapshot, into: Path | None) -> None:
+        """Read a snapshot as a whole, compare every hash, and unpack it if ``into`` is given."""
+        identities = self._identities() if snapshot.sealed else ()
+        with place.open(snapshot.profile_id, manifest.data_file(snapshot)) as file:
+            source: Any = _Stored(file)
+            try:
+                found = packing.unpack(source, into, identities, snapshot.bytes)
+            except (ArchiveError, VaultError) as error:
+                # Which of them it is, the bytes tell: another identity may open what is sound.
+                if isinstance(error, VaultError) and not self._damage(place, snapshot):
+                    raise
+                raise _damaged(snapshot, "it cannot be unpacked") from error
+        if found != packing.Packed(
+            snapshot.files,
+            snapshot.bytes,
+            snapshot.content_sha256,
+            snapshot.stored_bytes,
+            snapshot.stored_sha256,
+        ):
+            raise _damaged(snapshot, "it is not what was stored")
+
+    @staticmethod
+    def _damage(place: Place, snapshot: Snapshot) -> bool:
+        """Whether what is stored is not what was stored; for that nothing is opened."""
+        digest, count = hashlib.sha256(), 0
+        with place.open(snapshot.profile_id, manifest.data_file(snapshot)) as file:
+            stored = _Stored(file)
+            while (chunk := stored.read(_CHUNK)) and count <= snapshot.stored_bytes:
+                count += len(chunk)
+                digest.update(chunk)
+        return (count, digest.hexdigest()) != (snapshot.stored_bytes, snapshot.stored_sha256)
+
+    def _put(self, profile_id: str, snapshot: Snapshot, into: Path) -> None:
+        repository = self._repository()
+        command = self._name("snapshots.restore")
+        with changes.begin(
+            repository, self._locks, "restore", [profile_id], command=command
+        ) as change:
+            self._locks.refuse_in_use(profile_id, own=True)
+            value = change.metadata(profile_id)
+            if parse_time(value["created_at"]) != self._identity(profile_id)[1]:
+                raise ProfileNotFoundError(f"profile '{profile_id}' has just been replaced")
+            directories.replace_parts(change, repository, profile_id, into)
+            change.put_metadata(profile_id, value)
+            sealing.put_session(change, repository, profile_id, into / "session.json")
+            change.add_trailer("Tweakio-Snapshot", snapshot.name)
+            change.record_always = True
+            change.summary = f"restore {profile_id} from snapshot {snapshot.name}"
+
+    # Pruning
+
+    def prune(self, profile_id: str, keep: Keep, *, dry_run: bool = False) -> _Found:
+        """Remove the snapshots that no rule keeps, and what interrupted uploads left.
+
+        The rules apply by themselves to each profile that had this id.
+
+        Args:
+            profile_id: whose; it need not exist any more.
+            keep: the rules.
+            dry_run: only say which.
+
+        Returns:
+            What was removed, newest first. Incomplete ones are among it.
+
+        Raises:
+            InvalidInputError: the rules would keep nothing.
+        """
+        keep.check()
+        self._layout.profile(profile_id)
+        place = self._place()
+        found = self._list(place, profile_id)
+        stay = set()
+        for created_at in {item.profile_created_at for item in found}:
+            group = [i for i in found if i.complete and i.profile_created_at == created_at]
+            stay |= kept(group, keep)
+        removed = [item for item in found if item.name not in stay]
+        if dry_run:
+            return removed
+        for item in removed:
+            # The manifest first: what is left then is no snapshot.
+            place.remove(profile_id, manifest.manifest_file(item.name))
+            place.remove(profile_id, manifest.data_file(item))
+        self._sweep(place, profile_id)
+        return removed
+
+    def _sweep(self, place: Place, profile_id: str) -> None:
+        """Remove the data of snapshots that never came to be; other files are left alone."""
+        files = place.files(profile_id)
+        limit = f"{self._clock() - _ABANDONED:%Y%m%dT%H%M%SZ}"
+        for file in files:
+            name = manifest.is_data(file.removeprefix(".").removesuffix(".part"))
+            if name and name < limit and manifest.manifest_file(name) not in files:
+                place.remove(profile_id, file)
+
+    # Verifying
+
+    def verify(
+        self,
+        profile_id: str,
+        name: str | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> _Results:
+        """Read snapshots as a whole and compare every hash.
+
+        Args:
+            profile_id: whose.
+            name: of one snapshot, or the beginning of it; all by default.
+            progress: called with the number of snapshots read so far.
+
+        Raises:
+            SnapshotError: there is none of this name, or the store cannot be used.
+        """
+        self._layout.profile(profile_id)
+        place = self._place()
+        found = (
+            self._list(place, profile_id) if name is None else [self._find(place, profile_id, name)]
+        )
+        results = []
+        for number, snapshot in enumerate(found, 1):
+            results.append(self._verify(place, snapshot))
+            if progress is not None:
+                progress(number)
+        return results
+
+    def _verify(self, place: Place, snapshot: Snapshot) -> Verified:
+        if not snapshot.complete:
+            return Verified(snapshot, "its data is not there in full", opened=False)
+        try:
+            self._read(place, snapshot, None)
+        except VaultError as error:
+            # What is stored is as it was stored; nobody here can look further.
+            log.info("snapshot %s was not opened: %s", snapshot.name, error)
+            if self._damage(place, snapshot):
+                return Verified(snapshot, "it is not what was stored", opened=False)
+            return Verified(snapshot, "", opened=False)
+        except SnapshotError as error:
+            return Verified(snapshot, str(error.details.get("problem") or error), opened=False)
+        return Verified(snapshot, "", opened=True)
+
+    # Room to work
+
+    @contextlib.contextmanager
+    def _work(self, name: str) -> Iterator[Path]:
+        """A directory that belongs to whoever holds the profile.
+
+        What a crash left in it is removed when the profile is held the next time, or by the
+        next one that works here.
+        """
+        root = self._layout.snapshot_work
+        path = root / name
+        try:
+            durable.make_directory(root.parent)
+            durable.make_directory(root)
+            self._clear(root, name)
+            durable.make_directory(path)
+        except OSError as error:
+            raise storage_error(error, "make room for the snapshot") from error
+        try:
+            yield path
+        finally:
+            with contextlib.suppress(OSError):
+                durable.remove_tree(path)
+
+    def _clear(self, root: Path, name: str) -> None:
+        for other in os.listdir(root):
+            if other == name:
+                durable.remove_tree(root / other)
+            else:
+                try:
+                    with self._locks.acquire(other, timeout=0):
+                        durable.remove_tree(root / other)
+                except LockTimeoutError:
+                    pass  # at work
+                except ProfileNotFoundError:
+                    durable.remove_tree(root / other)
+
+
+def _damaged(snapshot: Snapshot, problem: str) -> SnapshotError:
+    return SnapshotError(
+        f"snapshot {snapshot.name} is damaged: {problem}",
+        hint="take another one; 'tweakio profile snapshot verify' checks them all",
+        problem=problem,
+    )
+
+
+class _Stored:
+    """What is read from a store; its errors become those of the tree."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise storage_error(error, "read the snapshot") from error
+        except Exception as error:
+            raise SnapshotError(
+                f"the snapshot cannot be read from the store ({type(error).__name__})",
+                hint="see that the store can be reached",
+            ) from None
