@@ -156,6 +156,9 @@ def test_numbers_stay_what_they_are():
         "RecipientError": 34,
         "ArchiveError": 35,
         "SnapshotError": 36,
+        "RemoteError": 39,
+        "MergeConflictError": 40,
+        "HostileContentError": 41,
     }
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "RevisionNotFoundError",
     "SecretNotFoundError",
     "SessionError",
+    "SnapshotError",
     "StorageError",
     "TrashEntryNotFoundError",
     "TweakioError",
