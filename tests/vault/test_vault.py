@@ -14,7 +14,13 @@ from cli_helpers import Cli, errors
 
 from tests.invariants import check, git
 from tweakio import ProfileManager
-from tweakio.errors import InvalidInputError, NothingToUndoError, RecipientError, VaultError
+from tweakio.errors import (
+    InvalidInputError,
+    MissingExtraError,
+    NothingToUndoError,
+    RecipientError,
+    VaultError,
+)
 from tweakio.vault import age
 
 needs_age = pytest.mark.skipif(shutil.which("age") is None, reason="age is not installed")
@@ -313,6 +319,28 @@ def test_a_key_ring_keeps_the_identity(home: Path, monkeypatch: pytest.MonkeyPat
     with ProfileManager(home.parent / "filed") as manager:
         manager.vault.init(in_file=True)
         assert (home.parent / "filed" / "identity").exists()
+
+
+def test_without_the_extra_profiles_work_and_sessions_stay(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with logged_in(home, "a", "b") as manager:
+        before = sealed(home, "a")
+    (home / "profiles" / "b" / "session.json").unlink()
+    monkeypatch.setitem(__import__("sys").modules, "pyrage", None)  # type: ignore[arg-type]
+    with ProfileManager(home) as manager:
+        write_session(home, "a", "second")
+        manager.record_login("a")
+        assert manager.vault.seal_sessions(["a"]) == []
+        manager.activate_profile("b")
+        assert manager.vault.status().is_recipient is None
+        with pytest.raises(MissingExtraError) as refused:
+            manager.vault.add_recipients(["age1x"])
+        assert "pip install" in refused.value.hint
+    assert "is not sealed" in caplog.text
+    assert "stays sealed" in caplog.text
+    assert sealed(home, "a") == before
+    check(home)
 
 
 # Undo, restore, trash, recovery: an old session is never brought back by them

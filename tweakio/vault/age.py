@@ -25,6 +25,7 @@ __all__ = [
     "check_recipient",
     "generate_identity",
     "identity_recipients",
+    "is_available",
     "is_passphrase_protected",
     "seal",
     "seal_passphrase",
@@ -61,6 +62,15 @@ def _pyrage() -> Any:
             extra="vault",
         ) from None
     return pyrage
+
+
+def is_available() -> bool:
+    """Whether the extra ``vault`` is installed."""
+    try:
+        _pyrage()
+    except MissingExtraError:
+        return False
+    return True
 
 
 # Keys

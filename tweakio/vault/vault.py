@@ -14,6 +14,7 @@ from tweakio.errors import (
     InvalidMetadataError,
     NewerFormatError,
     RecipientError,
+    TweakioError,
     VaultError,
     storage_error,
 )
@@ -147,7 +148,7 @@ class Vault:
         recipients = self.recipients()
         stored = identity.find(self._layout, recipients)
         is_recipient = None
-        if stored is not None and not stored.protected:
+        if stored is not None and not stored.protected and age.is_available():
             own = age.identity_recipients(stored.content.decode("utf-8", "replace"))
             is_recipient = bool({*own} & {*recipients}) if own else None
         repository = self._existing()
@@ -402,7 +403,7 @@ class Vault:
             return content is None
         try:
             return age.unseal(sealed, self.identities(ask=False)) == content
-        except VaultError:
+        except TweakioError:
             return False
 
     def restore_if_missing(self, profile_id: str) -> bool:
@@ -421,7 +422,7 @@ class Vault:
             return False
         try:
             content = age.unseal(sealed, self.identities(ask=False))
-        except VaultError as error:
+        except TweakioError as error:
             log.warning("the session of profile %s stays sealed: %s", profile_id, error)
             return False
         self._write(profile_id, content)

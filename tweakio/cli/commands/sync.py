@@ -9,13 +9,12 @@ from tweakio.cli.options import Json
 from tweakio.cli.output import clean, emit, notice
 from tweakio.cli.progress import busy
 from tweakio.cli.tree import SETTINGS, group
-from tweakio.errors import InvalidInputError, MissingExtraError, VaultError
+from tweakio.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tweakio.cli.context import State
-    from tweakio.manager import ProfileManager
     from tweakio.sync.merging import Resolution
     from tweakio.sync.remotes import Pulled, Pushed
 
@@ -88,10 +87,10 @@ def clone(ctx: typer.Context, *, url: Url) -> None:
         made = clone_repository(url, state.home, command="repo clone")
     emit(f"cloned {made.profiles} profiles from {clean(made.url)} to {made.home}\n")
     with state.manager("repo clone") as manager:
-        if manager.vault.recipients():
-            _restore_sessions(manager)
-        else:
+        if not manager.vault.recipients():
             notice("logins stay where they were made: there is no vault")
+        elif missing := manager.vault.status().missing:
+            notice(f"{len(missing)} sessions stay sealed; see 'tweakio vault status'")
     notice("nothing is active here")
 
 
@@ -121,8 +120,7 @@ def pull(
                 return manager.remotes.pull(remote_name, resolve=resolution)
 
         pulled = _edited(run) if edit else run(resolve)
-        _say_pulled(pulled)
-        _restore_sessions(manager)
+    _say_pulled(pulled)
 
 
 def sync(
@@ -143,8 +141,7 @@ def sync(
                 return manager.remotes.sync(remote_name, resolve=resolution)
 
         done = _edited(run) if edit else run(resolve)
-        _say_pulled(done.pulled)
-        _restore_sessions(manager)
+    _say_pulled(done.pulled)
     _say_pushed(done.pushed)
 
 
@@ -165,19 +162,6 @@ def _edited(run: "Callable[[Resolution], Any]") -> Any:
 
         resolution = ask(error)
     return run(resolution)
-
-
-def _restore_sessions(manager: "ProfileManager") -> None:
-    """Give profiles that came without a session the sealed one, if it can be opened unasked."""
-    try:
-        done, left = manager.vault.restore_sessions()
-    except (VaultError, MissingExtraError) as error:
-        notice(f"sessions stay sealed: {error}")
-        return
-    if done:
-        notice(f"restored the sessions of {len(done)} profiles")
-    for profile_id in left:
-        notice(f"the session of {profile_id} stays sealed")
 
 
 def _say_pulled(pulled: "Pulled") -> None:
