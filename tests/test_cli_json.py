@@ -139,6 +139,13 @@ VAULT = {
     "sealed": "array of strings",
     "missing": "array of strings",
 }
+IMPORT = {
+    "profile_id": "string",
+    "source_id": "string",
+    "platform": "string",
+    "action": "string",
+    "with_session": "boolean",
+}
 
 
 def check(value, schema):
@@ -229,6 +236,13 @@ def test_the_vault(cli):
     assert json.loads(cli.ok("vault", "recipients", "list", "--json").out) == []
 
 
+def test_an_import(cli, tmp_path):
+    cli.ok("profile", "export", "alpha", tmp_path / "f.zip")
+    for option in ("--rename", "--skip"):
+        result = cli.ok("profile", "import", tmp_path / "f.zip", option, "--dry-run", "--json")
+        check(json.loads(result.out), [IMPORT])
+
+
 def test_empty_lists_are_lists(tmp_path):
     cli = Cli(tmp_path)
     cli.create("alpha")
@@ -253,6 +267,7 @@ def test_an_error_prints_no_json(cli):
         ("Verified snapshot", VERIFIED),
         ("Check", CHECK),
         ("Usage", USAGE),
+        ("Import", IMPORT),
         ("Report", REPORT),
         ("Vault", VAULT),
     ],

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from tweakio.archive.archives import Archives
     from tweakio.browser.state import BrowserStatus
     from tweakio.disk import DiskUsage
     from tweakio.doctor import Report
@@ -546,6 +547,20 @@ class ProfileManager:
                 profile_id=profile_id,
             )
         return self._hold(profile_id, 0)
+
+    @property
+    def archives(self) -> Archives:
+        """Profiles as one file: ``export`` and ``import_file``."""
+        from tweakio.archive.archives import Archives
+
+        return Archives(
+            lambda: self.repository,
+            self._opening.existing,
+            self.locks,
+            self.validator,
+            self._stopped,
+            self._name,
+        )
 
     # Recovering
 

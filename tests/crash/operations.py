@@ -322,6 +322,25 @@ def doctor(manager: ProfileManager, _: object) -> None:
     assert report.healthy, report
 
 
+def exported(manager: ProfileManager, home: Path) -> None:
+    """A file that has b's login, and b gone."""
+    (home / "profiles" / "b" / "browser_profile" / "SingletonLock").unlink()
+    manager.archives.export(["b"], home / "b.zip", with_session=True)
+    manager.delete_profile("b", purge=True)
+
+
+def closed(_: ProfileManager, home: Path) -> None:
+    (home / "profiles" / "b" / "browser_profile" / "SingletonLock").unlink()
+
+
+def export(manager: ProfileManager, _: object) -> None:
+    manager.archives.export(["b"], manager.home / "b.zip", with_session=True)
+
+
+def import_file(manager: ProfileManager, _: object) -> None:
+    manager.archives.import_file(manager.home / "b.zip")
+
+
 OPERATIONS: dict[str, Operation] = {
     # "init" is what the first operation in an empty place does besides its own work.
     "init": Operation(
@@ -458,4 +477,6 @@ OPERATIONS: dict[str, Operation] = {
         changes=False,
     ),
     "gc": Operation(lambda manager, _: manager.gc(), after(many_changes), changes=False),
+    "export": Operation(export, after(closed), changes=False),
+    "import": Operation(import_file, after(exported)),
 }  # fmt: skip

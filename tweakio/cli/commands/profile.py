@@ -32,6 +32,8 @@ app = typer.Typer(
             "open": f"{_HERE}.accounts:open_",
             "clean": f"{_HERE}.accounts:clean",
             "du": f"{_HERE}.accounts:du",
+            "export": f"{_HERE}.archive:export",
+            "import": f"{_HERE}.archive:import_",
         }
     ),
     **SETTINGS,

@@ -1,0 +1,253 @@
+"""Making profiles of what comes from elsewhere, as one commit.
+
+Every kind of source gives ``Incoming`` records; what is the same for all of them is here: ids
+that are taken, fingerprints, the transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from tweakio import changes, directories, schema
+from tweakio.browser import record
+from tweakio.errors import ArchiveError, InvalidInputError, NewerFormatError, ProfileExistsError
+from tweakio.layout import ProfilePaths
+from tweakio.platforms import find_platform
+from tweakio.store.worktree import FINGERPRINT, METADATA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.repository import Repository
+    from tweakio.store.transaction import Transaction
+    from tweakio.validator import ProfileValidator
+
+__all__ = ["Existing", "Imported", "Incoming", "bring_in", "inactive", "plan"]
+
+Existing = Literal["refuse", "skip", "rename"]
+"""What to do about a profile whose id is taken."""
+
+_LONGEST_ID = 32
+
+
+class Incoming(NamedTuple):
+    """A profile that comes from elsewhere.
+
+    Attributes:
+        metadata: a valid metadata.json; its ``profile_id`` is the wished one.
+        fingerprint: fingerprint.json's bytes, a JSON object; None for a new one.
+        has_data: whether ``unpack`` puts browser data or a session there.
+        unpack: writes ``session.json`` and ``browser_profile/``, or one of them, into a staged
+            directory, synced; with None it only checks what it would write.
+        size: bytes of browser data, for the progress.
+    """
+
+    metadata: dict[str, Any]
+    fingerprint: bytes | None = None
+    has_data: bool = False
+    unpack: Callable[[Path | None, Callable[[int], None] | None], object] | None = None
+    size: int = 0
+
+
+class Imported(NamedTuple):
+    """What became of a profile that came in.
+
+    Attributes:
+        profile_id: its id here.
+        source_id: its id there.
+        platform: of it.
+        action: ``created``, or ``skipped`` because the id is taken.
+        with_session: whether browser data or a session came with it.
+    """
+
+    profile_id: str
+    source_id: str
+    platform: str
+    action: Literal["created", "skipped"]
+    with_session: bool
+
+
+def inactive(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata without what is one machine's own."""
+    value = {key: item for key, item in metadata.items() if key != "lock_pid"}
+    if value.get("status") == "active":
+        value["status"] = "inactive"
+    return value
+
+
+def plan(
+    incoming: Sequence[Incoming],
+    taken: Sequence[str],
+    validator: ProfileValidator,
+    *,
+    as_id: str | None,
+    existing: Existing,
+) -> list[Imported]:
+    """What will become of each, in order.
+
+    Args:
+        incoming: the profiles.
+        taken: ids that are here.
+        validator: the rules about names.
+        as_id: the id of the one profile.
+        existing: what to do about ids that are taken.
+
+    Raises:
+        ProfileExistsError: an id is taken, and ``existing`` says to refuse.
+        InvalidProfileIdError, InvalidInputError: bad arguments.
+        ArchiveError: an id is in it twice, in whatever case.
+    """
+    if as_id is not None:
+        validator.validate_id(as_id)
+        if len(incoming) != 1:
+            raise InvalidInputError(
+                f"it holds {len(incoming)} profiles, which cannot all be '{as_id}'",
+                hint="leave --as out",
+            )
+    here = {name.lower() for name in taken}
+    coming: set[str] = set()
+    result = []
+    for item in incoming:
+        source_id = str(item.metadata["profile_id"])
+        validator.validate_id(source_id)
+        if source_id.lower() in coming:
+            raise ArchiveError(f"it has the profile '{source_id}' twice, in whatever case")
+        coming.add(source_id.lower())
+        wished = as_id or source_id
+        platform = str(item.metadata["platform"])
+        if wished.lower() in here:
+            if existing == "refuse":
+                raise ProfileExistsError(
+                    f"profile '{wished}' exists",
+                    hint="import it with --as another id, or with --skip or --rename",
+                    profile_id=wished,
+                )
+            if existing == "skip":
+                result.append(Imported(wished, source_id, platform, "skipped", False))  # noqa: FBT003
+                continue
+            wished = _free(wished, here | coming)
+        here.add(wished.lower())
+        result.append(Imported(wished, source_id, platform, "created", item.has_data))
+    return result
+
+
+def _free(wished: str, taken: set[str]) -> str:
+    for number in range(2, len(taken) + 3):
+        end = f"-{number}"
+        name = f"{wished[: _LONGEST_ID - len(end)]}{end}"
+        if name.lower() not in taken:
+            return name
+    raise AssertionError("one of them is free")
+
+
+def bring_in(
+    incoming: Sequence[Incoming],
+    repository: Repository,
+    locks: ProfileLockManager,
+    validator: ProfileValidator,
+    command: str,
+    *,
+    as_id: str | None = None,
+    existing: Existing = "refuse",
+    source: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> list[Imported]:
+    """Make the profiles, all of them as one commit, or none.
+
+    Args:
+        incoming: what to make.
+        repository: where.
+        locks: tells which holders are alive.
+        validator: the rules about names.
+        command: for the history.
+        as_id: see ``plan``.
+        existing: see ``plan``.
+        source: a word or two for the summary, without a path.
+        progress: called with the bytes of browser data so far.
+
+    Raises:
+        As ``plan``, ``Repository.transaction`` and what ``unpack`` raises; nothing was changed.
+    """
+    with changes.begin(repository, locks, "import", [], command=command) as change:
+        found = plan(incoming, change.profile_ids(), validator, as_id=as_id, existing=existing)
+        before = 0
+        made = []
+        for item, result in zip(incoming, found, strict=True):
+            if result.action == "created":
+                _build(change, repository, item, result.profile_id, _from(before, progress))
+                made.append(result.profile_id)
+            before += item.size
+        change.summary = f"import {changes.name_some(made)}{f' ({source})' if source else ''}"
+    return found
+
+
+def _from(before: int, progress: Callable[[int], None] | None) -> Callable[[int], None] | None:
+    return None if progress is None else lambda done: progress(before + done)
+
+
+def _build(
+    change: Transaction,
+    repository: Repository,
+    item: Incoming,
+    profile_id: str,
+    progress: Callable[[int], None] | None,
+) -> None:
+    value = {**inactive(item.metadata), "profile_id": profile_id}
+    platform = str(value["platform"])
+    fingerprint = item.fingerprint
+    # A login keeps the fingerprint that it was made with; settings alone share none.
+    if fingerprint is None or (not item.has_data and change.has_content(FINGERPRINT, fingerprint)):
+        fingerprint = directories.new_fingerprint(change, platform, profile_id)
+    files = {METADATA: schema.dump(schema.validate(value)), FINGERPRINT: fingerprint}
+    staged = change.stage(f"new-{profile_id}")
+    if item.unpack is not None:
+        item.unpack(staged, progress)
+        _forget_machine(ProfilePaths(staged))
+    for name, content in files.items():
+        change.put(profile_id, name, content)
+    has_browser = (staged / "browser_profile").is_dir()
+    directories.complete_directory(
+        staged, platform, leave_out=("browser_profile",) if has_browser else (), files=files
+    )
+    change.move(staged, repository.layout.profile(profile_id).directory)
+
+
+def _forget_machine(paths: ProfilePaths) -> None:
+    """No browser of another machine runs here, whatever its record says."""
+    found = record.read(paths)
+    if found.running is not None:
+        record.write(paths, found._replace(running=None))
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """What a hostile file makes of Python's parsers, as one error."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        if isinstance(error, (ArchiveError, NewerFormatError, InvalidInputError)):
+            raise
+        raise ArchiveError(f"{name} in it cannot be read", hint="get the file anew") from None
+
+
+def checked_metadata(content: bytes, profile_id: str) -> dict[str, Any]:
+    """A metadata.json that came in, validated.
+
+    Raises:
+        InvalidMetadataError, NewerFormatError, UnknownPlatformError: it cannot be used here.
+    """
+    value = schema.load(content, profile_id)
+    find_platform(str(value["platform"]))
+    return value
+
+
+def checked_fingerprint(content: bytes) -> bytes:
+    """A fingerprint.json that came in: a JSON object of no unlimited size."""
+    with reading(FINGERPRINT):
+        if len(content) > schema.MAX_BYTES or not isinstance(json.loads(content), dict):
+            raise ValueError("no object")
+    return content

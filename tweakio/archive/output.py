@@ -1,0 +1,71 @@
+"""A file that appears complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from typing import TYPE_CHECKING, BinaryIO
+
+from tweakio import durable
+from tweakio.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["new_file"]
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a new file that only its owner can read; an error or a kill leaves none.
+
+    Until it is complete it has no name where the system can do that (Linux), else one beside.
+
+    Raises:
+        InvalidInputError: the name is taken; nothing is ever replaced.
+    """
+    _refuse(path)
+    temporary: Path | None = None
+    flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path.parent, flags | os.O_TMPFILE, 0o600)
+    except (AttributeError, OSError):
+        # The directory may be missing, which this says; or the file system knows no such files.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(descriptor, 0o600)
+            yield file
+            file.flush()
+            durable.sync_descriptor(descriptor)
+            try:
+                _name(descriptor, temporary, path)
+            except FileExistsError:
+                _refuse(path)
+                raise
+        durable.fsync_directory(path.parent)
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _refuse(path: Path) -> None:
+    if os.path.lexists(path):
+        raise InvalidInputError(
+            f"{path} exists", hint="give another name, or remove it first; nothing was written"
+        )
+
+
+def _name(descriptor: int, temporary: Path | None, path: Path) -> None:
+    if temporary is None:
+        # With a directory's descriptor Python follows the link, which names the open file.
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+    elif os.name == "nt":
+        os.rename(temporary, path)  # fails if the name is taken
+    else:
+        os.link(temporary, path)

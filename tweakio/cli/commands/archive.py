@@ -1,0 +1,181 @@
+"""``tweakio profile export`` and ``import``."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tweakio.cli.completion import complete_profiles
+from tweakio.cli.options import DryRun, Json
+from tweakio.cli.output import clean, emit, notice
+from tweakio.cli.progress import counted
+from tweakio.errors import InvalidInputError, VaultError
+
+if TYPE_CHECKING:
+    from tweakio.archive.importer import Existing, Imported
+    from tweakio.cli.context import State
+
+__all__ = ["export", "import_"]
+
+_WORTH_A_BAR = 64 << 20
+"""Bytes; fewer take less than a second."""
+
+Passphrase = Annotated[
+    bool, typer.Option("--passphrase", help="Ask for a passphrase; from a pipe it is a line.")
+]
+
+
+def export(
+    ctx: typer.Context,
+    *,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ID... FILE",
+            help="Profiles that nobody uses, and a new file.",
+            show_default=False,
+            autocompletion=complete_profiles,
+        ),
+    ],
+    with_session: Annotated[
+        bool, typer.Option("--with-session", help="With browser data: whoever has it is logged in.")
+    ] = False,
+    recipients: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encrypt-to", metavar="R", help="Seal it for an age or ssh public key; repeatable."
+        ),
+    ] = None,
+    passphrase: Passphrase = False,
+    as_json: Json = False,
+) -> None:
+    """Write profiles into a ZIP file, to be imported elsewhere."""
+    state: State = ctx.obj
+    if len(names) < 2:
+        raise InvalidInputError(
+            "name the profiles and the file", hint="tweakio profile export ID... FILE.zip"
+        )
+    *ids, path = names
+    if passphrase and recipients:
+        raise InvalidInputError("give --encrypt-to or --passphrase, not both")
+    secret = _ask(twice=True) if passphrase else None
+    with state.manager("profile export") as manager:
+        archives = manager.archives
+        for profile_id in ids:
+            manager.get_profile(profile_id)
+        total = archives.content_size(ids) if with_session else 0
+        with counted("exporting", total, worth=_WORTH_A_BAR) as progress:
+            done = archives.export(
+                ids,
+                path,
+                with_session=with_session,
+                recipients=recipients or (),
+                passphrase=secret,
+                progress=progress,
+            )
+    if as_json:
+        from tweakio.cli.render import json_text
+
+        value: dict[str, Any] = {
+            "path": str(done.path),
+            "profiles": [*done.profile_ids],
+            "with_session": done.with_session,
+            "sealed": done.sealed,
+            "bytes": done.bytes,
+            "size": done.size,
+        }
+        emit(json_text(value))
+    else:
+        emit("".join(f"exported {profile_id}\n" for profile_id in done.profile_ids))
+    if not done.with_session:
+        notice("it has settings only; --with-session takes the logins along")
+    elif not done.sealed:
+        notice("whoever has this file is logged in; keep it as you keep a password")
+
+
+def import_(
+    ctx: typer.Context,
+    *,
+    path: Annotated[str, typer.Argument(metavar="FILE", help="Of 'profile export'.")],
+    as_id: Annotated[
+        str | None, typer.Option("--as", metavar="ID", help="Another id for its one profile.")
+    ] = None,
+    skip: Annotated[bool, typer.Option("--skip", help="Leave out ids that are taken.")] = False,
+    rename: Annotated[
+        bool, typer.Option("--rename", help="Give a profile whose id is taken a new one.")
+    ] = False,
+    identity: Annotated[
+        str | None,
+        typer.Option("--identity", metavar="KEYFILE", help="The age identity that opens it."),
+    ] = None,
+    passphrase: Passphrase = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Make profiles of an exported file: all of them or none."""
+    state: State = ctx.obj
+    if skip and rename:
+        raise InvalidInputError("give --skip or --rename, not both")
+    existing: Existing = "skip" if skip else "rename" if rename else "refuse"
+    from tweakio.archive.archives import needs_passphrase
+
+    secret = _ask(twice=False) if passphrase or needs_passphrase(path) else None
+    with state.manager("profile import") as manager:
+        archives = manager.archives
+        identities = _identities(identity)
+        with archives.opened(path, identities=identities, passphrase=secret) as incoming:
+            total = sum(item.size for item in incoming)
+            act = archives.check if dry_run else archives.bring_in
+            with counted("importing", total, worth=_WORTH_A_BAR) as progress:
+                found = act(incoming, as_id=as_id, existing=existing, progress=progress)
+    show(found, dry_run=dry_run, as_json=as_json)
+
+
+def show(found: "list[Imported]", *, dry_run: bool, as_json: bool) -> None:
+    """Say what became of profiles that came in, from whatever source."""
+    if as_json:
+        from tweakio.cli.render import json_text
+
+        emit(json_text([item._asdict() for item in found]))
+    else:
+        emit("".join(_line(item, dry_run=dry_run) for item in found))
+    if dry_run:
+        notice("nothing was changed")
+
+
+def _line(item: "Imported", *, dry_run: bool) -> str:
+    if item.action == "skipped":
+        return f"{'would skip' if dry_run else 'skipped'} {item.source_id}: it exists\n"
+    was = f" as {item.profile_id}" if item.profile_id != item.source_id else ""
+    does = "would import" if dry_run else "imported"
+    return f"{does} {item.source_id}{was} ({clean(item.platform)})\n"
+
+
+def _identities(path: str | None) -> list[str]:
+    if path is None:
+        return []
+    from tweakio import durable
+
+    try:
+        return [durable.read_regular(path, 1 << 20).decode("utf-8", "surrogateescape")]
+    except OSError as error:
+        raise VaultError(
+            f"the identity {path} cannot be read: {error.strerror}",
+            hint="give the file that age-keygen made",
+        ) from None
+
+
+def _ask(*, twice: bool) -> str:
+    """A passphrase, from the terminal without echo, else the next line of standard input."""
+    import sys
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        line = sys.stdin.readline() if sys.stdin is not None else ""
+        if not line.strip("\r\n"):
+            raise InvalidInputError("there is no passphrase on standard input", hint="give a line")
+        return line.rstrip("\r\n")
+    import getpass
+
+    typed = getpass.getpass("passphrase: ", sys.stderr)
+    if twice and getpass.getpass("once more: ", sys.stderr) != typed:
+        raise InvalidInputError("the two are not the same", hint="run the command again")
+    return typed
