@@ -154,6 +154,9 @@ class Campaign:
         shown = [_shown(manager) for manager in self.managers.values()]
         self._require(shown[0] == shown[1], f"not converged: {shown}")
         self._compare(base, sides[second], sides[first], shown[0], choice)
+        # What an undo took back of last_used may need one sync more.
+        self._sync(second, ())
+        self._sync(first, ())
         for name in order:
             done = self.managers[name].remotes.sync()
             rest = (done.pulled.commit, done.pushed.commit) == (None, None)

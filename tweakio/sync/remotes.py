@@ -19,12 +19,13 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.history import changed_names
+from tweakio.models import parse_time
 from tweakio.store.objects import parse_tree
 from tweakio.store.refs import NO_COMMIT
 from tweakio.store.worktree import METADATA
 from tweakio.sync import configuration
 from tweakio.sync.configuration import Remote
-from tweakio.sync.fields import same_beside_runtime
+from tweakio.sync.fields import RUNTIME, same_beside_runtime
 from tweakio.sync.graph import Graph
 from tweakio.sync.merging import Merge, chooser
 from tweakio.sync.quarantine import Quarantine, quarantine
@@ -387,7 +388,11 @@ class Remotes:
                 ]
             except (InvalidMetadataError, NewerFormatError, KeyError):
                 return True
-            if not same_beside_runtime(*values):
+            if not same_beside_runtime(*values, beside=RUNTIME | {"last_used"}):
+                return True
+            # An undo took it back here; the other side would only answer with the later.
+            used = [parse_time(value.get("last_used") or value["created_at"]) for value in values]
+            if used[1] > used[0]:
                 return True
         return False
 
