@@ -12,7 +12,7 @@ import sys
 import pytest
 from invariants import check
 
-from tweakio import ProfileManager, clone_repository
+from tweakio import ProfileManager, clone_repository, identity
 from tweakio.errors import (
     ForeignRepositoryError,
     HostileContentError,
@@ -359,7 +359,10 @@ def test_remotes_are_git_s_own(manager, git):
         manager.remotes.pull("evil")
 
 
-def test_what_cannot_be_reached_or_has_another_history(pair, tmp_path, manager, bare):
+def test_what_cannot_be_reached_or_has_another_history(pair, tmp_path, manager, bare, monkeypatch):
+    # Two that are made in one second by one person begin with the same commit.
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Another")
+    identity.author.cache_clear()
     one, _ = pair
     one.remotes.add("gone", os.fspath(tmp_path / "gone.git"))
     with pytest.raises(RemoteError, match="cannot reach"):
@@ -452,22 +455,26 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_nothing_of_a_hostile_remote_is_taken_over(name, pair, tmp_path, bare):
+def test_nothing_of_a_hostile_remote_is_taken_over(pair, tmp_path, bare):
     one, _ = pair
-    with contextlib.suppress(DoneError):
-        hostile(bare, tmp_path, HOSTILE[name])
-    before = one.repository.head().commit, (one.home / "profiles" / ".git" / "index").read_bytes()
-    for resolve in (None, "theirs"):
-        with pytest.raises(HostileContentError):
-            one.remotes.pull(resolve=resolve)
-    assert before == (
-        one.repository.head().commit, (one.home / "profiles" / ".git" / "index").read_bytes()
-    )  # fmt: skip
+    sound = run_git("-C", bare, "rev-parse", "main").strip()
+    index = one.home / "profiles" / ".git" / "index"
+    before = one.repository.head().commit, index.read_bytes()
+    for name, spoil in HOSTILE.items():
+        run_git("-C", bare, "update-ref", "refs/heads/main", sound)
+        with contextlib.suppress(DoneError):
+            hostile(bare, tmp_path, spoil)
+        assert run_git("-C", bare, "rev-parse", "main").strip() != sound, name
+        for act in (
+            lambda: one.remotes.pull(resolve="theirs"),
+            lambda: clone_repository(os.fspath(bare), tmp_path / "victim"),
+        ):
+            with pytest.raises(HostileContentError) as caught:
+                act()
+            assert "\n" not in str(caught.value), name
+        assert before == (one.repository.head().commit, index.read_bytes()), name
+        assert not (tmp_path / "victim").exists(), name
     assert not run_git("-C", one.home / "profiles", "status", "--porcelain")
-    with pytest.raises(HostileContentError):
-        clone_repository(os.fspath(bare), tmp_path / "victim")
-    assert not (tmp_path / "victim").exists()
     one.update_profiles(["y"], note="goes on")
 
 

@@ -168,11 +168,13 @@ class WorkTree:
         profile puts it back or aside.
         """
         path = self._layout.profile(profile_id).sealed
+        if path.parent.is_symlink():
+            return False  # what a link leads to is not the profile's
         try:
             content = durable.read_regular(path, MOST_SEALED)
         except OSError:
             return False
-        if not is_age_file(content) or path.parent.is_symlink():
+        if not is_age_file(content):
             return False
         contents[SEALED] = content
         return True
