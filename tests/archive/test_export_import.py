@@ -142,6 +142,23 @@ def test_the_age_program_opens_it(one, two, tmp_path):
         two.archives.import_file(tmp_path / "f.age", as_id="a3")
 
 
+def test_into_a_vault(one, two, tmp_path, monkeypatch):
+    identity, _ = age.generate_identity()
+    (tmp_path / "key").write_text(identity)
+    (tmp_path / "key").chmod(0o600)
+    monkeypatch.setenv("TWEAKIO_IDENTITY", str(tmp_path / "key"))
+    one.archives.export(["a"], tmp_path / "f.zip", with_session=True)
+    two.create_profile("z", "custom")
+    two.vault.init()
+    count = commits(two)
+    two.archives.import_file(tmp_path / "f.zip")
+    assert commits(two) == count + 1
+    sealed = git(two.home / "profiles", "show", "HEAD:a/session.json.age").stdout
+    assert age.unseal(sealed, [identity]) == one.layout.profile("a").session.read_bytes()
+    assert git(two.home / "profiles", "status", "--porcelain").stdout == b""
+    assert (two.home / "profiles" / "a" / "session.json.age").read_bytes() == sealed
+
+
 def test_passphrase(one, two, tmp_path):
     one.archives.export(["a"], tmp_path / "f", with_session=True, passphrase="correct horse")
     with pytest.raises(VaultError):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
     from tweakio.validator import ProfileValidator
 
-__all__ = ["Archives", "Exported", "needs_passphrase"]
+__all__ = ["Archives", "Exported", "is_sealed", "needs_passphrase"]
 
 _AGE = b"age-encryption.org/v1\n"
 _PASSPHRASE = b"-> scrypt "
@@ -271,7 +271,7 @@ class Archives:
         with contextlib.ExitStack() as stack:
             try:
                 file: BinaryIO = stack.enter_context(_open_regular(path))
-                if is_sealed(file):
+                if _is_age(file):
                     file = stack.enter_context(self._unsealed(file, identities, passphrase))
                 found = Reader(file, self._validator).incoming()
             except OSError as error:
@@ -311,8 +311,14 @@ def _directories(repository: Repository) -> list[str]:
     ]
 
 
-def is_sealed(file: BinaryIO) -> bool:
-    """Whether a file is in the age format."""
+def is_sealed(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is in the age format; False if it cannot be read."""
+    with contextlib.suppress(OSError, InvalidInputError), _open_regular(path) as file:
+        return _is_age(file)
+    return False
+
+
+def _is_age(file: BinaryIO) -> bool:
     begin = file.read(len(_AGE))
     file.seek(0)
     return begin == _AGE

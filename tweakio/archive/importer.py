@@ -16,6 +16,7 @@ from tweakio.errors import ArchiveError, InvalidInputError, NewerFormatError, Pr
 from tweakio.layout import ProfilePaths
 from tweakio.platforms import find_platform
 from tweakio.store.worktree import FINGERPRINT, METADATA
+from tweakio.vault import sealing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -206,7 +207,9 @@ def _build(
     staged = change.stage(f"new-{profile_id}")
     if item.unpack is not None:
         item.unpack(staged, progress)
-        _forget_machine(ProfilePaths(staged))
+        paths = ProfilePaths(staged)
+        _forget_machine(paths)
+        sealing.put_session(change, repository, profile_id, paths.session)
     for name, content in files.items():
         change.put(profile_id, name, content)
     has_browser = (staged / "browser_profile").is_dir()

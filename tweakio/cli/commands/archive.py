@@ -8,11 +8,12 @@ from tweakio.cli.completion import complete_profiles
 from tweakio.cli.options import DryRun, Json
 from tweakio.cli.output import clean, emit, notice
 from tweakio.cli.progress import counted
-from tweakio.errors import InvalidInputError, VaultError
+from tweakio.errors import HomeNotFoundError, InvalidInputError, VaultError
 
 if TYPE_CHECKING:
     from tweakio.archive.importer import Existing, Imported
     from tweakio.cli.context import State
+    from tweakio.manager import ProfileManager
 
 __all__ = ["export", "import_"]
 
@@ -116,12 +117,14 @@ def import_(
     if skip and rename:
         raise InvalidInputError("give --skip or --rename, not both")
     existing: Existing = "skip" if skip else "rename" if rename else "refuse"
-    from tweakio.archive.archives import needs_passphrase
+    from tweakio.archive.archives import is_sealed, needs_passphrase
 
     secret = _ask(twice=False) if passphrase or needs_passphrase(path) else None
     with state.manager("profile import") as manager:
         archives = manager.archives
         identities = _identities(identity)
+        if identity is None and secret is None and is_sealed(path):
+            identities = _own_identities(manager)
         with archives.opened(path, identities=identities, passphrase=secret) as incoming:
             total = sum(item.size for item in incoming)
             act = archives.check if dry_run else archives.bring_in
@@ -148,6 +151,22 @@ def _line(item: "Imported", *, dry_run: bool) -> str:
     was = f" as {item.profile_id}" if item.profile_id != item.source_id else ""
     does = "would import" if dry_run else "imported"
     return f"{does} {item.source_id}{was} ({clean(item.platform)})\n"
+
+
+def _own_identities(manager: "ProfileManager") -> list[str]:
+    """This machine's, also before there is a home."""
+    try:
+        return manager.vault.identities()
+    except HomeNotFoundError:
+        from tweakio.vault.identity import find
+
+        stored = find(manager.layout, [])
+        if stored is None or stored.protected:
+            raise VaultError(
+                "the file is sealed, and this machine has no identity",
+                hint="give one with --identity",
+            ) from None
+        return [stored.content.decode("utf-8", "replace")]
 
 
 def _identities(path: str | None) -> list[str]:
