@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
 
 import pytest
 from invariants import check
@@ -476,6 +480,97 @@ def test_nothing_of_a_hostile_remote_is_taken_over(pair, tmp_path, bare):
         assert not (tmp_path / "victim").exists(), name
     assert not run_git("-C", one.home / "profiles", "status", "--porcelain")
     one.update_profiles(["y"], note="goes on")
+
+
+def test_objects_that_git_refuses_and_objects_that_are_too_large(pair, tmp_path, bare):
+    one, _ = pair
+    sound = run_git("-C", bare, "rev-parse", "main").strip()
+    head = one.repository.head().commit
+
+    def commit(tree, *parents):
+        more = [part for parent in parents for part in ("-p", parent)]
+        return run_git("-C", bare, "commit-tree", tree, *more, "-m", "x").strip()
+
+    def refused(tip, match):
+        run_git("-C", bare, "update-ref", "refs/heads/main", tip)
+        with pytest.raises(HostileContentError, match=match):
+            one.remotes.pull()
+        with pytest.raises(HostileContentError, match=match):
+            clone_repository(os.fspath(bare), tmp_path / "victim")
+        assert one.repository.head().commit == head
+
+    tree = run_git("-C", bare, "rev-parse", "main^{tree}").strip()
+    # Neither is in the last commit's tree.
+    (tmp_path / "evil").write_bytes(b"40000 .git\0" + bytes.fromhex(tree))
+    evil = run_git(
+        "-C", bare, "hash-object", "-w", "-t", "tree", "--literally", tmp_path / "evil"
+    ).strip()
+    refused(commit(tree, commit(evil, sound)), "objects that git refuses")
+    (tmp_path / "large").write_bytes(bytes(65 << 20))
+    blob = run_git("-C", bare, "hash-object", "-w", tmp_path / "large").strip()
+    large = run_git("-C", bare, "mktree", input=f"100644 blob {blob}\tx\n").strip()
+    refused(commit(tree, commit(large, sound)), "more than 64 MB")
+
+
+def test_ssh_is_the_user_s_own(pair, tmp_path, bare, monkeypatch):
+    one, _ = pair
+    ssh = tmp_path / "ssh"
+    asked = f'echo "$@" >> {tmp_path}/asked'
+    ssh.write_text(f'#!/bin/sh\n{asked}\nfor last; do :; done\nexec sh -c "$last"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(ssh))
+    one.remotes.add("away", f"git@host.example:{bare}")
+    one.update_profiles(["x"], note="by ssh")
+    assert one.remotes.push("away").commit
+    made = clone_repository(f"ssh://git@host.example{bare}", tmp_path / "c")
+    assert made.profiles == 2
+    assert "git@host.example git-receive-pack" in (tmp_path / "asked").read_text()
+
+
+@pytest.fixture
+def https(tmp_path, monkeypatch):
+    """A server that hands out the files below a directory; git trusts its certificate."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    monkeypatch.setenv("GIT_SSL_CAINFO", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"https://localhost:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_https_and_a_server_that_hands_out_files(pair, tmp_path, bare, https):
+    run_git("-C", bare, "gc", "-q")
+    run_git("-C", bare, "update-server-info")
+    assert clone_repository(f"{https}/remote.git", tmp_path / "c").profiles == 2
+    check(tmp_path / "c")
+    blob = run_git("-C", bare, "hash-object", "-w", "--stdin", input="loose").strip()
+    tree = run_git("-C", bare, "mktree", input=f"100644 blob {blob}\tREADME\n").strip()
+    commit = run_git("-C", bare, "commit-tree", tree, "-p", "main", "-m", "x").strip()
+    run_git("-C", bare, "update-ref", "refs/heads/main", commit)
+    run_git("-C", bare, "update-server-info")
+    with pytest.raises(HostileContentError, match="single objects"):
+        clone_repository(f"{https}/remote.git", tmp_path / "d")
+    with pytest.raises(RemoteError, match="cannot reach https://localhost"):
+        clone_repository(f"{https}/nothing.git", tmp_path / "d")
 
 
 def test_rules_of_a_remote_do_not_weaken_ours(pair, tmp_path, bare):

@@ -102,6 +102,12 @@ class Quarantine:
         Raises:
             HostileContentError: one is larger than 64 MB, or there is something loose.
         """
+        for name in os.listdir(self.path / "objects"):
+            if len(name) == 2 and os.listdir(self.path / "objects" / name):
+                raise HostileContentError(
+                    "the remote handed out single objects, which nobody checked",
+                    hint="its server must speak git's smart protocol",
+                )
         for index in sorted((self.path / "objects" / "pack").glob("*.idx")):
             _check_pack(index.with_suffix(".pack"), index)
 
