@@ -171,7 +171,7 @@ def write_bundle(
     *,
     session: bool = True,
     level: int = LEVEL,
-    threads: int = 1,
+    threads: int = 0,
     seal: Filter | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> BundleInfo:
@@ -182,7 +182,8 @@ def write_bundle(
         out: where to, opened for writing bytes; need not be able to seek.
         session: with session.json.
         level: of zstd.
-        threads: that compress beside the one that reads; each takes some 10 MB.
+        threads: that compress beside the one that reads; none is the least work and the smallest
+            result.
         seal: takes what it reads from its first argument, seals it and writes it to the second,
             such as ``seal_stream`` of the vault with its recipients.
         progress: called with the bytes of content that were read so far.
