@@ -360,10 +360,19 @@ class Remotes:
             if not graph.is_ancestor(seen, head.commit):
                 raise RejectedError
         # From a place with no configuration: one of a home that somebody gave may name programs.
-        with quarantine(repository.layout, repository.reader, (), _FETCH_WAIT) as place:
-            self._mover().push(url, self._branch(), head.commit, place.path)
-        with repository.exclusive():
-            self._note(name, head.commit)
+        try:
+            with quarantine(repository.layout, repository.reader, (), _FETCH_WAIT) as place:
+                self._mover().push(url, self._branch(), head.commit, place.path)
+        except OSError as error:
+            if isinstance(error, TweakioError):
+                raise
+            raise storage_error(error, "push") from error
+        try:
+            with repository.exclusive():
+                self._note(name, head.commit)
+        except (TweakioError, OSError) as error:
+            # The remote has it all the same; the next fetch writes it down.
+            log.warning("pushed, but what '%s' has is not written down: %s", name, error)
         return Pushed(name, head.commit)
 
     def _travels(self, before: bytes, after: bytes) -> bool:
