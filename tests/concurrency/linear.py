@@ -357,11 +357,10 @@ class _Check:
                 # What is written of it, or stays so, names who had it; others waited for it.
                 pid = (commit.contents.get(name, value) or {}).get("lock_pid")
                 fits = [span.by for span in spans if span.by.pid == pid]
-                if name not in commit.contents:
-                    if "lock_pid" in value or name not in {operation.profile, *commit.profiles}:
-                        held[name] = (fits or [spans[-1].by])[-1]
-                elif fits:
-                    held[name] = fits[-1]
+                # Even if that one died: who has the lock by now has not written it down yet.
+                stays = pid is not None and pid == value.get("lock_pid")
+                if fits or stays or name not in {operation.profile, *commit.profiles}:
+                    held[name] = (fits or [spans[-1].by])[-1]
         return held
 
     def _perform(self, model: Model, commit: Commit, operation: Operation) -> Change | None:

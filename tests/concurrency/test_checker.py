@@ -182,6 +182,24 @@ def test_who_waits_for_a_lock_does_not_have_it() -> None:
     assert story.problems() == ""
 
 
+def test_the_lock_of_a_dead_holder_that_another_has_by_now() -> None:
+    """A third changes the profile before that one has written down that it is active."""
+    story = Story()
+    story.do(A, "create", "x")
+    story.do(A, "activate", "x")  # 1
+    story.known.maybe.add("x", Span(11, 16, A))
+    story.known.maybe.add("x", Span(17, 35, C))
+    story.model.held = {"x": C}
+    story.do(B, "update", "x")  # 2
+    value = story.history[-1].contents["x"]
+    assert value is not None
+    assert value["lock_pid"] == A.pid
+    story.do(C, "activate", "x")  # 3
+    assert story.problems() == ""
+    story.known.maybe = Spans()
+    assert "(set b-2): has x as" in story.problems()
+
+
 def test_an_undo_just_after_a_selection() -> None:
     """It takes back a reset, which nobody may hold then and which changes no metadata."""
     story = Story()
