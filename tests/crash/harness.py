@@ -49,7 +49,7 @@ IDENTITY = (
     "age16rug6059xp04scqrqwawylaltz0nlsq24l24z6uqyrl34ghzcqts9nvfu3",
 )
 _SECONDS = 40
-_MODULES = ("dulwich.config", "dulwich.object_store", "filelock", "psutil", "pyrage")
+_MODULES = ("zstandard", "dulwich.config", "dulwich.object_store", "filelock", "psutil", "pyrage")
 
 
 def unavailable() -> str:
@@ -188,10 +188,13 @@ def snapshot(home: Path, varies: tuple[str, ...]) -> dict[str, Any]:
             }
             for entry in trash
         ]
+    with ProfileManager(home) as manager:
+        snapshots = snapshots_of(manager)
     log = git(home / "profiles", "log", "--format=%B%x00").stdout if git_dir.exists() else b""
     return {
         "profiles": profiles,
         "trash": sorted(entries, key=str),
+        "snapshots": snapshots,
         "history": [
             [line for line in text.strip().split("\n") if not line.startswith(_VARYING)]
             for text in log.decode().split("\0")[:-1]
@@ -231,6 +234,18 @@ def profiles_of(manager: ProfileManager, varies: tuple[str, ...]) -> dict[str, A
                 del value[name]
         shown[profile.id] = value
     return shown
+
+
+def snapshots_of(manager: ProfileManager) -> list[list[str]]:
+    """The content of every snapshot, and what is wrong with it."""
+    place = manager.layout.snapshots
+    if not place.is_dir():
+        return []
+    return sorted(
+        [profile_id, found.snapshot.content_sha256[:12], found.problem]
+        for profile_id in os.listdir(place)
+        for found in manager.snapshots.verify(profile_id)
+    )
 
 
 def contents(home: Path) -> set[str]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from tests.invariants import git
 from tweakio import ProfileManager, clone_repository
+from tweakio.snapshots.retention import Keep
 
 __all__ = ["OPERATIONS", "Operation", "fill"]
 
@@ -261,6 +262,26 @@ def pull_here(manager: ProfileManager, home: Path) -> None:
     pull(manager, home)
 
 
+def snap(manager: ProfileManager, _: object) -> None:
+    assert manager.snapshots.create("b").is_new
+
+
+def data_of(label: str) -> Run:
+    def run(manager: ProfileManager, home: Path) -> None:
+        shutil.rmtree(home / "profiles" / "b" / "browser_profile" / "Default")
+        fill(home / "profiles" / "b", label)
+        closed(manager, home)
+
+    return run
+
+
+other_data, third_data = data_of("b-again"), data_of("b-for-the-third-time")
+
+
+def prune(last: int) -> Run:
+    return lambda manager, _: manager.snapshots.prune("b", Keep(last=last))
+
+
 def lose_index(_: ProfileManager, home: Path) -> None:
     path = home / "profiles" / ".git" / "index"
     path.write_bytes(path.read_bytes()[:100])
@@ -475,6 +496,19 @@ OPERATIONS: dict[str, Operation] = {
         after(lambda m, home: subprocess.run(["git", "init", "-q", "--bare", remote(home)])),
         begin=lambda manager: manager.remotes.add("other", remote(manager.home)),
         changes=False,
+    ),
+    "snapshot-create": Operation(lambda manager, _: manager.snapshots.create("b"), after(closed)),
+    "snapshot-restore": Operation(
+        lambda manager, _: manager.snapshots.restore("b"), after(closed, snap, other_data)
+    ),
+    "undo-snapshot-restore": Operation(
+        undo, after(closed, snap, other_data, lambda m, _: m.snapshots.restore("b"))
+    ),
+    "snapshot-prune": Operation(
+        prune(1),
+        after(closed, snap, other_data, snap, third_data, snap),
+        between=(prune(2),),
+        purges=True,
     ),
     "gc": Operation(lambda manager, _: manager.gc(), after(many_changes), changes=False),
     "export": Operation(export, after(closed), changes=False),

@@ -7,6 +7,7 @@ as the file system can do that; what counts is the manifest, which is written la
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Directory", "Place", "Remote", "check_url", "open_place"]
 
+log = logging.getLogger(__name__)
+
 _CHUNK = 1 << 20
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII)
 _SECRETS_HINT = "keep it in fsspec's own configuration, or give the whole address as env:NAME"
@@ -50,7 +53,7 @@ class Place(Protocol):
         """Store a file, which may be moved; it stays if the machine stops after that."""
 
     def put(self, profile_id: str, name: str, content: bytes) -> None:
-        """Store a small file in one step."""
+        """Store a new small file in one step."""
 
     def remove(self, profile_id: str, name: str) -> None:
         """Remove a file; nothing to do if it is gone."""
@@ -132,6 +135,9 @@ class Directory:
             durable.remove(part)
             durable.replace(directory / name, content, part)
         except OSError as error:
+            if os.path.lexists(directory / name) and not _took_back(directory / name):
+                log.warning("%s may not outlive a power cut: %s", name, error)
+                return
             raise storage_error(error, "store a snapshot") from error
 
     def _directory(self, profile_id: str) -> Path:
@@ -231,6 +237,15 @@ class Remote:
         """See ``Place``."""
         with _asking(), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(profile_id, name))
+
+
+def _took_back(path: Path) -> bool:
+    """Remove a file whose name could not be synced; if not even that works, it is there."""
+    try:
+        durable.remove(path)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -392,9 +392,17 @@ class Snapshots:
             value = change.metadata(profile_id)
             if parse_time(value["created_at"]) != self._identity(profile_id)[1]:
                 raise ProfileNotFoundError(f"profile '{profile_id}' has just been replaced")
-            directories.replace_parts(change, repository, profile_id, into)
+            # What a change moves is the store's to sweep, whatever becomes of the change.
+            staged = change.stage(f"snapshot-{profile_id}")
+            try:
+                for name in os.listdir(into):
+                    os.rename(into / name, staged / name)
+                durable.fsync_directory(staged)
+            except OSError as error:
+                raise storage_error(error, "restore the snapshot") from error
+            directories.replace_parts(change, repository, profile_id, staged)
             change.put_metadata(profile_id, value)
-            sealing.put_session(change, repository, profile_id, into / "session.json")
+            sealing.put_session(change, repository, profile_id, staged / "session.json")
             change.add_trailer("Tweakio-Snapshot", snapshot.name)
             change.record_always = True
             change.summary = f"restore {profile_id} from snapshot {snapshot.name}"
@@ -428,7 +436,7 @@ class Snapshots:
         removed = [item for item in found if item.name not in stay]
         if dry_run:
             return removed
-        for item in removed:
+        for item in reversed(removed):
             # The manifest first: what is left then is no snapshot.
             place.remove(profile_id, manifest.manifest_file(item.name))
             place.remove(profile_id, manifest.data_file(item))
