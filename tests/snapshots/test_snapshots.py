@@ -521,3 +521,18 @@ def test_the_doctor_takes_snapshots_over(manager: ProfileManager, home: Path) ->
     (git_dir / "HEAD").unlink()
     assert manager.doctor(fix=True).healthy
     assert [item.name for item in manager.snapshots.list("a")] == [snapshot.name]
+
+
+def test_what_a_crash_left_is_removed_and_nobody_is_disturbed(
+    manager: ProfileManager, home: Path
+) -> None:
+    work = home / "profiles" / ".git" / "tweakio" / "packing"
+    manager.create_profiles(["b", "c"], "custom")
+    for name in ("a", "b", "c", "gone"):
+        (work / name / "profile").mkdir(parents=True)
+    # It may be a thread of this program that is at work there.
+    manager.activate_profile("b")
+    make(manager)
+    assert [path.name for path in work.iterdir()] == ["b"]
+    assert manager.locks.held == {"b"}
+    assert manager.locks.is_locked("b")

@@ -526,7 +526,7 @@ class Snapshots:
         for other in os.listdir(root):
             if other == name:
                 durable.remove_tree(root / other)
-            else:
+            elif not self._locks.is_locked(other):  # also not by another thread here
                 try:
                     with self._locks.acquire(other, timeout=0):
                         durable.remove_tree(root / other)
