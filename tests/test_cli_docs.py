@@ -42,7 +42,7 @@ def test_there_are_the_commands_of_the_specification():
         profile status, profile recover, profile set, profile history, profile show, profile diff,
         profile undo, profile redo, profile restore, profile trash list, profile trash restore,
         profile trash purge, profile login, profile check, profile open, profile clean,
-        profile du, profile export, profile import, profile snapshot create,
+        profile du, profile clone, profile export, profile import, profile snapshot create,
         profile snapshot list, profile snapshot restore, profile snapshot prune,
         profile snapshot verify, profile snapshot store,
         vault init, vault status, vault restore, vault seal,

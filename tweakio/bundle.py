@@ -38,6 +38,7 @@ __all__ = [
     "FORMAT",
     "BundleInfo",
     "content_size",
+    "copy_contents",
     "folded",
     "piped_from",
     "piped_into",
@@ -304,6 +305,39 @@ def _file_pieces(path: str, name: str) -> Iterator[int | bytes]:
         os.close(descriptor)
 
 
+# Copying
+
+
+def copy_contents(
+    directory: ProfilePaths, into: Path, progress: Callable[[int], None] | None = None
+) -> None:
+    """Copy what a bundle of this profile would have; all of it is on the disk then.
+
+    Args:
+        directory: the profile; the caller holds its lock.
+        into: a staged directory, empty.
+        progress: called with the bytes that were copied so far.
+
+    Raises:
+        ArchiveError: a file changed while it was read.
+    """
+    done = 0
+    with _Written(into) as written:
+        for name, path in _sources(directory):
+            if path is None:
+                written.make_directory(name)
+                continue
+            descriptor = written.create(name)
+            for piece in _file_pieces(path, name):
+                if isinstance(piece, int):
+                    continue
+                _write_all(descriptor, piece)
+                done += len(piece)
+                if progress is not None:
+                    progress(done)
+            durable.begin_writing(descriptor)
+
+
 # Reading
 
 
@@ -341,9 +375,9 @@ def read_bundle(
             plain, read_size=1 << 17, closefd=False
         )
         try:
-            unpacking = _Unpacking(stream, into, limit_bytes, progress)
-            with unpacking:
-                unpacking.run()
+            written = None if into is None else stack.enter_context(_Written(into))
+            unpacking = _Unpacking(stream, written, limit_bytes, progress)
+            unpacking.run()
             if stream.read(1) or plain.read(1):
                 raise ArchiveError("there is something behind the end of the browser data")
         except zstandard.ZstdError:
@@ -355,28 +389,19 @@ def _damaged() -> ArchiveError:
     return ArchiveError("the browser data is damaged or cut short", hint="get the file anew")
 
 
-class _Unpacking:
-    """One run of ``read_bundle``."""
+class _Written:
+    """Files and directories that are being written, and on the disk when the block has ended.
 
-    def __init__(
-        self,
-        stream: Any,
-        into: Path | None,
-        limit_bytes: int,
-        progress: Callable[[int], None] | None,
-    ) -> None:
-        self.files = 0
-        self.bytes = 0
-        self._stream = stream
+    Args:
+        into: an existing directory, where nothing of these names is.
+    """
+
+    def __init__(self, into: Path) -> None:
         self._into = into
-        self._limit = limit_bytes
-        self._progress = progress
-        self._names = _Names()
-        self._sums: dict[str, bytes] = {}
         self._directories: list[str] = []
         self._open: list[int] = []
 
-    def __enter__(self) -> _Unpacking:  # noqa: PYI034 - Self came with Python 3.11
+    def __enter__(self) -> _Written:  # noqa: PYI034 - Self came with Python 3.11
         return self
 
     def __exit__(
@@ -392,6 +417,58 @@ class _Unpacking:
         finally:
             while self._open:
                 os.close(self._open.pop())
+
+    def make_directory(self, name: str) -> None:
+        """Make a directory of this name, for its owner only."""
+        path = os.path.join(self._into, *name.split("/"))
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)
+        self._directories.append(path)
+
+    def create(self, name: str) -> int:
+        """A new file's descriptor, which is closed here; the file is its owner's only."""
+        if len(self._open) >= _OPEN:
+            self._sync()
+        path = os.path.join(self._into, *name.split("/"))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        descriptor = os.open(path, flags, 0o600)
+        self._open.append(descriptor)
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)
+        return descriptor
+
+    def _sync(self) -> None:
+        while self._open:
+            descriptor = self._open[0]
+            durable.sync_descriptor(descriptor)
+            os.close(self._open.pop(0))
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+class _Unpacking:
+    """One run of ``read_bundle``."""
+
+    def __init__(
+        self,
+        stream: Any,
+        written: _Written | None,
+        limit_bytes: int,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self.files = 0
+        self.bytes = 0
+        self._stream = stream
+        self._written = written
+        self._limit = limit_bytes
+        self._progress = progress
+        self._names = _Names()
+        self._sums: dict[str, bytes] = {}
 
     def run(self) -> None:
         """Unpack everything, and compare the hashes at the end."""
@@ -451,13 +528,9 @@ class _Unpacking:
         )
 
     def _make_directories(self, names: list[str]) -> None:
-        if self._into is None:
-            return
-        for name in names:
-            path = os.path.join(self._into, *name.split("/"))
-            os.mkdir(path, 0o700)
-            os.chmod(path, 0o700)
-            self._directories.append(path)
+        if self._written is not None:
+            for name in names:
+                self._written.make_directory(name)
 
     def _file(self, name: str, size: int) -> None:
         if self.bytes + size > self._limit:
@@ -465,7 +538,7 @@ class _Unpacking:
                 f"its files have more than {self._limit} bytes", hint="nothing was changed"
             )
         digest = hashlib.sha256()
-        descriptor = self._create(name)
+        descriptor = None if self._written is None else self._written.create(name)
         left = size
         while left:
             piece = self._stream.read(min(left, _PIECE))
@@ -473,9 +546,7 @@ class _Unpacking:
                 raise _damaged()
             digest.update(piece)
             if descriptor is not None:
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(descriptor, view) :]
+                _write_all(descriptor, piece)
             left -= len(piece)
             self.bytes += len(piece)
             if self._progress is not None:
@@ -485,26 +556,6 @@ class _Unpacking:
             durable.begin_writing(descriptor)
         self.files += 1
         self._sums[name] = digest.digest()
-
-    def _create(self, name: str) -> int | None:
-        if self._into is None:
-            return None
-        if len(self._open) >= _OPEN:
-            self._sync()
-        path = os.path.join(self._into, *name.split("/"))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        descriptor = os.open(path, flags, 0o600)
-        self._open.append(descriptor)
-        if hasattr(os, "fchmod"):
-            os.fchmod(descriptor, 0o600)
-        return descriptor
-
-    def _sync(self) -> None:
-        while self._open:
-            descriptor = self._open[0]
-            durable.sync_descriptor(descriptor)
-            os.close(self._open.pop(0))
 
     def _compare(self, size: int) -> None:
         """Compare with the list of hashes, which must have just the files that there are."""

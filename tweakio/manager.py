@@ -242,6 +242,45 @@ class ProfileManager:
         self._editor("create_profile").create(values, platform, progress)
         return self._after(profile_ids, values)
 
+    def clone_profile(
+        self,
+        profile_id: str,
+        new_id: str,
+        *,
+        with_session: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Profile:
+        """Create a profile with the settings of another one, and a fingerprint of its own.
+
+        Args:
+            profile_id: an existing, healthy profile.
+            new_id: as for ``create_profile``.
+            with_session: copy session.json and browser_profile/ too, without caches. Two
+                clients on one login can end it: a service may log out both.
+            progress: called with the bytes of browser data that were copied so far.
+
+        Raises:
+            ProfileNotFoundError, ProfileCorruptedError: it cannot be cloned.
+            ProfileExistsError, InvalidProfileIdError: the new id cannot be used.
+            ProfileActiveError, BrowserLockedError: ``with_session``, and it is in use.
+        """
+        from tweakio.archive.cloning import clone
+
+        self._require(profile_id)
+        value = clone(
+            self.repository,
+            self.locks,
+            self.validator,
+            self._stopped,
+            self._name("clone_profile"),
+            profile_id,
+            new_id,
+            self._clock(),
+            with_session=with_session,
+            progress=progress,
+        )
+        return self._reader.committed(new_id, value)
+
     # Activating
 
     def activate_profile(self, profile_id: str, timeout: float = 30.0) -> Profile:

@@ -392,9 +392,7 @@ reading.Reader.all = all
     "a note is lost": """
 real = editing.Editor.update
 def update(self, profile_ids, **options):
-    if random.random() < 0.5:
-        options["note"] = "lost"
-    return real(self, profile_ids, **options)
+    return real(self, profile_ids, **{**options, "note": "lost"})
 editing.Editor.update = update
 """,
 }

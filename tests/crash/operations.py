@@ -511,6 +511,9 @@ OPERATIONS: dict[str, Operation] = {
         purges=True,
     ),
     "gc": Operation(lambda manager, _: manager.gc(), after(many_changes), changes=False),
+    "clone-profile": Operation(
+        lambda manager, _: manager.clone_profile("b", "d", with_session=True), after(closed)
+    ),
     "export": Operation(export, after(closed), changes=False),
     "import": Operation(import_file, after(exported)),
 }  # fmt: skip

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tweakio.store.transaction import Transaction
     from tweakio.validator import ProfileValidator
 
-__all__ = ["Existing", "Imported", "Incoming", "bring_in", "inactive", "plan"]
+__all__ = ["Existing", "Imported", "Incoming", "bring_in", "build", "inactive", "plan"]
 
 Existing = Literal["refuse", "skip", "rename"]
 """What to do about a profile whose id is taken."""
@@ -87,6 +87,7 @@ def plan(
     *,
     as_id: str | None,
     existing: Existing,
+    taken_hint: str = "import it with --as another id, or with --skip or --rename",
 ) -> list[Imported]:
     """What will become of each, in order.
 
@@ -96,6 +97,7 @@ def plan(
         validator: the rules about names.
         as_id: the id of the one profile.
         existing: what to do about ids that are taken.
+        taken_hint: the next step if that is to refuse.
 
     Raises:
         ProfileExistsError: an id is taken, and ``existing`` says to refuse.
@@ -109,7 +111,7 @@ def plan(
                 f"it holds {len(incoming)} profiles, which cannot all be '{as_id}'",
                 hint="leave --as out",
             )
-    here = {name.lower() for name in taken}
+    here = {name.lower(): name for name in taken}
     coming: set[str] = set()
     result = []
     for item in incoming:
@@ -122,16 +124,16 @@ def plan(
         platform = str(item.metadata["platform"])
         if wished.lower() in here:
             if existing == "refuse":
+                other = here[wished.lower()]
+                case = "" if other == wished else f" and differs from '{wished}' by case"
                 raise ProfileExistsError(
-                    f"profile '{wished}' exists",
-                    hint="import it with --as another id, or with --skip or --rename",
-                    profile_id=wished,
+                    f"profile '{other}' exists{case}", hint=taken_hint, profile_id=other
                 )
             if existing == "skip":
                 result.append(Imported(wished, source_id, platform, "skipped", False))  # noqa: FBT003
                 continue
-            wished = _free(wished, here | coming)
-        here.add(wished.lower())
+            wished = _free(wished, here.keys() | coming)
+        here[wished.lower()] = wished
         result.append(Imported(wished, source_id, platform, "created", item.has_data))
     return result
 
@@ -179,7 +181,7 @@ def bring_in(
         made = []
         for item, result in zip(incoming, found, strict=True):
             if result.action == "created":
-                _build(change, repository, item, result.profile_id, _from(before, progress))
+                build(change, repository, item, result.profile_id, _from(before, progress))
                 made.append(result.profile_id)
             before += item.size
         change.summary = f"import {changes.name_some(made)}{f' ({source})' if source else ''}"
@@ -190,13 +192,14 @@ def _from(before: int, progress: Callable[[int], None] | None) -> Callable[[int]
     return None if progress is None else lambda done: progress(before + done)
 
 
-def _build(
+def build(
     change: Transaction,
     repository: Repository,
     item: Incoming,
     profile_id: str,
     progress: Callable[[int], None] | None,
 ) -> None:
+    """Put one profile into a change, under an id that is free."""
     value = {**inactive(item.metadata), "profile_id": profile_id}
     platform = str(value["platform"])
     fingerprint = item.fingerprint

@@ -12,6 +12,7 @@ app = typer.Typer(
     cls=group(
         {
             "create": f"{_HERE}.create:create",
+            "clone": f"{_HERE}.clone:clone",
             "activate": f"{_HERE}.activate:activate",
             "deactivate": f"{_HERE}.activate:deactivate",
             "delete": f"{_HERE}.delete:delete",

@@ -1,0 +1,88 @@
+"""A second profile with the settings of one that is here."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from tweakio import bundle, changes
+from tweakio.archive.importer import Incoming, build, inactive, plan
+from tweakio.metadata import healthy
+from tweakio.models import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from pathlib import Path
+
+    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.repository import Repository
+    from tweakio.validator import ProfileValidator
+
+__all__ = ["clone"]
+
+
+def clone(
+    repository: Repository,
+    locks: ProfileLockManager,
+    validator: ProfileValidator,
+    hold: Callable[[str], AbstractContextManager[object]],
+    command: str,
+    profile_id: str,
+    new_id: str,
+    moment: datetime,
+    *,
+    with_session: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Make the clone as one commit; see ``ProfileManager.clone_profile``.
+
+    Args:
+        repository: where.
+        locks: tells which holders are alive.
+        validator: the rules about names.
+        hold: takes the lock of a profile whose browser is closed, or says why not.
+        command: for the history.
+        profile_id: a sound profile.
+        new_id: a free id.
+        moment: when the clone is created.
+        with_session: copy its session and browser data as well.
+        progress: called with the bytes of browser data that were copied so far.
+
+    Returns:
+        The clone's metadata.
+    """
+    validator.validate_id(new_id)
+    paths = repository.layout.profile(profile_id)
+
+    def copy(into: Path | None, progress: Callable[[int], None] | None) -> None:
+        if into is not None:
+            bundle.copy_contents(paths, into, progress)
+
+    # The profile's lock before the repository's: whoever holds one may need the other to let go.
+    with (
+        hold(profile_id) if with_session else nullcontext(),
+        changes.begin(repository, locks, "clone", [profile_id], command=command) as change,
+    ):
+        now = format_time(moment)
+        value = {
+            **inactive(healthy(change, profile_id)),
+            "profile_id": new_id,
+            "created_at": now,
+            "last_used": now,
+        }
+        item = Incoming(value, has_data=with_session, unpack=copy if with_session else None)
+        plan(
+            [item],
+            change.profile_ids(),
+            validator,
+            as_id=None,
+            existing="refuse",
+            taken_hint="choose another id",
+        )
+        build(change, repository, item, new_id, progress)
+        change.summary = f"clone {profile_id} as {new_id}"
+        if with_session:
+            change.summary += " with its session"
+    return value
