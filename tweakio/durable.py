@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,9 +40,11 @@ __all__ = [
     "sync_descriptor",
     "sync_tree",
     "write_over",
+    "writer",
 ]
 
 FILE_MODE = 0o600
+_BUFFER = 1 << 18
 DIRECTORY_MODE = 0o700
 _BINARY = getattr(os, "O_BINARY", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -100,6 +103,43 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+class _Descriptor(io.RawIOBase):
+    """A file that is written by ``os.write``, of which the fault tests can break each call.
+
+    Python's own file objects write without it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._descriptor, offset, whence)
+
+    def write(self, data: Any) -> int:
+        return os.write(self._descriptor, data)
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                super().close()
+            finally:
+                os.close(self._descriptor)
+
+
+def writer(descriptor: int) -> BinaryIO:
+    """A buffered stream that writes to an open file, which it closes at its own end."""
+    return cast("BinaryIO", io.BufferedWriter(_Descriptor(descriptor), _BUFFER))
 
 
 def create(path: Path | str, data: bytes, *, mode: int = FILE_MODE, sync: bool = True) -> None:

@@ -36,7 +36,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         descriptor = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with durable.writer(descriptor) as file:
             if hasattr(os, "fchmod"):
                 os.fchmod(descriptor, 0o600)
             yield file

@@ -60,7 +60,7 @@ def pack(
         age.seal_stream(watched, writer, recipients)
 
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, durable.FILE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
+    with durable.writer(descriptor) as file:
         info = bundle.write_bundle(
             paths, file, seal=seal if recipients else None, progress=progress
         )

@@ -117,11 +117,12 @@ class Directory:
                 # Another file system.
                 part = directory / f".{name}.part"
                 durable.remove(part)
-                with open(source, "rb") as reader, open(part, "xb") as writer:
-                    os.chmod(part, durable.FILE_MODE)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                descriptor = os.open(part, flags, durable.FILE_MODE)
+                with open(source, "rb") as reader, durable.writer(descriptor) as writer:
                     shutil.copyfileobj(reader, writer, _CHUNK)
                     writer.flush()
-                    os.fsync(writer.fileno())
+                    durable.sync_descriptor(descriptor)
                 os.rename(part, directory / name)
             durable.fsync_directory(directory)
         except OSError as error:
