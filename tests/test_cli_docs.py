@@ -159,6 +159,7 @@ def test_numbers_stay_what_they_are():
         "RemoteError": 39,
         "MergeConflictError": 40,
         "HostileContentError": 41,
+        "ForeignDataError": 42,
     }
 
 

@@ -33,6 +33,7 @@ NAMES = [
     "DiskFullError",
     "FieldChange",
     "FileAccessError",
+    "ForeignDataError",
     "ForeignRepositoryError",
     "HomeNotFoundError",
     "HostileContentError",
@@ -124,6 +125,7 @@ EXIT_CODES = {
     "RemoteError": 39,
     "MergeConflictError": 40,
     "HostileContentError": 41,
+    "ForeignDataError": 42,
 }
 PUBLIC_MODULES = ["tweakio", "tweakio.errors", "tweakio.models", "tweakio.platforms"]
 ERRORS = [cls for cls in map(errors.__dict__.get, errors.__all__) if inspect.isclass(cls)]

@@ -22,11 +22,11 @@ import unicodedata
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from tweakio import durable
-from tweakio.disk import caches_of
+from tweakio.disk import caches_in
 from tweakio.errors import ArchiveError, MissingExtraError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -39,11 +39,13 @@ __all__ = [
     "BundleInfo",
     "content_size",
     "copy_contents",
+    "copy_files",
     "folded",
     "piped_from",
     "piped_into",
     "read_bundle",
     "refuse_path",
+    "user_data_files",
     "write_bundle",
 ]
 
@@ -256,9 +258,23 @@ def _sources(directory: ProfilePaths) -> Iterator[tuple[str, str | None]]:
     top = os.fspath(directory.browser_profile)
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISDIR(os.lstat(top).st_mode):
-            left_out = {os.fspath(path) for path in caches_of(directory)}
-            left_out |= {os.path.join(top, name) for name in _LOCKS}
-            yield from _walk(top, directory.browser_profile.name, left_out)
+            yield from user_data_files(directory.browser_profile, directory.browser_profile.name)
+
+
+def user_data_files(user_data: Path, name: str) -> Iterator[tuple[str, str | None]]:
+    """What of a browser's user data directory is worth keeping: no caches, locks, links, devices.
+
+    Args:
+        user_data: the directory.
+        name: what it will be called.
+
+    Yields:
+        Names that begin with ``name``, sorted, and paths; directories without a path.
+    """
+    top = os.fspath(user_data)
+    left_out = {os.fspath(path) for path in caches_in(user_data)}
+    left_out |= {os.path.join(top, lock) for lock in _LOCKS}
+    yield from _walk(top, name, left_out)
 
 
 def _walk(top: str, name: str, left_out: set[str]) -> Iterator[tuple[str, str | None]]:
@@ -321,9 +337,18 @@ def copy_contents(
     Raises:
         ArchiveError: a file changed while it was read.
     """
+    copy_files(_sources(directory), into, progress)
+
+
+def copy_files(
+    files: Iterable[tuple[str, str | None]],
+    into: Path,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Copy files as ``user_data_files`` gives them; see ``copy_contents``."""
     done = 0
     with _Written(into) as written:
-        for name, path in _sources(directory):
+        for name, path in files:
             if path is None:
                 written.make_directory(name)
                 continue

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tweakio.layout import ProfilePaths
 
-__all__ = ["DiskUsage", "caches_of", "empty_caches", "usage"]
+__all__ = ["DiskUsage", "caches_in", "caches_of", "empty_caches", "usage"]
 
 # What Chromium and Firefox fetch or compile again. Not "Service Worker": its CacheStorage is
 # what a site stored, and without its ScriptCache a site does not start offline.
@@ -82,12 +82,17 @@ def usage(paths: ProfilePaths) -> DiskUsage:
 
 def caches_of(paths: ProfilePaths) -> list[Path]:
     """The directories that hold what can be fetched again; links are none."""
-    browser = paths.browser_profile
     found = [paths.cache] if _is_directory(paths.cache) else []
-    if _is_directory(browser):
-        found += [browser / name for name in sorted(_OF_BROWSER)]
-        if _is_directory(browser / _CHROMIUM_PROFILE):
-            found += [browser / _CHROMIUM_PROFILE / name for name in sorted(_OF_PROFILE)]
+    return found + caches_in(paths.browser_profile)
+
+
+def caches_in(browser: Path) -> list[Path]:
+    """The same of a browser's user data directory, wherever it is."""
+    if not _is_directory(browser):
+        return []
+    found = [browser / name for name in sorted(_OF_BROWSER)]
+    if _is_directory(browser / _CHROMIUM_PROFILE):
+        found += [browser / _CHROMIUM_PROFILE / name for name in sorted(_OF_PROFILE)]
     return [path for path in found if _is_directory(path)]
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "ConcurrentChangeError",
     "DiskFullError",
     "FileAccessError",
+    "ForeignDataError",
     "ForeignRepositoryError",
     "HomeNotFoundError",
     "HostileContentError",
@@ -305,6 +306,12 @@ class ArchiveError(TweakioError):
     """A file to import that is damaged, hostile, or not what its hashes say."""
 
     exit_code = 35
+
+
+class ForeignDataError(TweakioError):
+    """What another program made cannot be imported; nothing was changed."""
+
+    exit_code = 42
 
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})

@@ -332,6 +332,14 @@ class PageHandler:
             state = await context.storage_state()
         except Exception as error:
             raise _failed("the session could not be read from the browser", error) from None
+        return self.own_part(state)
+
+    def own_part(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a browser's storage state is a session of this service.
+
+        Args:
+            state: in the form that Playwright gives it.
+        """
         return {
             "cookies": [dict(one) for one in state.get("cookies", []) if self._owns_cookie(one)],
             "origins": [

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tweakio.cli.completion import complete_profiles
+from tweakio.cli.completion import complete_platforms, complete_profiles
 from tweakio.cli.options import DryRun, Json
 from tweakio.cli.output import clean, emit, notice
 from tweakio.cli.progress import counted
 from tweakio.errors import HomeNotFoundError, InvalidInputError, VaultError
 
 if TYPE_CHECKING:
-    from tweakio.archive.importer import Existing, Imported
+    from tweakio.archive.importer import Existing, Imported, Incoming
     from tweakio.cli.context import State
     from tweakio.manager import ProfileManager
 
@@ -96,7 +96,33 @@ def export(
 def import_(
     ctx: typer.Context,
     *,
-    path: Annotated[str, typer.Argument(metavar="FILE", help="Of 'profile export'.")],
+    path: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="Of 'profile export'.", show_default=False)
+    ] = None,
+    user_data: Annotated[
+        str | None,
+        typer.Option(
+            "--from-user-data-dir",
+            metavar="DIR",
+            help="Copy a closed Chromium's or Firefox's user data; with --as and --platform.",
+        ),
+    ] = None,
+    storage_state: Annotated[
+        str | None,
+        typer.Option(
+            "--from-storage-state",
+            metavar="FILE",
+            help="Take a Playwright storage state; with --as and --platform.",
+        ),
+    ] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Whose login it is; an exported file says it itself.",
+            autocompletion=complete_platforms,
+        ),
+    ] = None,
     as_id: Annotated[
         str | None, typer.Option("--as", metavar="ID", help="Another id for its one profile.")
     ] = None,
@@ -112,11 +138,35 @@ def import_(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Make profiles of an exported file: all of them or none."""
+    """Make profiles of an exported file, or of what others keep: all of them or none."""
     state: State = ctx.obj
     if skip and rename:
         raise InvalidInputError("give --skip or --rename, not both")
     existing: Existing = "skip" if skip else "rename" if rename else "refuse"
+    foreign: dict[str, str] = {
+        name: value
+        for name, value in {
+            "user-data-dir": user_data,
+            "storage-state": storage_state,
+        }.items()
+        if value is not None
+    }
+    if len(foreign) + (path is not None) != 1:
+        raise InvalidInputError(
+            "name one thing to import",
+            hint="a FILE of 'profile export', or one of the options --from-...",
+        )
+    if path is None:
+        if identity is not None or passphrase:
+            raise InvalidInputError("--identity and --passphrase are for exported files")
+        (kind,) = foreign
+        with state.manager("profile import") as manager:
+            incoming = _foreign(kind, foreign[kind], as_id, platform)
+            found = _act(manager, incoming, None, existing, kind, dry_run=dry_run)
+        show(found, dry_run=dry_run, as_json=as_json)
+        return
+    if platform is not None:
+        raise InvalidInputError("an exported file says the platforms itself")
     from tweakio.archive.archives import is_sealed, needs_passphrase
 
     secret = _ask(twice=False) if passphrase or needs_passphrase(path) else None
@@ -126,11 +176,44 @@ def import_(
         if identity is None and secret is None and is_sealed(path):
             identities = _own_identities(manager)
         with archives.opened(path, identities=identities, passphrase=secret) as incoming:
-            total = sum(item.size for item in incoming)
-            act = archives.check if dry_run else archives.bring_in
-            with counted("importing", total, worth=_WORTH_A_BAR) as progress:
-                found = act(incoming, as_id=as_id, existing=existing, progress=progress)
+            found = _act(manager, incoming, as_id, existing, "", dry_run=dry_run)
     show(found, dry_run=dry_run, as_json=as_json)
+
+
+def _act(
+    manager: "ProfileManager",
+    incoming: "list[Incoming]",
+    as_id: str | None,
+    existing: "Existing",
+    source: str,
+    *,
+    dry_run: bool,
+) -> "list[Imported]":
+    total = sum(item.size for item in incoming)
+    with counted("importing", total, worth=_WORTH_A_BAR) as progress:
+        if dry_run:
+            return manager.archives.check(
+                incoming, as_id=as_id, existing=existing, progress=progress
+            )
+        return manager.archives.bring_in(
+            incoming, as_id=as_id, existing=existing, source=source, progress=progress
+        )
+
+
+def _foreign(kind: str, value: str, as_id: str | None, platform: str | None) -> "list[Incoming]":
+    """What another program keeps, as profiles."""
+    from tweakio import importing
+
+    if as_id is None or platform is None:
+        raise InvalidInputError(
+            f"--from-{kind} does not say whose login it is",
+            hint=f"give --as ID and --platform NAME with --from-{kind}",
+        )
+    one = {
+        "user-data-dir": importing.from_user_data_dir,
+        "storage-state": importing.from_storage_state,
+    }[kind]
+    return one(value, as_id, platform)
 
 
 def show(found: "list[Imported]", *, dry_run: bool, as_json: bool) -> None:

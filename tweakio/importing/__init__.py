@@ -1,0 +1,10 @@
+"""Profiles of what other programs keep (docs/importing.md).
+
+Each function gives ``Incoming`` records, which ``manager.archives.bring_in`` makes profiles of,
+and ``check`` only looks at. The source is read and never changed.
+"""
+
+from tweakio.importing.storage_state import from_storage_state
+from tweakio.importing.user_data import from_user_data_dir
+
+__all__ = ["from_storage_state", "from_user_data_dir"]
