@@ -4,7 +4,8 @@ Each function gives ``Incoming`` records, which ``manager.archives.bring_in`` ma
 and ``check`` only looks at. The source is read and never changed.
 """
 
+from tweakio.importing.several import from_csv, from_folder
 from tweakio.importing.storage_state import from_storage_state
 from tweakio.importing.user_data import from_user_data_dir
 
-__all__ = ["from_storage_state", "from_user_data_dir"]
+__all__ = ["from_csv", "from_folder", "from_storage_state", "from_user_data_dir"]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["read_file", "read_json", "settings"]
+__all__ = ["LONGEST_ID", "read_file", "read_json", "settings"]
+
+LONGEST_ID = 32
 
 
 def settings(

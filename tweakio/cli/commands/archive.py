@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "import_"]
 
+_MANY = ("folder", "csv")
+"""Sources of several profiles, with ids of their own."""
 _WORTH_A_BAR = 64 << 20
 """Bytes; fewer take less than a second."""
 
@@ -115,6 +117,22 @@ def import_(
             help="Take a Playwright storage state; with --as and --platform.",
         ),
     ] = None,
+    folder: Annotated[
+        str | None,
+        typer.Option(
+            "--from-folder",
+            metavar="DIR",
+            help="Take all such directories and files in a folder; with --platform.",
+        ),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            "--from-csv",
+            metavar="FILE",
+            help="Make a profile of each row of a table.",
+        ),
+    ] = None,
     platform: Annotated[
         str | None,
         typer.Option(
@@ -148,6 +166,8 @@ def import_(
         for name, value in {
             "user-data-dir": user_data,
             "storage-state": storage_state,
+            "folder": folder,
+            "csv": table,
         }.items()
         if value is not None
     }
@@ -161,8 +181,9 @@ def import_(
             raise InvalidInputError("--identity and --passphrase are for exported files")
         (kind,) = foreign
         with state.manager("profile import") as manager:
-            incoming = _foreign(kind, foreign[kind], as_id, platform)
-            found = _act(manager, incoming, None, existing, kind, dry_run=dry_run)
+            incoming = _foreign(kind, foreign[kind], as_id, platform, existing)
+            renamed = as_id if kind in _MANY else None
+            found = _act(manager, incoming, renamed, existing, kind, dry_run=dry_run)
         show(found, dry_run=dry_run, as_json=as_json)
         return
     if platform is not None:
@@ -200,10 +221,21 @@ def _act(
         )
 
 
-def _foreign(kind: str, value: str, as_id: str | None, platform: str | None) -> "list[Incoming]":
+def _foreign(
+    kind: str, value: str, as_id: str | None, platform: str | None, existing: "Existing"
+) -> "list[Incoming]":
     """What another program keeps, as profiles."""
     from tweakio import importing
 
+    if kind == "csv":
+        return importing.from_csv(value, platform, existing=existing)
+    if kind == "folder":
+        if platform is None:
+            raise InvalidInputError(
+                "--from-folder does not say whose logins they are",
+                hint="give --platform NAME with --from-folder",
+            )
+        return importing.from_folder(value, platform, existing=existing)
     if as_id is None or platform is None:
         raise InvalidInputError(
             f"--from-{kind} does not say whose login it is",
