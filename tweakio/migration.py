@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
-__all__ = ["SdkPlaces", "migrate_sdk", "sdk_places", "take_over_single_account"]
+__all__ = [
+    "SdkPlaces",
+    "fingerprint_of_pickle",
+    "migrate_sdk",
+    "sdk_places",
+    "take_over_single_account",
+]
 
 log = logging.getLogger(__name__)
 
@@ -207,16 +213,24 @@ def migrate_sdk(
 
 
 def _read_fingerprint(change: Transaction, path: Path) -> bytes:
-    from tweakio.legacy_fingerprint import read_fingerprint_pickle
-
     try:
-        data = durable.read_regular(path, _MAX_PICKLE)
-        value: dict[str, Any] = read_fingerprint_pickle(data)
+        return fingerprint_of_pickle(durable.read_regular(path, _MAX_PICKLE))
     except FileNotFoundError:
         return _fingerprint(change)
     except (OSError, MigrationError) as error:
         log.warning("%s was left alone, a new fingerprint is used: %s", path.name, error)
         return _fingerprint(change)
+
+
+def fingerprint_of_pickle(data: bytes) -> bytes:
+    """fingerprint.json out of the pickle of a fingerprint, of which only plain data is read.
+
+    Raises:
+        MigrationError: it is something else.
+    """
+    from tweakio.legacy_fingerprint import read_fingerprint_pickle
+
+    value: dict[str, Any] = read_fingerprint_pickle(data)
     return directories.json_bytes(
         {"schema_version": 1, "generator": "browserforge", "engine": "camoufox", "data": value}
     )

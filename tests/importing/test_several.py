@@ -9,7 +9,7 @@ import pytest
 
 from tests.archive.test_export_import import commits, state
 from tests.cli_helpers import Cli
-from tests.importing.test_import import STATE, chromium, firefox, inventory, written
+from tests.importing.test_import import chromium, firefox, inventory, written
 from tweakio import ForeignDataError, ProfileExistsError, ProfileManager
 from tweakio.importing import from_csv, from_folder
 from tweakio.importing.several import id_of
@@ -170,4 +170,3 @@ def test_command(tmp_path):
     assert len(done.lines) == 3
     assert "notes.txt" in done.err
     assert "MARKER" not in done.out + done.err
-    assert STATE["cookies"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-__all__ = ["from_storage_state", "incoming", "is_storage_state"]
+__all__ = ["checked", "from_storage_state", "incoming", "is_storage_state"]
 
 _COOKIE = ("name", "value", "domain", "path")
 
@@ -58,7 +58,7 @@ def from_storage_state(
 def is_storage_state(path: Path) -> bool:
     """Whether a file has the form of one."""
     try:
-        _checked(read_json(path, MOST_SEALED), path.name)
+        checked(read_json(path, MOST_SEALED), path.name)
     except (ForeignDataError, OSError):
         return False
     return True
@@ -97,7 +97,7 @@ def session_of(path: Path, metadata: dict[str, Any]) -> bytes:
             f"a login of {platform.name} cannot be kept in a storage state",
             hint="its keys are in the browser's data: import these with --from-user-data-dir",
         )
-    state = _checked(read_json(path, MOST_SEALED), path.name)
+    state = checked(read_json(path, MOST_SEALED), path.name)
     if hasattr(handler, "own_part"):
         state = handler.own_part(state)
     if not any(state.values()):
@@ -116,8 +116,12 @@ def _not_one(name: str) -> ForeignDataError:
     )
 
 
-def _checked(value: dict[str, Any], name: str) -> dict[str, Any]:
-    """Cookies and local storage of a storage state that has the form of one."""
+def checked(value: dict[str, Any], name: str) -> dict[str, Any]:
+    """Cookies and local storage of a storage state.
+
+    Raises:
+        ForeignDataError: it has not the form of one.
+    """
     cookies, origins = value.get("cookies", []), value.get("origins", [])
     if not isinstance(cookies, list) or not isinstance(origins, list) or not value:
         raise _not_one(name)

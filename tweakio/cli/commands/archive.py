@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "import_"]
 
-_MANY = ("folder", "csv")
+_MANY = ("folder", "csv", "camouchat-home")
 """Sources of several profiles, with ids of their own."""
 _WORTH_A_BAR = 64 << 20
 """Bytes; fewer take less than a second."""
@@ -133,6 +133,20 @@ def import_(
             help="Make a profile of each row of a table.",
         ),
     ] = None,
+    sdk_home: Annotated[
+        str | None,
+        typer.Option(
+            "--from-sdk-home", metavar="DIR", help="The account of tweakio-sdk in a person's home."
+        ),
+    ] = None,
+    camouchat_home: Annotated[
+        str | None,
+        typer.Option(
+            "--from-camouchat-home",
+            metavar="DIR",
+            help="The profiles of camouchat-browser in a person's home.",
+        ),
+    ] = None,
     platform: Annotated[
         str | None,
         typer.Option(
@@ -168,6 +182,8 @@ def import_(
             "storage-state": storage_state,
             "folder": folder,
             "csv": table,
+            "sdk-home": sdk_home,
+            "camouchat-home": camouchat_home,
         }.items()
         if value is not None
     }
@@ -229,6 +245,12 @@ def _foreign(
 
     if kind == "csv":
         return importing.from_csv(value, platform, existing=existing)
+    if kind in ("sdk-home", "camouchat-home"):
+        if platform is not None:
+            raise InvalidInputError(f"--from-{kind} says the platform itself")
+        if kind == "sdk-home":
+            return importing.from_sdk_home(value, as_id or "default")
+        return importing.from_camouchat_home(value, existing=existing)
     if kind == "folder":
         if platform is None:
             raise InvalidInputError(
