@@ -120,7 +120,11 @@ def test_progress_is_shown_and_gone(tmp_path):
         "profile delete",
         "profile set",
         "profile trash purge",
+        "profile snapshot",
         "repo",
+        "repo remote",
+        "vault",
+        "vault recipients",
     ],
 )
 def test_help_fits(cli, command):

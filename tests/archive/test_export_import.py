@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cli_helpers import Cli
 
 from tests.archive.homes import fill_closed
 from tests.invariants import git
@@ -415,3 +416,23 @@ def test_command_line(one, tmp_path):
     target.write_bytes(b"PK\5\6" + bytes(18))
     error = tweakio(there, "profile", "import", target, code=35)
     assert len(error.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["export", "a"], "name the profiles and the file"),
+        (["export", "a", "f", "--passphrase", "--encrypt-to", "age1x"], "not both"),
+        (["import", "f", "--skip", "--rename"], "not both"),
+        (["import"], "name one thing to import"),
+        (["import", "f", "--from-csv", "g"], "name one thing to import"),
+        (["import", "--from-csv", "g", "--passphrase"], "are for exported files"),
+        (["import", "f", "--platform", "custom"], "says the platforms itself"),
+    ],
+)
+def test_wrong_command_lines(tmp_path, arguments, says):
+    cli = Cli(tmp_path)
+    done = cli.run("profile", *arguments)
+    assert (done.code, done.out) == (InvalidInputError.exit_code, "")
+    assert says in done.err
+    assert not cli.home.exists()

@@ -170,7 +170,7 @@ def import_(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Make profiles of an exported file, or of what others keep: all of them or none."""
+    """Make profiles of an exported file or of foreign data."""
     state: State = ctx.obj
     if skip and rename:
         raise InvalidInputError("give --skip or --rename, not both")

@@ -32,7 +32,7 @@ def clone(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Create a profile with another one's settings and a new fingerprint."""
+    """Create a profile with another one's settings."""
     state: State = ctx.obj
     with state.manager("profile clone") as manager:
         manager.get_profile(profile_id)

@@ -39,7 +39,7 @@ app = typer.Typer(
 
 @app.callback()
 def snapshot() -> None:
-    """Copies of a stopped profile's browser data, here or in a store elsewhere."""
+    """Copies of a stopped profile's browser data."""
 
 
 def create(
@@ -94,7 +94,7 @@ def restore(
         ),
     ] = False,
 ) -> None:
-    """Bring session and browser data back to a snapshot's; undo takes it back."""
+    """Bring session and browser data back to a snapshot."""
     state: State = ctx.obj
     with state.manager("profile snapshot restore") as manager:
         _unlock(manager, profile_id)
@@ -147,7 +147,7 @@ def prune(
 def verify(
     ctx: typer.Context, *, profile_id: ProfileId, name: Name = None, as_json: Json = False
 ) -> None:
-    """Read snapshots as a whole and compare every hash; exit code 36 if one is damaged."""
+    """Read snapshots as a whole and compare every hash."""
     from tweakio.cli.render import json_text, plain_rows, verified_json, verified_row
 
     state: State = ctx.obj

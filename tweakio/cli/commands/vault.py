@@ -38,7 +38,7 @@ recipients = typer.Typer(
 
 @app.callback()
 def vault() -> None:
-    """Sessions in history, sealed for their recipients in the age format."""
+    """Sessions in history, sealed in the age format."""
 
 
 @recipients.callback()
@@ -129,7 +129,7 @@ def add(
     ctx: typer.Context,
     given: Annotated[list[str], typer.Argument(metavar="RECIPIENT...", show_default=False)],
 ) -> None:
-    """Seal everything for others as well: age1... or ssh-ed25519 ..."""
+    """Seal everything for others as well, by their age or ssh key."""
     state: State = ctx.obj
     with state.manager("vault recipients add") as manager:
         _unlock(manager.vault)
@@ -162,7 +162,7 @@ def remove(
 
 
 def restore(ctx: typer.Context) -> None:
-    """Give profiles without a session their sealed one, as after a clone."""
+    """Give profiles without a session their sealed one."""
     from tweakio.cli.passphrase import ask
 
     state: State = ctx.obj
@@ -178,7 +178,7 @@ def restore(ctx: typer.Context) -> None:
 
 
 def seal(ctx: typer.Context) -> None:
-    """Seal a secret of one line for a profile's settings; prints sealed:..."""
+    """Seal a one-line secret for a profile's settings."""
     from tweakio.cli.passphrase import ask_secret
 
     state: State = ctx.obj
