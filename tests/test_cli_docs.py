@@ -49,7 +49,8 @@ def test_there_are_the_commands_of_the_specification():
         vault recipients add, vault recipients remove, vault recipients list,
         repo path, repo doctor, repo gc, repo migrate, repo clone,
         repo push, repo pull, repo sync, repo remote add,
-        repo remote list, repo remote remove, tour, whatsapp login,
+        repo remote list, repo remote remove, repo lease use,
+        repo lease status, repo lease release, tour, whatsapp login,
         telegram login, discord login, custom login, whatsapp logout, telegram logout,
         discord logout, custom logout"""
     assert set(ALL) == {" ".join(name.split()) for name in wanted.split(",")}
@@ -156,6 +157,8 @@ def test_numbers_stay_what_they_are():
         "RecipientError": 34,
         "ArchiveError": 35,
         "SnapshotError": 36,
+        "LeaseError": 37,
+        "LeaseLostError": 38,
         "RemoteError": 39,
         "MergeConflictError": 40,
         "HostileContentError": 41,

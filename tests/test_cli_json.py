@@ -28,6 +28,7 @@ TYPES = {
     "string": lambda value: isinstance(value, str),
     "boolean": lambda value: isinstance(value, bool),
     "integer": _is_integer,
+    "number": lambda value: isinstance(value, float),
     "time": _is_time,
     "array of strings": _texts,
     "object": lambda value: isinstance(value, dict),
@@ -234,6 +235,20 @@ def test_the_vault(cli):
     check(before, VAULT)
     assert (before["exists"], before["identity"]) == (False, "")
     assert json.loads(cli.ok("vault", "recipients", "list", "--json").out) == []
+
+
+def test_leases(cli):
+    value = json.loads(cli.ok("repo", "lease", "status", "--json").out)
+    assert value == {"backend": "", "ttl": 30.0, "leases": []}
+    cli.ok("repo", "lease", "use", "file", "--ttl", "20")
+    with Holder(cli, "alpha"):
+        value = json.loads(cli.ok("repo", "lease", "status", "--json").out)
+    lease = value["leases"][0]
+    check(
+        lease,
+        {"profile_id": "string", "holder": "string", "token": "integer", "expires_in": "number"},
+    )
+    assert (value["backend"], value["ttl"], lease["token"]) == ("file", 20.0, 1)
 
 
 def test_an_import(cli, tmp_path):

@@ -135,6 +135,9 @@ class Activation:
         """Whether an active profile is held here, or by nobody alive."""
         if not change.exists(profile_id):
             return False
+        guard = self._locks.guard
+        if guard is not None and guard.is_lost(profile_id):
+            return False  # it is not ours to change any more
         found = repository.work_tree.examine(change.head, profile_id)
         if found is None or found.state not in ("clean", "edited"):
             return False  # damaged: left to a recovery, its bytes stay

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -32,7 +33,7 @@ from tweakio.models import Profile
 from tweakio.platforms import Platform, find_platform, fingerprints
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -193,6 +194,9 @@ class _Browsing:
             self.manager.get_profile(profile.id)
             yield from keeper.take(self._timeout, self._look_again, force=self._force)
         try:
+            guard = self.manager.locks.guard
+            if guard is not None:
+                guard.watch(profile.id, self._close_on_loss(keeper))
             profile = self.profile
             self._handler = None
             version = engine.version(found)
@@ -280,6 +284,16 @@ class _Browsing:
 
     # After it
 
+    def _close_on_loss(self, keeper: Keeper) -> Callable[[], None]:
+        """What closes the browser, from another thread, when the lease is lost."""
+        raise NotImplementedError
+
+    def _refuse_lost(self) -> None:
+        """Whoever lost the profile while its browser was being started does not use it."""
+        guard = self.manager.locks.guard
+        if guard is not None:
+            guard.refuse_lost(self.profile.id)
+
     def _end_now(self) -> None:
         """The program ends, and nobody has closed it: without Playwright."""
         if self._keeper is not None:
@@ -329,6 +343,7 @@ class BrowserManager(_Browsing):
 
     _context: BrowserContext | None = None
     _driver: AsyncDriver | None = None
+    _closing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> BrowserContext:
         return await self.open()
@@ -351,6 +366,7 @@ class BrowserManager(_Browsing):
 
         Raises:
             LockTimeoutError: another program has the profile.
+            LeaseError: another machine has its lease, where leases are used.
             BrowserLockedError: a browser has its data that is not ours to end.
             BrowserNotFoundError, MissingExtraError: something has to be installed.
             BrowserError: it did not start.
@@ -388,6 +404,7 @@ class BrowserManager(_Browsing):
         self._context = context
         context.on("close", self._mark_gone)
         keeper.launched()
+        self._refuse_lost()
         session = self._session(keeper)
         if session is not None:
             try:
@@ -398,6 +415,25 @@ class BrowserManager(_Browsing):
                 raise _import_error(self.profile.id, error) from error
         keeper.session_imported()
         return context
+
+    def _close_on_loss(self, keeper: Keeper) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+
+        async def close() -> None:
+            async with self._changing:
+                if self._keeper is keeper:
+                    await self._close()
+
+        def begin() -> None:
+            self._closing = loop.create_task(close())
+
+        def lost() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(begin)
+            # A program that does not let its loop run keeps nothing open by that.
+            blocking(keeper.end_for_another(_CLOSE_SECONDS))
+
+        return lost
 
     async def close(self) -> None:
         """Close the browser in order, so that everything is on the disk; nothing to do if it is.
@@ -515,6 +551,7 @@ class SyncBrowserManager(_Browsing):
         self._context = context
         context.on("close", self._mark_gone)
         keeper.launched()
+        self._refuse_lost()
         session = self._session(keeper)
         if session is not None:
             from tweakio.platforms.sync import synchronous
@@ -527,6 +564,22 @@ class SyncBrowserManager(_Browsing):
                 raise _import_error(self.profile.id, error) from error
         keeper.session_imported()
         return context
+
+    def _close_on_loss(self, keeper: Keeper) -> Callable[[], None]:
+        # Playwright's objects belong to the thread that made them.
+        driver = self._driver
+
+        def lost() -> None:
+            found = driver or self._driver
+            alone = found is not None and not found.is_shared
+            if alone:
+                # Without its driver the browser closes by itself, in order; what is asked of
+                # Playwright after that would wait in vain.
+                self._gone = True
+                keeper.end_driver()
+            blocking(keeper.end_for_another(_CLOSE_SECONDS if alone else 0.0))
+
+        return lost
 
     def close(self) -> None:
         """Close the browser in order; see ``BrowserManager.close``."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from tweakio.errors import InvalidMetadataError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from tweakio.store.locks import ProfileLockManager
+    from tweakio.store.locks import Guard, ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
@@ -44,11 +44,22 @@ def begin(
 
     Raises:
         As ``Repository.transaction``.
+        LeaseLostError: it touches a profile whose lease was lost.
     """
-    with repository.transaction(operation, profile_ids, command=command) as change:
+    named = tuple(profile_ids)
+    with repository.transaction(operation, named, command=command) as change:
         yield change
         if change.has_changes() or change.record_always:
+            if locks.guard is not None:
+                _fence(change, locks.guard, named)
             _clear_dead(change, locks)
+
+
+def _fence(change: Transaction, guard: Guard, named: Collection[str]) -> None:
+    """Write down the leases under which a change is made; what was lost is not changed."""
+    for profile_id in guard.known():
+        if profile_id in named or change.touches(profile_id):
+            change.add_trailer("Tweakio-Fence", f"{profile_id} {guard.fence(profile_id)}")
 
 
 def _clear_dead(change: Transaction, locks: ProfileLockManager) -> None:

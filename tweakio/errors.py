@@ -25,6 +25,8 @@ __all__ = [
     "InvalidInputError",
     "InvalidMetadataError",
     "InvalidProfileIdError",
+    "LeaseError",
+    "LeaseLostError",
     "LockTimeoutError",
     "LoginRefusedError",
     "LoginTimeoutError",
@@ -282,6 +284,18 @@ class SnapshotError(TweakioError):
     """A snapshot is not there or damaged, or its store cannot be used."""
 
     exit_code = 36
+
+
+class LeaseError(TweakioError):
+    """Another holder has the lease of the profile, or leases cannot be asked for."""
+
+    exit_code = 37
+
+
+class LeaseLostError(LeaseError):
+    """The lease was lost: whatever its holder commits to the profile is refused."""
+
+    exit_code = 38
 
 
 class RemoteError(TweakioError):

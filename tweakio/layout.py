@@ -175,6 +175,16 @@ class Layout:
         return self.local / "snapshots.json"
 
     @cached_property
+    def lease(self) -> Path:
+        """Which lease backend was set, if one was."""
+        return self.local / "lease.json"
+
+    @cached_property
+    def leases(self) -> Path:
+        """The leases that programs of this machine have, with the backend ``file``."""
+        return self.local / "leases"
+
+    @cached_property
     def snapshot_work(self) -> Path:
         """A directory for each profile whose snapshot is being made or restored.
 

@@ -12,6 +12,7 @@ from tweakio.activation import Activation, AtExit
 from tweakio.errors import (
     BrowserLockedError,
     InvalidInputError,
+    LeaseLostError,
     NothingToRedoError,
     NothingToUndoError,
     ProfileActiveError,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from tweakio.editing import Editor
     from tweakio.history import History
     from tweakio.layout import Layout
+    from tweakio.lease.holder import LeaseHolder
+    from tweakio.lease.leases import Leases
     from tweakio.snapshots.snapshots import Snapshots
     from tweakio.store.repository import Repository
     from tweakio.sync.remotes import Remotes
@@ -54,6 +57,12 @@ log = logging.getLogger(__name__)
 _Profiles = list[Profile]
 _Changes = list[Change]
 _Entries = list[TrashEntry]
+
+
+def _lease_holder(layout: Layout) -> LeaseHolder:
+    from tweakio.lease.holder import LeaseHolder
+
+    return LeaseHolder(layout)
 
 
 class ProfileManager:
@@ -90,6 +99,7 @@ class ProfileManager:
         self.registry = registry if registry is not None else ProfileRegistry()
         self.validator = validator if validator is not None else ProfileValidator()
         self.locks = lock_manager(self.layout)
+        self.locks.make_guard = _lease_holder
         self._metadata_handler = metadata_handler
         self._clock = clock
         self._command = command
@@ -116,7 +126,11 @@ class ProfileManager:
         with self._activation.switching:
             try:
                 for profile_id in sorted(self.locks.held):
-                    self._deactivate(profile_id, "close")
+                    try:
+                        self._deactivate(profile_id, "close")
+                    except LeaseLostError as error:
+                        # Somebody else has it; what is released now is only our lock.
+                        log.warning("%s", error)
             finally:
                 self._activation.release_all()
                 self._at_exit.call_off()
@@ -296,6 +310,7 @@ class ProfileManager:
         Raises:
             ProfileNotFoundError, ProfileCorruptedError: it cannot be activated.
             LockTimeoutError: another process kept it.
+            LeaseError: another machine has its lease, where leases are used.
         """
         with self._activation.switching:
             if self._activation.is_mine(profile_id):
@@ -809,6 +824,17 @@ class ProfileManager:
             lambda: self.vault.identities(),
             self._name,
             self._clock,
+        )
+
+    @cached_property
+    def leases(self) -> Leases:
+        """One machine at a time on each profile: ``use``, ``status``, ``release``."""
+        from tweakio.lease.leases import Leases
+
+        return Leases(
+            self.layout,
+            lambda: self.repository,
+            lambda: [profile.id for profile in self.list_profiles()],
         )
 
     # The repository

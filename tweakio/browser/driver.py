@@ -151,6 +151,11 @@ class SyncDriver:
         fiber = getattr(self.playwright, "_dispatcher_fiber", None)
         return bool(getattr(fiber, "dead", False))
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether more than one browser is driven by it."""
+        return self._users > 1
+
     def give_up(self) -> None:
         """It has died: who comes next starts another."""
         if getattr(self._of_thread, "driver", None) is self:

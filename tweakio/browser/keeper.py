@@ -246,6 +246,17 @@ class Keeper:
             with contextlib.suppress(PermissionError, TimeoutError):
                 yield from processes.end([self.process], by_itself=HANGS)
 
+    def end_for_another(self, by_itself: float) -> Pauses[None]:
+        """Have the browser closed because the profile is another's by now; ``finish`` follows.
+
+        Args:
+            by_itself: seconds that it has for closing, before it is asked to by a signal.
+        """
+        process = self.process
+        if process is not None:
+            with contextlib.suppress(PermissionError, TimeoutError):
+                yield from processes.end([process], by_itself=by_itself)
+
     def end_driver(self) -> None:
         """End Playwright's driver, so that the browser closes by itself; ``finish`` follows."""
         if self.process is not None:

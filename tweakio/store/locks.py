@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tweakio.errors import (
     LockTimeoutError,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tweakio.layout import Layout
 
-__all__ = ["HeldLock", "ProfileLockManager"]
+__all__ = ["Guard", "HeldLock", "ProfileLockManager"]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,31 @@ def _refuse_stray(lock: RecordedLock, before: int) -> None:
             os.unlink(lock.path)
             os.rmdir(directory)
         raise FileNotFoundError(errno.ENOENT, "the profile is gone", str(directory))
+
+
+class Guard(Protocol):
+    """What is taken and given back together with a profile's lock: a lease."""
+
+    def take(self, profile_id: str) -> None:
+        """The lock was taken; an error releases it again."""
+
+    def give(self, profile_id: str) -> None:
+        """The lock is about to be released."""
+
+    def watch(self, profile_id: str, lost: Callable[[], None]) -> None:
+        """Have something called, in another thread, when the profile is lost to another."""
+
+    def is_lost(self, profile_id: str) -> bool:
+        """Whether the profile was lost, and not taken again since."""
+
+    def refuse_lost(self, profile_id: str) -> None:
+        """Return unless it was lost."""
+
+    def known(self) -> list[str]:
+        """The profiles that are held or were lost."""
+
+    def fence(self, profile_id: str) -> int:
+        """The number that tells this hold of the profile from every other."""
 
 
 class HeldLock:
@@ -83,6 +108,18 @@ class ProfileLockManager:
         self._own: set[str] = set()
         self._browsers: dict[str, object] = {}
         self._pid = os.getpid()
+        self._guard: Guard | None = None
+        self.make_guard: Callable[[Layout], Guard] | None = None
+        """Makes the guard, which is needed once a lease backend was set."""
+
+    @property
+    def guard(self) -> Guard | None:
+        """What keeps leases; None while no backend was set."""
+        if self._guard is None and self.make_guard is not None:
+            self._after_fork()
+            if os.path.lexists(self._layout.lease):
+                self._guard = self.make_guard(self._layout)
+        return self._guard
 
     def acquire(self, profile_id: str, timeout: float = 30.0) -> HeldLock:
         """Take a profile's lock and keep it until ``release`` or the end of the process.
@@ -99,10 +136,13 @@ class ProfileLockManager:
         self._own.add(profile_id)
         return HeldLock(profile_id, self.release)
 
-    def _lock(self, profile_id: str, timeout: float) -> RecordedLock:
+    def _lock(self, profile_id: str, timeout: float, *, guarded: bool = True) -> RecordedLock:
         self._after_fork()
         known = self._held.get(profile_id)
+        guard = self.guard
         if known is not None:
+            if guard is not None:
+                guard.refuse_lost(profile_id)
             return known
         lock = RecordedLock(self._layout.profile(profile_id).lock)
         try:
@@ -132,6 +172,12 @@ class ProfileLockManager:
                 profile_id,
                 describe_owner(dead),
             )
+        if guard is not None and guarded:
+            try:
+                guard.take(profile_id)
+            except BaseException:
+                lock.release()
+                raise
         self._held[profile_id] = lock
         return lock
 
@@ -149,7 +195,11 @@ class ProfileLockManager:
             return
         lock = self._held.pop(profile_id, None)
         if lock is not None:
-            lock.release()
+            try:
+                if self._guard is not None:
+                    self._guard.give(profile_id)
+            finally:
+                lock.release()
 
     def release_all(self) -> None:
         """Let go of every profile that this object holds."""
@@ -262,7 +312,10 @@ class ProfileLockManager:
         if read_record(path) is None or self.is_locked(profile_id):
             return False
         try:
-            with self.acquire(profile_id, timeout=0):
+            # Only the record is cleared, and a lease would have to be waited for.
+            self._lock(profile_id, 0, guarded=False)
+            self._own.add(profile_id)
+            with HeldLock(profile_id, self.release):
                 return True
         except (LockTimeoutError, ProfileNotFoundError):
             return False
@@ -273,4 +326,5 @@ class ProfileLockManager:
             self._own.clear()
             self._browsers.clear()
             self._held.clear()
+            self._guard = None
             self._pid = os.getpid()

@@ -23,6 +23,7 @@ app = typer.Typer(
             **{name: f"{_HERE}:{name}" for name in ("path", "doctor", "gc", "migrate")},
             **{name: f"{_SYNC}:{name}" for name in ("clone", "push", "pull", "sync")},
             "remote": f"{_SYNC}:remote_app",
+            "lease": "tweakio.cli.commands.lease:app",
         }
     ),
     **SETTINGS,

@@ -1,0 +1,69 @@
+"""A real browser whose profile is lost to another is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tweakio import BrowserManager, LeaseLostError, ProfileManager, SyncBrowserManager
+from tweakio.browser import finder
+from tweakio.errors import BrowserNotFoundError
+
+pytest.importorskip("playwright")
+try:
+    finder.find()
+except BrowserNotFoundError:
+    pytest.skip("no browser is installed", allow_module_level=True)
+
+
+@pytest.fixture
+def leased(home):
+    with ProfileManager(home) as manager:
+        manager.create_profile("a", "custom")
+        manager.leases.use("file", ttl=1.0)
+        yield manager
+
+
+def test_in_a_loop(leased):
+    async def run():
+        browser = BrowserManager("a", manager=leased)
+        await browser.open()
+        process = leased.browser_status("a").state.pid
+        assert process
+        leased.leases.release("a", force=True)
+        for _ in range(100):
+            if browser._keeper is None:
+                break
+            await asyncio.sleep(0.05)
+        assert browser.browser is None
+        assert not _runs(process)
+        await browser.close()
+
+    asyncio.run(run())
+    assert leased.browser_status("a").record.unclean_exits == 0
+    with pytest.raises(LeaseLostError):
+        leased.record_login("a")
+
+
+def test_in_a_thread(leased):
+    with SyncBrowserManager("a", manager=leased) as context:
+        assert context.pages
+        process = leased.browser_status("a").state.pid
+        assert process
+        leased.leases.release("a", force=True)
+        for _ in range(100):
+            if not _runs(process):
+                break
+            time.sleep(0.05)
+        assert not _runs(process)
+    assert leased.browser_status("a").record.unclean_exits == 0
+    with pytest.raises(LeaseLostError):
+        leased.record_login("a")
+
+
+def _runs(pid: int) -> bool:
+    from tweakio.store.processes import process_start
+
+    return process_start(pid) is not None
