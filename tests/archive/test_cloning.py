@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -131,3 +132,15 @@ def test_the_command_warns_of_two_clients(tmp_path):
     assert "share one login" in done.err
     again = cli.run("profile", "clone", "a", "c")
     assert (again.code, again.out) == (ProfileExistsError.exit_code, "")
+
+
+def test_a_sealed_session_arrives_with_its_directory(manager, source, monkeypatch):
+    manager.vault.init(in_file=True)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:  # behind the commit point, before files are checked out
+        patch.setattr(type(manager.repository.refs), "append_reflog", fail)
+        manager.clone_profile("a", "b", with_session=True)
+        assert (manager.layout.profile("b").directory / "session.json.age").is_file()

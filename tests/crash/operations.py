@@ -6,6 +6,7 @@ To add one, write what it needs before (``prepare``, in a home of its own) and w
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -343,6 +344,27 @@ def doctor(manager: ProfileManager, _: object) -> None:
     assert report.healthy, report
 
 
+def foreign(manager: ProfileManager, home: Path) -> None:
+    """What other programs keep, beside the home's profiles."""
+    three(manager, home)
+    folder = home / "foreign"
+    folder.mkdir(mode=0o700)
+    fill(folder, "foreign")
+    data = (folder / "browser_profile").rename(folder / "chrome")
+    (data / "SingletonLock").unlink()
+    (data / "Local State").write_text("{}")
+    (folder / "session.json").unlink()
+    stored = [{"name": "k", "value": "of a foreign state"}]
+    origins = [{"origin": "https://web.telegram.org", "localStorage": stored}]
+    (folder / "state.json").write_text(json.dumps({"cookies": [], "origins": origins}))
+
+
+def import_foreign(manager: ProfileManager, _: object) -> None:
+    from tweakio.importing import from_folder
+
+    manager.archives.bring_in(from_folder(manager.home / "foreign", "telegram"), source="folder")
+
+
 def exported(manager: ProfileManager, home: Path) -> None:
     """A file that has b's login, and b gone."""
     (home / "profiles" / "b" / "browser_profile" / "SingletonLock").unlink()
@@ -516,4 +538,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "export": Operation(export, after(closed), changes=False),
     "import": Operation(import_file, after(exported)),
+    # A user data directory and a storage state, as one commit, into a vault.
+    "import-foreign": Operation(
+        import_foreign, lambda m, home: (foreign(m, home), make_vault(m, home))
+    ),
 }  # fmt: skip

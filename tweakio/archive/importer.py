@@ -15,7 +15,7 @@ from tweakio.browser import record
 from tweakio.errors import ArchiveError, InvalidInputError, NewerFormatError, ProfileExistsError
 from tweakio.layout import ProfilePaths
 from tweakio.platforms import find_platform
-from tweakio.store.worktree import FINGERPRINT, METADATA
+from tweakio.store.worktree import FINGERPRINT, METADATA, SEALED
 from tweakio.vault import sealing
 
 if TYPE_CHECKING:
@@ -212,7 +212,11 @@ def build(
         item.unpack(staged, progress)
         paths = ProfilePaths(staged)
         _forget_machine(paths)
-        sealing.put_session(change, repository, profile_id, paths.session)
+        sealed = sealing.put_session(change, repository, profile_id, paths.session)
+        if sealed is not None:
+            # It arrives with the directory, as the others do: what is only written after the
+            # commit point is missing for a while if an error comes between.
+            files[SEALED] = sealed
     for name, content in files.items():
         change.put(profile_id, name, content)
     has_browser = (staged / "browser_profile").is_dir()

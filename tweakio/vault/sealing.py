@@ -45,7 +45,7 @@ def read_session(path: Path) -> bytes | None:
 
 def put_session(
     change: Transaction, repository: Repository, profile_id: str, path: Path | None = None
-) -> bool:
+) -> bytes | None:
     """Put a profile's session into a change, sealed, if there is a vault.
 
     A login must not fail because it cannot be sealed; that is said in the log.
@@ -57,21 +57,21 @@ def put_session(
         path: of its session.json, if that is elsewhere at the moment.
 
     Returns:
-        Whether it was put.
+        What was put; None if nothing was.
     """
     recipients = parse(change.root_file(RECIPIENTS))
     if not recipients:
-        return False
+        return None
     content = read_session(path or repository.layout.profile(profile_id).session)
     if content is None:
-        return False
+        return None
     try:
         sealed = age.seal(content, recipients)
     except (MissingExtraError, RecipientError) as error:
         log.warning("the session of profile %s is not sealed: %s", profile_id, error)
-        return False
+        return None
     put_sealed(change, repository, profile_id, sealed)
-    return True
+    return sealed
 
 
 def put_sealed(change: Transaction, repository: Repository, profile_id: str, sealed: bytes) -> None:
