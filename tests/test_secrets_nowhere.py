@@ -21,6 +21,7 @@ from tests.invariants import git
 # One for each kind: a cookie, a token, a password of an import, browser data.
 MARKERS = ["MARKER-cookie-8c1f", "MARKER-token-77ab", "MARKER-import-4e0d", "MARKER-data-19fe"]
 PASSPHRASE = "MARKER-passphrase-b52c"
+PROXY = "MARKER-proxy-5d2e"
 
 
 def needles(secrets: list[str]) -> list[bytes]:
@@ -56,10 +57,11 @@ def hits(content: bytes, secrets: list[str]) -> list[bytes]:
 
 
 class Watch:
-    """The command lines of all processes below this one."""
+    """The command lines and environments of all processes below this one."""
 
     def __init__(self) -> None:
         self.seen = b""
+        self.environments = b""
         self.rounds = 0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -74,12 +76,14 @@ class Watch:
 
     def _run(self) -> None:
         known: set[bytes] = set()
+        environments: set[bytes] = set()
         while not self._end.wait(0.003):
             self.rounds += 1
-            self._below(os.getpid(), known)
+            self._below(os.getpid(), known, environments)
         self.seen = b"\n".join(known)
+        self.environments = b"\n".join(environments)
 
-    def _below(self, pid: int, known: set[bytes]) -> None:
+    def _below(self, pid: int, known: set[bytes], environments: set[bytes]) -> None:
         try:
             tasks = os.listdir(f"/proc/{pid}/task")
             children = [
@@ -92,9 +96,10 @@ class Watch:
         for child in children:
             try:
                 known.add(Path(f"/proc/{child}/cmdline").read_bytes())
+                environments.add(Path(f"/proc/{child}/environ").read_bytes())
             except OSError:
                 continue
-            self._below(child, known)
+            self._below(child, known, environments)
 
 
 class Machine:
@@ -115,6 +120,7 @@ class Machine:
             env=environment(
                 self.base,
                 TMPDIR=str(self.temporary),
+                TWEAKIO_TEST_PROXY=PROXY,
                 PYTHON_KEYRING_BACKEND="keyring.backends.fail.Keyring",
             ),
             cwd=self.base,
@@ -163,7 +169,8 @@ def test_no_secret_is_anywhere(tmp_path):
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
     (here.base / "state.json").write_text(session(MARKERS[2]))
     with Watch() as watch:
-        here.run("profile", "create", "a", "b", "--platform", "telegram")
+        here.run("profile", "create", "a", "b", "--platform", "telegram", "--proxy",
+                 "http://u@127.0.0.1:9", "--proxy-password", "env:TWEAKIO_TEST_PROXY")  # fmt: skip
         plant(here.profiles / "a")
         here.run("vault", "init")
         here.python(
@@ -175,6 +182,7 @@ def test_no_secret_is_anywhere(tmp_path):
         here.run("profile", "import", "f.age", "--as", "again", stdin=f"{PASSPHRASE}\n")
         here.run("profile", "import", "--from-storage-state", "state.json", "--as", "came",
                  "--platform", "telegram")  # fmt: skip
+        here.run("profile", "clone", "a", "second", "--with-session")
         here.run("profile", "snapshot", "create", "a")
         here.run("profile", "delete", "a", "--force")
         here.run("profile", "undo")
@@ -186,12 +194,13 @@ def test_no_secret_is_anywhere(tmp_path):
         there.run("repo", "push")
         here.run("repo", "pull")
     identity = here.identity()
-    secrets = [*MARKERS, PASSPHRASE, identity]
+    secrets = [*MARKERS, PASSPHRASE, PROXY, identity]
     # They are where they belong, and sealed in history, so there is something to be found.
     assert MARKERS[0].encode() in (here.profiles / "a" / "session.json").read_bytes()
     assert MARKERS[2].encode() in (here.profiles / "came" / "session.json").read_bytes()
     listed = git(bare, "ls-tree", "-r", "--name-only", "main").stdout.split()
-    assert {b"a/session.json.age", b"came/session.json.age"} <= set(listed)
+    assert {f"{name}/session.json.age".encode() for name in ("a", "came", "second")} <= set(listed)
+    assert MARKERS[3].encode() in files(here.profiles / "second" / "browser_profile")
     assert watch.rounds > 50
     assert b"profile\0export" in watch.seen
     for machine in (here, there):
@@ -202,6 +211,9 @@ def test_no_secret_is_anywhere(tmp_path):
         assert hits(files(machine.temporary), secrets) == []
     assert hits(objects(bare), secrets) == []
     assert hits(watch.seen, secrets) == []
+    # Whoever writes env:NAME has put the proxy's password there; nothing else may come to it.
+    assert b"TWEAKIO_HOME=" in watch.environments
+    assert hits(watch.environments, [s for s in secrets if s != PROXY]) == []
     assert hits((here.base / "f.age").read_bytes(), secrets) == []
 
 
@@ -227,10 +239,16 @@ def test_the_search_finds_what_is_planted(tmp_path):
     with Watch() as watch:
         waiting = "import sys; print(flush=True); sys.stdin.read()"
         command = [sys.executable, "-c", waiting, MARKERS[3]]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PLANTED": MARKERS[2]},
+        ) as process:
             process.stdout.readline()
             before = watch.rounds
             while watch.rounds < before + 3:
                 time.sleep(0.005)
             process.stdin.close()
     assert hits(watch.seen, MARKERS) == [MARKERS[3].encode()]
+    assert hits(watch.environments, MARKERS) == [MARKERS[2].encode()]
