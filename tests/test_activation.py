@@ -681,3 +681,14 @@ def test_a_profile_that_is_held_stays_held_if_it_cannot_be_activated_again(manag
     assert manager.locks.held == {"one", "two"}
     with ProfileManager(home) as other, pytest.raises(LockTimeoutError):
         other.activate_profile("one", 0)
+
+
+def test_an_undo_does_not_let_go_of_a_held_profile_that_somebody_has_damaged(manager):
+    manager.create_profile("alpha", "custom")
+    held = manager.activate_profile("alpha")
+    manager.create_profile("beta", "custom")
+    (held.path / "metadata.json").write_bytes(b"")
+    manager.undo()
+    assert [profile.id for profile in manager.list_profiles()] == ["alpha"]
+    assert "alpha" in manager.locks.held
+    assert manager.get_profile("alpha").in_use

@@ -197,7 +197,8 @@ class Activation:
         with self.switching:
             for profile_id in self._locks.held:
                 try:
-                    if look(profile_id).status != "active":
+                    # One that somebody has damaged is active all the same, and in use here.
+                    if look(profile_id).status == "inactive":
                         self._let_go([profile_id])
                 except ProfileNotFoundError:
                     self.forget([profile_id])

@@ -436,3 +436,25 @@ def test_wrong_command_lines(tmp_path, arguments, says):
     assert (done.code, done.out) == (InvalidInputError.exit_code, "")
     assert says in done.err
     assert not cli.home.exists()
+
+
+def test_wrong_arguments(one, tmp_path):
+    file, export = tmp_path / "f.zip", one.archives.export
+    with pytest.raises(InvalidInputError, match="at least one"):
+        export([], file)
+    with pytest.raises(InvalidInputError, match="at least one"):
+        export(["a", "a"], file)
+    with pytest.raises(InvalidInputError, match="recipients or a passphrase"):
+        export(["a"], file, recipients=["age1x"], passphrase="p")
+    with pytest.raises(InvalidInputError, match="passphrase is empty"):
+        export(["a"], file, passphrase="")
+    with pytest.raises(TweakioError, match="cannot write f.zip"):
+        export(["a"], tmp_path / "missing" / "f.zip")
+    with pytest.raises(InvalidInputError, match="is not a file"):
+        one.archives.import_file(tmp_path)
+    with pytest.raises(TweakioError, match="cannot read the file"):
+        one.archives.import_file(file)
+    (tmp_path / "nothing").mkdir()
+    with ProfileManager(tmp_path / "nothing") as none, pytest.raises(ProfileNotFoundError):
+        none.archives.export(["a"], file)
+    assert not file.exists()

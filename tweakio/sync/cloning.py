@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import time
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from tweakio.sync.validation import Incoming
 
 __all__ = ["Cloned", "clone"]
+
+log = logging.getLogger(__name__)
 
 _BUILDING = ".cloning-"
 
@@ -219,4 +222,8 @@ def _put_in_place(building: Path, layout: Layout) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(layout.profiles)  # empty, or it fails
     os.rename(building / "profiles", layout.profiles)
-    durable.fsync_directory(layout.home)
+    try:
+        durable.fsync_directory(layout.home)
+    except OSError as error:
+        # The clone is there, and an error would say that it is not.
+        log.warning("cloned, but the disk did not confirm it (%s)", error)
