@@ -1,4 +1,4 @@
-"""The short form of the fault injection: every kill of what people do most, a twelfth of the kills
+"""The short form of the fault injection: every kill of what people do most, one in 24 of the kills
 of all other operations, and a sample of the rest. ``python -m tests.crash --all`` is the long one.
 
 It runs in a process of its own, which forks for every point: the one that runs pytest has
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parents[2]
 SEED = os.environ.get("CRASH_SEED")
-# Whose kills are all tried; of the others every twelfth, other ones in each run.
+# Whose kills are all tried; of the others one in 24, other ones in each run.
 WHOLE = {"create", "activate-switch", "delete", "undo-delete", "recover-hard", "migrate-home"}
 
 
@@ -51,7 +51,7 @@ def crash(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_fault_leaves_the_old_or_the_new_state(operation: str) -> None:
     seed = SEED or str(random.SystemRandom().randrange(1 << 31))
-    sample, thin = ("2", "1") if operation in WHOLE else ("1", "12")
+    sample, thin = ("2", "1") if operation in WHOLE else ("1", "24")
     done = crash("--operation", operation, "--sample", sample, "--thin", thin, "--seed", seed)
     assert done.returncode == 0, f"seed {seed}\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
 
