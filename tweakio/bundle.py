@@ -356,7 +356,7 @@ def copy_files(
             for piece in _file_pieces(path, name):
                 if isinstance(piece, int):
                     continue
-                _write_all(descriptor, piece)
+                durable.write_all(descriptor, piece)
                 done += len(piece)
                 if progress is not None:
                     progress(done)
@@ -470,12 +470,6 @@ class _Written:
             os.close(self._open.pop(0))
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
 class _Unpacking:
     """One run of ``read_bundle``."""
 
@@ -571,7 +565,7 @@ class _Unpacking:
                 raise _damaged()
             digest.update(piece)
             if descriptor is not None:
-                _write_all(descriptor, piece)
+                durable.write_all(descriptor, piece)
             left -= len(piece)
             self.bytes += len(piece)
             if self._progress is not None:

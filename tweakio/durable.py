@@ -39,6 +39,7 @@ __all__ = [
     "replace",
     "sync_descriptor",
     "sync_tree",
+    "write_all",
     "write_over",
     "writer",
 ]
@@ -99,7 +100,8 @@ def fsync_directory(path: Path | str, *, platform: str = sys.platform) -> None:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, in as many calls as that takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -154,7 +156,7 @@ def create(path: Path | str, data: bytes, *, mode: int = FILE_MODE, sync: bool =
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _CLOEXEC, mode)
     try:
         try:
-            _write_all(descriptor, data)
+            write_all(descriptor, data)
             if hasattr(os, "fchmod"):
                 os.fchmod(descriptor, mode)
             if sync:
@@ -187,7 +189,7 @@ class Batch:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _CLOEXEC, mode)
         self._descriptors.append(descriptor)
         self._paths.append(path)
-        _write_all(descriptor, data)
+        write_all(descriptor, data)
         if hasattr(os, "fchmod"):
             os.fchmod(descriptor, mode)
         begin_writing(descriptor)
@@ -298,7 +300,7 @@ def write_over(path: Path, data: bytes, *, sync: bool = False) -> None:
         new = not status.st_size
         if new and hasattr(os, "fchmod"):
             os.fchmod(descriptor, FILE_MODE)
-        _write_all(descriptor, data)
+        write_all(descriptor, data)
         if sync:
             sync_descriptor(descriptor)
     finally:
@@ -362,7 +364,7 @@ def append(path: Path | str, data: bytes, *, create_missing: bool, sync: bool = 
     try:
         if create_missing and hasattr(os, "fchmod") and not status.st_size:
             os.fchmod(descriptor, FILE_MODE)
-        _write_all(descriptor, data)
+        write_all(descriptor, data)
         if sync:
             sync_descriptor(descriptor)
     finally:
