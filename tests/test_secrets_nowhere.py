@@ -248,7 +248,7 @@ def test_the_search_finds_what_is_planted(tmp_path):
             process.stdout.readline()
             before = watch.rounds
             while watch.rounds < before + 3:
-                time.sleep(0.005)
+                time.sleep(0.005)  # until the other thread has looked
             process.stdin.close()
     assert hits(watch.seen, MARKERS) == [MARKERS[3].encode()]
     assert hits(watch.environments, MARKERS) == [MARKERS[2].encode()]

@@ -43,6 +43,7 @@ def profile(tmp_path: Path) -> ProfilePaths:
 
 def bundle(paths: ProfilePaths, **options: object) -> tuple[bytes, BundleInfo]:
     out = io.BytesIO()
+    # Options of several types in one mapping, which no annotation can tell apart.
     info = write_bundle(paths, out, **options)  # type: ignore[arg-type]
     return out.getvalue(), info
 

@@ -56,7 +56,7 @@ def test_in_a_thread(leased):
         for _ in range(100):
             if not _runs(process):
                 break
-            time.sleep(0.05)
+            time.sleep(0.05)  # it closes in order, which takes what it takes
         assert not _runs(process)
     assert leased.browser_status("a").record.unclean_exits == 0
     with pytest.raises(LeaseLostError):

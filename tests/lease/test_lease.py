@@ -53,7 +53,7 @@ def redis_url(tmp_path_factory):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            time.sleep(0.02)
+            time.sleep(0.02)  # a server says nothing when it is ready
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         server.terminate()
@@ -92,7 +92,7 @@ def test_a_backend(kind, tmp_path, request):
     assert backend.acquire("p", "y", 5.0) is None
     assert backend.read("p")[:2] == ("x", first)
     assert backend.renew("p", first, 0.05)
-    time.sleep(0.1)
+    time.sleep(0.1)  # its time to live is over
     assert backend.read("p") is None
     assert not backend.renew("p", first, 5.0)
     second = backend.acquire("p", "y", 5.0)
@@ -112,7 +112,7 @@ def test_one_machine_at_a_time_and_release_on_close(homes):
     assert f"process {os.getpid()} on {socket.gethostname()}" in str(error.value)
     assert not two.locks.is_locked("a")
     first = one.leases.status().leases[0].token
-    time.sleep(1.3)  # it was renewed
+    time.sleep(1.3)  # longer than its time to live: it was renewed
     assert one.leases.status().leases[0].token == first
     one.close()
     assert two.leases.status().leases == []
@@ -130,7 +130,7 @@ def test_a_stopped_holder_loses_it_and_is_refused(homes):
     with hold(one.home) as process:
         token = two.leases.status().leases[0].token
         os.kill(process.pid, signal.SIGSTOP)
-        time.sleep(1.2)
+        time.sleep(1.2)  # nobody renews it, so that its time to live passes
         two.activate_profile("a")
         assert two.leases.status().leases[0].token > token
         os.kill(process.pid, signal.SIGCONT)
@@ -145,7 +145,7 @@ def test_a_holder_that_dies_lets_it_expire(homes):
         process.kill()
     with pytest.raises(LeaseError):
         two.activate_profile("a")
-    time.sleep(1.1)
+    time.sleep(1.1)  # until the time to live of the dead one has passed
     two.activate_profile("a")
 
 

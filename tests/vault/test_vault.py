@@ -308,6 +308,7 @@ def test_a_key_ring_keeps_the_identity(home: Path, monkeypatch: pytest.MonkeyPat
         def get_password(service: str, name: str) -> str | None:
             return kept.get((service, name))
 
+    # A class stands in for the module.
     monkeypatch.setitem(__import__("sys").modules, "keyring", Ring)  # type: ignore[arg-type]
     with logged_in(home, "a") as manager:
         assert manager.vault.status().identity == "key ring"
@@ -327,6 +328,7 @@ def test_without_the_extra_profiles_work_and_sessions_stay(
     with logged_in(home, "a", "b") as manager:
         before = sealed(home, "a")
     (home / "profiles" / "b" / "session.json").unlink()
+    # As Python marks a module that cannot be imported.
     monkeypatch.setitem(__import__("sys").modules, "pyrage", None)  # type: ignore[arg-type]
     with ProfileManager(home) as manager:
         write_session(home, "a", "second")
