@@ -16,6 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from tests.concurrency.journal import Journal
 from tests.concurrency.worker import Worker
 from tweakio import ProfileManager, identity
@@ -23,7 +25,7 @@ from tweakio import ProfileManager, identity
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Campaign", "preload"]
+__all__ = ["Campaign", "preload", "sweep_faketime"]
 
 # How long after the end the slowest may take: a worker may be in a wait of 30 s.
 _PATIENCE = 90.0
@@ -37,13 +39,24 @@ def _libfaketime() -> str | None:
     return str(found[0]) if found else None
 
 
+def sweep_faketime() -> None:
+    """Remove what libfaketime left of processes that are no more, killed ones above all.
+
+    A new process with such a number that asks for another time would refuse to start.
+    """
+    for path in Path("/dev/shm").glob("*faketime_s*_*"):
+        number = path.name.rpartition("_")[2]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            with contextlib.suppress(OSError):  # somebody else's, or swept meanwhile
+                path.unlink()
+
+
 def preload() -> None:
     """Import what the workers will need, so that a fork is all that a worker costs."""
     import dulwich.config
     import dulwich.object_store
     import dulwich.pack
     import filelock
-    import psutil
 
     import tweakio.directories
     import tweakio.doctor
@@ -141,6 +154,7 @@ class Campaign:
                 self._start(f"w{number:03}", until)
                 number += 1
         self._wait_for_all(until + _PATIENCE)
+        sweep_faketime()
         self.elapsed = time.monotonic() - began
 
     def _environment(self) -> None:
@@ -165,6 +179,7 @@ class Campaign:
             )
             return
         self.shifted += 1
+        sweep_faketime()
         file = self.root / f"{name}.time"
         file.write_text(f"{random.Random(seed).choice((-1, 1)) * 86400 * (1 + number):+d}\n")
         arguments = (self.home, self.root, name, " ".join(self.names), seed, until)

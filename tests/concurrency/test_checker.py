@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from tests.concurrency.campaign import Campaign
+from tests.concurrency.journal import read_journals
 from tests.concurrency.linear import _MODEL, Commit, Known, Operation, Span, Spans, _with, check
 from tests.concurrency.verify import Findings, _check_promises
-from tests.concurrency.worker import digest
+from tests.concurrency.worker import WatchedLocks, Worker, digest
 from tests.model import Change, Holder, Model, Row
+from tweakio import ProfileManager
 
 ROOT = Path(__file__).resolve().parents[2]
 A, B, C = Holder("a", 1), Holder("b", 2), Holder("c", 3)
@@ -424,3 +426,34 @@ sys.exit(main())
     assert "Traceback" not in done.stderr, done.stderr
     assert "violations             0" not in done.stdout
     print(done.stdout)
+
+
+def test_a_worker_whose_recovery_waited_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it damaged stays damaged, and it still holds it; that is no violation."""
+    for name in ("journals", "sentinels"):
+        (tmp_path / name).mkdir()
+    with ProfileManager(tmp_path / "home") as beside:
+        beside.create_profile("x", "custom")
+        worker = Worker(tmp_path / "home", tmp_path, "w000", ["x"], "seed")
+        monkeypatch.setattr(WatchedLocks, "journal", worker.journal, raising=False)
+        recover = worker.manager.recover_profile
+
+        def recover_beside_a_change(*arguments: Any) -> Any:
+            worker.manager.repository.timeout = 0.05
+            with beside.repository.exclusive():
+                return recover(*arguments)
+
+        worker.manager.recover_profile = recover_beside_a_change  # type: ignore[method-assign]
+        worker._damage("x")
+        worker.manager.repository.timeout = 30.0
+        assert worker.manager.get_profile("x").status == "corrupted"
+        worker._deactivate("")
+        recover("x")
+        worker._activate("x")
+        worker._check_held()
+        worker._close()
+    said = [line for lines in read_journals(tmp_path / "journals") for line in lines]
+    assert [line["error"] for line in said if line["event"] == "refused"] == ["LockTimeoutError"]
+    assert not [line["text"] for line in said if line["event"] == "violation"]

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
+from tests.concurrency.campaign import sweep_faketime
 from tests.invariants import check
 from tweakio import ProfileManager
 from tweakio.errors import LockTimeoutError
@@ -79,6 +80,12 @@ ELSEWHEN = [
     pytest.param(wall_clock, 10 * YEAR, id="ten years ahead"),
     pytest.param(wall_clock, -10 * YEAR, id="ten years behind"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def swept() -> Iterator[None]:
+    yield
+    sweep_faketime()
 
 
 @pytest.fixture

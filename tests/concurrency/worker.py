@@ -145,6 +145,7 @@ class Worker:
         self.commits: list[str] = []
         self.worst = {"repository.lock": 0.0, ".lock": 0.0}
         self.holding: str | None = None
+        self.unmended: str | None = None
         self.offset = self._some_time()
         self.manager: ProfileManager = self._manager()
 
@@ -344,6 +345,8 @@ class Worker:
         )
         if done:
             self.journal.say("mended", key=profile)
+        else:  # a wait that was too long: it stays as it is until somebody else recovers it
+            self.unmended = profile
 
     def _restore(self, profile: str) -> None:
         if self.holding is not None:
@@ -417,7 +420,7 @@ class Worker:
         return pid, name
 
     def _drop(self) -> None:
-        profile, self.holding = self.holding, None
+        profile, self.holding, self.unmended = self.holding, None, None
         if profile is None:
             return
         path = self.run / "sentinels" / profile
@@ -437,7 +440,10 @@ class Worker:
             self.journal.say("violation", text=f"held profile {self.holding}: {error!r}")
             return
         state = (found.status, found.in_use, found.lock_pid)
-        if state != ("active", True, os.getpid()):
+        allowed = [("active", True, os.getpid())]
+        if self.unmended == self.holding:
+            allowed.append(("corrupted", True, os.getpid()))
+        if state not in allowed:
             self.journal.say(
                 "violation", text=f"{self.holding}, held by {self.name} ({os.getpid()}), is {state}"
             )
