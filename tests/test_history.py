@@ -308,7 +308,10 @@ def test_undo_and_redo_tell_which_change(two):
     change = two.history()[0]
     assert two.undo() == change
     assert two.redo() == change
-    assert [c.summary for c in two.history(limit=2)] == ["redo: set alpha", "undo: set alpha"]
+    assert [c.summary for c in two.history(limit=2)] == [
+        "redo: set alpha (note)",
+        "undo: set alpha (note)",
+    ]
 
 
 def operate(name, manager, git):

@@ -21,6 +21,7 @@ from tweakio.errors import (
     ForeignRepositoryError,
     HostileContentError,
     InvalidInputError,
+    InvalidMetadataError,
     MergeConflictError,
     ProfileActiveError,
     RemoteError,
@@ -240,6 +241,89 @@ def test_undo_of_a_pull_is_relative_to_what_was_here(pair):
     assert state(two) == before
     two.redo()
     assert state(two) == after
+
+
+def test_an_undone_use_is_answered_by_nobody(pair):
+    """What an undo took back of last_used was made the later again, as a merge of its own."""
+    one, two = pair
+    two.select_profile("y")
+    two.remotes.sync()
+    one.remotes.sync()
+    used = one.get_profile("y").last_used
+    two.undo()
+    two.update_profiles(["x"], note="travels")
+    one.remotes.sync()
+    two.remotes.sync()
+    one.remotes.sync()
+    assert one.get_profile("y").last_used == two.get_profile("y").last_used < used
+    for manager in (two, one):
+        done = manager.remotes.sync()
+        assert (done.pulled.commit, done.pushed.commit) == (None, None)
+    # Used on both sides: the later.
+    for manager in (one, two, one):
+        manager.select_profile("x" if manager.get_profile("y").status == "active" else "y")
+    for manager in (one, two, one):
+        manager.remotes.sync()
+    assert one.get_profile("y").last_used == two.get_profile("y").last_used > used
+
+
+def test_settings_that_fit_on_each_side_and_not_together(pair):
+    one, two = pair
+    one.update_profiles(["x"], browser={"proxy": "http://me@proxy.example:8080"})
+    one.remotes.sync()
+    two.remotes.sync()
+    one.update_profiles(["x"], browser={"proxy": None, "locale": "de-DE"})
+    two.update_profiles(["x"], browser={"proxy_password": "env:PASSWORD"})
+    one.remotes.sync()
+    fields = r"x \(browser.proxy, browser.proxy_password\)"
+    with pytest.raises(MergeConflictError, match=fields):
+        two.remotes.sync()
+    with pytest.raises(InvalidMetadataError, match="needs a proxy with a user"):
+        two.remotes.pull(
+            resolve={"x": {"browser.proxy": "theirs", "browser.proxy_password": "ours"}}
+        )
+    two.remotes.pull(resolve="ours")
+    assert dict(two.get_profile("x").browser) == {
+        "proxy": "http://me@proxy.example:8080",
+        "proxy_password": "env:PASSWORD",
+        "locale": "de-DE",
+    }
+    message = run_git("-C", two.home / "profiles", "log", "-1", "--format=%B")
+    assert "in conflict: x (browser.proxy): ours\n" in message
+    # One of the two in conflict: the other goes with it.
+    two.remotes.sync()
+    one.remotes.sync()
+    one.update_profiles(["x"], browser={"proxy": "http://other.example:1", "proxy_password": None})
+    two.update_profiles(["x"], browser={"proxy": "http://me@third.example:1"})
+    one.remotes.sync()
+    with pytest.raises(MergeConflictError, match=fields):
+        two.remotes.sync()
+    two.remotes.sync(resolve="theirs")
+    assert "proxy_password" not in two.get_profile("x").browser
+
+
+def test_one_and_true_travel_as_what_they_are(pair):
+    one, two = pair
+    for value in (True, 1, True):
+        one.update_profiles(["x"], platform_config={"a": value})
+        one.remotes.sync()
+        two.remotes.sync()
+        assert two.get_profile("x").platform_config["a"] is value
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_two_halves_that_are_too_large_together(pair, side):
+    one, two = pair
+    for manager, key in ((one, "a"), (two, "b")):
+        manager.update_profiles(["x"], platform_config={key: key * 600_000})
+    one.remotes.sync()
+    with pytest.raises(MergeConflictError, match=r"x \(metadata.json\)"):
+        two.remotes.sync()
+    two.remotes.sync(resolve=side)
+    kept = {"theirs": "a", "ours": "b"}[side]
+    assert list(two.get_profile("x").platform_config) == [kept]
+    one.remotes.sync()
+    assert state(one) == state(two)
 
 
 def test_git_pull_by_hand_gives_the_same_result(pair, tmp_path):
@@ -480,6 +564,89 @@ def test_nothing_of_a_hostile_remote_is_taken_over(pair, tmp_path, bare):
         assert not (tmp_path / "victim").exists(), name
     assert not run_git("-C", one.home / "profiles", "status", "--porcelain")
     one.update_profiles(["y"], note="goes on")
+
+
+def keep_data(manager):
+    """Give each profile what a pull must not take: a session, and browser data."""
+    for profile in manager.list_profiles():
+        (profile.path / "session.json").write_text('{"cookies": [], "origins": []}')
+        (profile.path / "browser_profile").mkdir(exist_ok=True)
+        (profile.path / "browser_profile" / "Cookies").write_text("mine")
+
+
+def data_of(home):
+    return {
+        path: path.read_bytes()
+        for profile in (home / "profiles" / name for name in "xy")
+        for path in (profile / "session.json", profile / "browser_profile" / "Cookies")
+    }
+
+
+BY_HAND = {
+    "link": "a symbolic link 'session.json.age' in x",
+    "session": "a file 'session.json' in x that profiles do not have",
+    "browser": "a file 'browser_profile' in x that profiles do not have",
+    "modules": "a file '.gitmodules' that profiles do not have",
+    "case": "the name 'x' and 'X', by case the same",
+    "identity": "a damaged profile x: profile_id",
+    "large": "a blob that is larger than any of ours",
+}
+
+
+def test_nothing_of_a_hostile_remote_comes_by_git_pull(pair, tmp_path, bare):
+    """The hook refuses before git touches a file, also in a fast-forward."""
+    one, _ = pair
+    sound = run_git("-C", bare, "rev-parse", "main").strip()
+    keep_data(one)
+    one.close()
+    tree = one.home / "profiles"
+    before = data_of(one.home)
+    assert len(before) == 4
+
+    def refused(*arguments):
+        told = run_git("-C", tree, *arguments, check=False)
+        assert f"tweakio: error: the remote has {BY_HAND[name]}" in told, told
+        assert "Traceback" not in told
+        assert run_git("-C", tree, "rev-parse", "HEAD").strip() == head
+        assert not run_git("-C", tree, "status", "--porcelain")
+        assert data_of(one.home) == before
+
+    head = sound
+    for name in BY_HAND:
+        run_git("-C", bare, "update-ref", "refs/heads/main", sound)
+        hostile(bare, tmp_path, HOSTILE[name])
+        refused("pull", "-q", "--no-rebase", "origin", "main")
+        assert run_git("-C", tree, "rev-parse", "origin/main").strip() == sound
+    # Without a name of ours it is refused when it is merged: here after a change of our own.
+    with ProfileManager(one.home) as manager:
+        manager.update_profiles(["y"], note="here")
+        head = manager.repository.head().commit
+    refused("pull", "-q", "--no-rebase", "--no-edit", bare, "main")
+    run_git("-C", bare, "update-ref", "refs/heads/main", sound)
+    with ProfileManager(one.home) as manager:
+        manager.remotes.sync()
+    run_git("-C", tree, "fsck", "--strict")
+
+
+def test_an_honest_git_pull_passes_the_hook(pair, tmp_path):
+    one, two = pair
+    two.create_profile("z", "custom", note="new")
+    two.update_profiles(["x"], note="there")
+    two.remotes.push()
+    keep_data(one)
+    one.close()
+    before = data_of(one.home)
+    assert "tweakio" not in run_git("-C", one.home / "profiles", "pull", "-q", "origin", "main")
+    with ProfileManager(one.home) as manager:
+        assert (manager.get_profile("x").note, manager.get_profile("z").note) == ("there", "new")
+        assert data_of(one.home) == before
+        # What git does to other names is none of the hook's business.
+        tree = one.home / "profiles"
+        run_git("-C", tree, "branch", "side")
+        run_git("-C", tree, "reset", "-q", "--hard", "HEAD~1")
+        run_git("-C", tree, "merge", "-q", "side")
+        assert manager.get_profile("z").note == "new"
+    run_git("-C", tree, "fsck", "--strict")
 
 
 def test_objects_that_git_refuses_and_objects_that_are_too_large(pair, tmp_path, bare):

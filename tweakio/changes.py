@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tweakio.errors import InvalidMetadataError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from tweakio.store.locks import Guard, ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
-__all__ = ["begin", "name_some", "set_inactive"]
+__all__ = ["begin", "changed_fields", "name_some", "set_inactive", "shown_field"]
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,28 @@ def set_inactive(change: Transaction, profile_id: str) -> None:
     """Put into a change that a profile is not active any more."""
     value = {**change.metadata(profile_id), "status": "inactive"}
     change.put_metadata(profile_id, {key: item for key, item in value.items() if key != "lock_pid"})
+
+
+def changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The names of the fields of metadata that differ, settings key by key, for a summary."""
+    found = []
+    for field in dict.fromkeys([*before, *after]):
+        old, new = before.get(field), after.get(field)
+        if old == new or not (old or new):
+            continue
+        sides = [{} if side is None else side for side in (old, new)]
+        if field in ("platform_config", "browser") and all(isinstance(s, dict) for s in sides):
+            one, other = sides
+            keys = [k for k in dict.fromkeys([*one, *other]) if one.get(k) != other.get(k)]
+            found += [f"{field}.{key}" for key in keys]
+        else:
+            found.append(field)
+    return [shown_field(name) for name in found]
+
+
+def shown_field(name: str) -> str:
+    """The name of a field, which somebody else may have made up, as a part of one line."""
+    return "".join(c if c.isprintable() else "?" for c in name[:60])
 
 
 def name_some(names: Sequence[str]) -> str:

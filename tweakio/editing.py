@@ -198,9 +198,11 @@ class Editor:
         added = {self._validator.validate_tag(tag) for tag in add_tags}
         removed = set(remove_tags)
         values = []
+        fields: dict[str, None] = {}
         with self._change("set", profile_ids) as change:
             for profile_id in profile_ids:
                 value = healthy(change, profile_id)
+                before = dict(value)
                 value["tags"] = sorted(({*(value.get("tags") or ())} | added) - removed)
                 if note is not None:
                     value["note"] = note
@@ -212,7 +214,9 @@ class Editor:
                 value["browser"] = with_settings(value.get("browser"), browser)
                 change.put_metadata(profile_id, value)
                 values.append(value)
-            change.summary = f"set {changes.name_some(profile_ids)}"
+                fields |= dict.fromkeys(changes.changed_fields(before, value))
+            names = changes.name_some(profile_ids)
+            change.summary = f"set {names} ({changes.name_some(list(fields))})"
         return values
 
     def record_login(self, profile_id: str, moment: datetime) -> dict[str, Any]:

@@ -129,7 +129,8 @@ class ProfileMetadataHandler:
                         field=key,
                     )
             change.put_metadata(profile_id, value)
-            change.summary = f"set {profile_id}"
+            fields = changes.name_some(changes.changed_fields(before, value))
+            change.summary = f"set {profile_id} ({fields})"
 
     def _change(
         self, operation: str, profile_id: str, command: str

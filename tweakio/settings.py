@@ -26,6 +26,7 @@ __all__ = [
     "SettingError",
     "check",
     "check_form",
+    "fit_together",
     "parse_proxy",
     "time_zones",
 ]
@@ -116,14 +117,20 @@ def _check(settings: Mapping[str, Any]) -> None:
     zone = settings.get("timezone")
     if zone is not None:
         _check_zone_exists(zone)
-    if settings.get("proxy_password") is not None:
-        address = settings.get("proxy")
-        if address is None or parse_proxy(address).user is None:
-            raise SettingError(
-                "proxy_password",
-                "needs a proxy with a user",
-                "set proxy to http://USER@HOST:PORT as well, or remove it",
-            )
+    if not fit_together(settings):
+        raise SettingError(
+            "proxy_password",
+            "needs a proxy with a user",
+            "set proxy to http://USER@HOST:PORT as well, or remove it",
+        )
+
+
+def fit_together(settings: Mapping[str, Any]) -> bool:
+    """Whether settings, each of which has its form, make sense beside each other."""
+    if settings.get("proxy_password") is None:
+        return True
+    address = settings.get("proxy")
+    return address is not None and parse_proxy(address).user is not None
 
 
 def _locale(value: object) -> None:

@@ -19,11 +19,10 @@ from tweakio.errors import (
     RepositoryDamagedError,
 )
 from tweakio.layout import Layout
-from tweakio.store import initialise
+from tweakio.store import hooks, initialise
+from tweakio.store.hooks import foreign_hooks, install_hooks
 from tweakio.store.initialise import (
     complete_local,
-    foreign_hooks,
-    install_hooks,
     make_git_directory,
     open_repository,
     profile_like_directories,
@@ -340,6 +339,6 @@ def test_python_with_a_quote_in_its_path(home: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_without_hook_sources(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(initialise, "_hook_sources", lambda: ())
+    monkeypatch.setattr(hooks, "_hook_sources", lambda: ())
     open_store(home).close()
     assert os.listdir(home / "profiles/.git/hooks") == []

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.sync.campaign import Campaign
+from tests.sync.campaign import Campaign, Report
 
 
 def main() -> int:
@@ -23,7 +23,12 @@ def main() -> int:
             os.environ[f"GIT_{who}_{name}"] = "tester@example.com" if name == "EMAIL" else "Tester"
     began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="tweakio-sync-"))
-    report = Campaign(directory, options.seed).run(options.rounds)
+
+    def progress(report: Report) -> None:
+        if report.rounds % 50 == 0:
+            print(f"{report.rounds} rounds, {time.monotonic() - began:.0f} s", file=sys.stderr)
+
+    report = Campaign(directory, options.seed).run(options.rounds, progress)
     print(
         f"{report.rounds} rounds, {report.operations} operations, {report.conflicts} conflicts, "
         f"{len(report.problems)} problems, {time.monotonic() - began:.0f} s"

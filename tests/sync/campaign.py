@@ -14,11 +14,14 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.invariants import check, git
 from tweakio import ProfileManager
 from tweakio.errors import MergeConflictError, TweakioError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Campaign", "Report"]
 
@@ -47,6 +50,7 @@ def _shown(manager: ProfileManager) -> dict[str, dict[str, Any]]:
     return {
         profile.id: {
             "created": profile.created_at,
+            "used": profile.last_used,
             "note": profile.note,
             "tags": frozenset(profile.tags),
             "version": profile.platform_version,
@@ -154,9 +158,7 @@ class Campaign:
         shown = [_shown(manager) for manager in self.managers.values()]
         self._require(shown[0] == shown[1], f"not converged: {shown}")
         self._compare(base, sides[second], sides[first], shown[0], choice)
-        # What an undo took back of last_used may need one sync more.
-        self._sync(second, ())
-        self._sync(first, ())
+        # Whoever came first has what came of both with its second sync; nobody answers that.
         for name in order:
             done = self.managers[name].remotes.sync()
             rest = (done.pulled.commit, done.pushed.commit) == (None, None)
@@ -200,12 +202,13 @@ class Campaign:
         done = git(self.bare, "fsck", "--strict", "--no-dangling")
         self._require(not done.returncode, f"fsck of the remote: {done.stderr!r}")
 
-    def run(self, rounds: int) -> Report:
+    def run(self, rounds: int, progress: Callable[[Report], None] = lambda _: None) -> Report:
         """So many rounds; stops at the first problem."""
         for _ in range(rounds):
             self.round()
             if self.report.rounds % _CHECK_EVERY == 0:
                 self.check()
+            progress(self.report)
             if self.report.problems:
                 break
         self.check()
@@ -227,7 +230,7 @@ def _clashes(base: Any, ours: Any, theirs: Any) -> set[str]:
     return {
         _name(key)
         for key in base.keys() | ours.keys() | theirs.keys()
-        if key not in ("tags", "created")
+        if key not in ("tags", "created", "used")
         and base.get(key) != ours.get(key) != theirs.get(key) != base.get(key)
     }
 
@@ -240,12 +243,14 @@ def _whole(base: Any, ours: Any, theirs: Any) -> str:
     """What becomes of a profile as a whole: "ours", "theirs", "fields" or "conflict"."""
     if ours == theirs:
         return "ours"
+    if _same(ours, theirs):
+        return "fields"
+    # To have used a profile keeps nobody from deleting it.
+    base, ours, theirs = (side and {**side, "used": None} for side in (base, ours, theirs))
     if base == theirs:
         return "ours"
     if base == ours:
         return "theirs"
-    if _same(ours, theirs):
-        return "fields"
     # Deleted on both sides, and another one of this id made on one of them.
     if ours is None and not _same(base, theirs):
         return "theirs"
@@ -281,10 +286,13 @@ def _merged(base: Any, ours: Any, theirs: Any, choice: str) -> Any:
             was = was or frozenset()
             merged[key] = (mine & other) | (mine - was) | (other - was)
             continue
+        if key == "used" and mine != was and other != was:
+            merged[key] = max(mine, other)
+            continue
         if mine == was or (mine != other and other != was and choice == "theirs"):
             mine = other
         if mine is not None:
             merged[key] = mine
-        elif key == "version":
+        elif key in ("version", "used"):
             merged[key] = None
     return merged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tweakio.store import initialise
+from tweakio.store import hooks
 from tweakio.store.journal import Journal
 from tweakio.store.refs import is_abandoned, operation_in_progress, set_aside
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
 
 __all__ = ["look_at_hooks", "look_at_locks"]
+
+_CHECKED = {"pre-commit": "commits", "reference-transaction": "fetches and merges"}
 
 
 def look_at_locks(case: Case, repository: Repository) -> None:
@@ -47,17 +49,20 @@ def look_at_hooks(case: Case) -> None:
 
     To mend, the repository's lock is held.
     """
-    hook = case.layout.git_dir / "hooks" / "pre-commit"
-    if not os.path.lexists(hook):
-        if case.fix:
-            initialise.install_hooks(case.layout.git_dir)
-        message = "the pre-commit hook is missing, so commits by hand are not checked"
-        case.add("hook-missing", "problem", message, fixed=hook.exists())
-    elif case.fix:
-        initialise.install_hooks(case.layout.git_dir)
-    for name in initialise.foreign_hooks(case.layout.git_dir):
-        case.add(
-            "foreign-hook",
-            "note",
-            f"the hook {name} is not tweakio's, so commits by hand are not checked",
-        )
+    place = case.layout.git_dir / "hooks"
+    missing = [name for name in hooks.HOOKS if not os.path.lexists(place / name)]
+    if case.fix:
+        hooks.install_hooks(case.layout.git_dir)
+    if missing:
+        names = f"hook {missing[0]} is" if len(missing) == 1 else f"hooks {', '.join(missing)} are"
+        message = f"the {names} missing, so {_unchecked(missing)}"
+        fixed = all((place / name).exists() for name in missing)
+        case.add("hook-missing", "problem", message, fixed=fixed)
+    for name in hooks.foreign_hooks(case.layout.git_dir):
+        message = f"the hook {name} is not tweakio's, so {_unchecked([name])}"
+        case.add("foreign-hook", "note", message)
+
+
+def _unchecked(names: list[str]) -> str:
+    what = " and ".join(_CHECKED[name] for name in names)
+    return f"{what} by hand are not checked"

@@ -14,9 +14,11 @@ from tweakio import durable
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ATTRIBUTES", "ensure_driver", "section"]
+__all__ = ["ATTRIBUTES", "ensure_driver", "lacks_driver", "section"]
 
 _HEAD = '[merge "tweakio"]'
+_CHECKS = "[fetch]\n\tfsckObjects = true\n"
+"""Git's own check of objects, also for what a person fetches."""
 ATTRIBUTES = """\
 # tweakio: these count more than .gitattributes, whoever wrote that.
 * -text -ident -filter -working-tree-encoding
@@ -36,11 +38,17 @@ def section() -> str:
     python = sys.executable.replace("'", "'\\''")
     command = f"'{python}' -c '{_CODE}' %O %A %B %P"
     quoted = command.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{_HEAD}\n\tname = tweakio, field by field\n\tdriver = "{quoted}"\n'
+    return f'{_HEAD}\n\tname = tweakio, field by field\n\tdriver = "{quoted}"\n{_CHECKS}'
+
+
+def lacks_driver(git_dir: Path) -> bool:
+    """Whether a repository was made before there was a driver, or the checks beside it."""
+    present = durable.read_regular(git_dir / "config", _MOST)
+    return _HEAD.encode() not in present or _CHECKS.encode() not in present
 
 
 def ensure_driver(git_dir: Path, temporary: Path) -> None:
-    """Install it in a repository that was made before there was one; its lock is held.
+    """Install it in a repository that lacks it; its lock is held.
 
     Args:
         git_dir: of the repository.
@@ -48,8 +56,6 @@ def ensure_driver(git_dir: Path, temporary: Path) -> None:
     """
     config = git_dir / "config"
     present = durable.read_regular(config, _MOST)
-    if _HEAD.encode() in present:
-        return
     attributes = git_dir / "info" / "attributes"
     durable.make_directory(attributes.parent)
     try:
@@ -64,4 +70,5 @@ def ensure_driver(git_dir: Path, temporary: Path) -> None:
         durable.replace(attributes, content, temporary / "attributes")
     gap = b"" if not present or present.endswith(b"\n") else b"\n"
     durable.remove(temporary / "config")
-    durable.replace(config, present + gap + section().encode(), temporary / "config")
+    added = _CHECKS if _HEAD.encode() in present else section()
+    durable.replace(config, present + gap + added.encode(), temporary / "config")

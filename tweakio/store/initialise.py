@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweakio import durable, identity
@@ -21,6 +19,7 @@ from tweakio.errors import (
 from tweakio.layout import Layout
 from tweakio.store import driver
 from tweakio.store.frame import misplaced, refuse_misplaced
+from tweakio.store.hooks import install_hooks
 from tweakio.store.journal import Journal
 from tweakio.store.lockfile import RecordedLock
 from tweakio.store.objects import (
@@ -35,7 +34,7 @@ from tweakio.store.refs import NO_COMMIT, Refs
 from tweakio.store.repository import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from pathlib import Path
 
 __all__ = [
     "ASIDE",
@@ -44,9 +43,7 @@ __all__ = [
     "FORMAT",
     "IGNORE",
     "complete_local",
-    "foreign_hooks",
     "format_of",
-    "install_hooks",
     "is_initialised",
     "make_git_directory",
     "make_skeleton",
@@ -434,67 +431,3 @@ def _complete_config(layout: Layout) -> None:
     durable.remove(temporary)
     # Not appended: a power cut can leave zeros there, and git then reads nothing at all.
     durable.replace(config, before + lines.encode(), temporary)
-
-
-_HOOKS = ("pre-commit",)
-_HOOK_MARK = b"tweakio hook"
-
-
-def foreign_hooks(git_dir: Path) -> list[str]:
-    """The names of our hooks in whose places a person's own are."""
-    found = []
-    if os.path.islink(git_dir / "hooks"):
-        return list(_HOOKS)
-    for name in _HOOKS:
-        try:
-            if _HOOK_MARK not in durable.read_regular(git_dir / "hooks" / name, 1 << 20):
-                found.append(name)
-        except FileNotFoundError:
-            continue
-        except OSError:
-            found.append(name)
-    return found
-
-
-def _hook_sources() -> Iterable[Path]:
-    package = Path(__file__).resolve().parent.parent
-    # In the wheel, and beside the package in a source checkout.
-    return (package / "_hooks", package.parent / "hooks")
-
-
-def install_hooks(git_dir: Path) -> list[str]:
-    """Write our hooks into a repository, whose lock is held; a hook of the user's own stays.
-
-    Returns:
-        The names of the hooks that are not ours and were left.
-    """
-    left = []
-    if os.path.islink(git_dir / "hooks"):
-        return list(_HOOKS)  # a person's own, elsewhere
-    for name in _HOOKS:
-        source = next((path / name for path in _hook_sources() if (path / name).is_file()), None)
-        if source is None:
-            continue
-        # Inside single quotes of the shell, as which the hook has it.
-        python = os.fsencode(sys.executable).replace(b"'", b"'\\''")
-        content = source.read_bytes().replace(b"@PYTHON@", python)
-        target = git_dir / "hooks" / name
-        durable.make_directory(target.parent)
-        try:
-            present = durable.read_regular(target, 1 << 20)
-        except FileNotFoundError:
-            present = None
-        except OSError:
-            left.append(name)
-            continue
-        if present == content:
-            continue
-        if present is not None and _HOOK_MARK not in present:
-            left.append(name)
-            continue
-        temporary = git_dir / "tweakio" / "tmp" / name
-        durable.remove(temporary)
-        durable.create(temporary, content, mode=0o755)
-        durable.move(temporary, target)
-        durable.fsync_directory(target.parent)
-    return left

@@ -22,8 +22,9 @@ from tweakio.models import LockRecord
 from tweakio.store import maintenance
 from tweakio.store.attic import Attic
 from tweakio.store.checkout import Checkout
-from tweakio.store.driver import ensure_driver
+from tweakio.store.driver import ensure_driver, lacks_driver
 from tweakio.store.head import Head, HeadCache
+from tweakio.store.hooks import install_hooks
 from tweakio.store.index import IndexFile
 from tweakio.store.journal import Journal
 from tweakio.store.listing import Listing
@@ -200,11 +201,14 @@ class Repository:
                 transaction.discard()
 
     def _ensure_driver(self) -> None:
-        """Install the merge driver in a repository that is older than it."""
+        """Install the merge driver and the hooks in a repository that is older than they are."""
         if self._driver_is_known:
             return
         try:
-            ensure_driver(self.layout.git_dir, self.layout.temporary)
+            if lacks_driver(self.layout.git_dir):
+                install_hooks(self.layout.git_dir)
+                # Last, since it says that the rest is there.
+                ensure_driver(self.layout.git_dir, self.layout.temporary)
         except OSError as error:
             log.debug("the merge driver is not installed: %s", error)
         self._driver_is_known = True

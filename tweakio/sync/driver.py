@@ -42,9 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
         content = schema.dump(schema.validate(merged.value))
     except InvalidMetadataError as error:
         return _conflict(path, error.message)
-    if merged.value != mine:
+    if len(content) > schema.MAX_BYTES:
+        return _conflict(path, f"both together are larger than {schema.MAX_BYTES} bytes")
+    if content != schema.dump(mine):
         with open(ours, "wb") as file:
-            file.write(sides[2] if merged.value == other else content)
+            file.write(sides[2] if content == schema.dump(other) else content)
     return 0
 
 

@@ -10,6 +10,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from tweakio.errors import InvalidInputError
+from tweakio.store.worktree import METADATA
 from tweakio.sync.fields import ABSENT
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def ask(error: MergeConflictError) -> Resolution:
             }
             for clash in conflict.clashes
         }
-        if conflict.kind != "changed":
+        if conflict.kind != "changed" or conflict.fields == (METADATA,):
             fields = {"": {"what": conflict.kind, "fields": list(conflict.fields), "take": ""}}
         sheet[conflict.profile_id or "repository"] = fields
     answer = _edit(json.dumps(sheet, indent=2, ensure_ascii=False) + "\n")

@@ -1,8 +1,9 @@
 """One profile's metadata, merged field by field from three sides.
 
-What is this machine's own (``status``, ``lock_pid``) stays as it is here; ``last_used`` takes
-the later; tags merge as a set; the settings of platform and browser merge key by key; all the
-rest, fields of newer versions included, merges by value: what only one side changed is taken.
+What is this machine's own (``status``, ``lock_pid``) stays as it is here; tags merge as a set; the
+settings of platform and browser merge key by key; all the rest, fields of newer versions included,
+merges by value: what only one side changed is taken. Of ``last_used`` that both sides changed the
+later is taken.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tweakio.models import parse_time
+from tweakio.settings import fit_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +30,7 @@ RUNTIME = frozenset({"status", "lock_pid"})
 """What is this machine's own and never travels."""
 _BY_KEY = ("platform_config", "browser")
 _SETS = ("tags",)
+_TOGETHER = ("proxy", "proxy_password")
 
 
 class _Marker:
@@ -131,7 +134,12 @@ def merge_fields(
         mine, other = ours.get(field, ABSENT), theirs.get(field, ABSENT)
         before = [base.get(field, ABSENT) for base in bases]
         if field == "last_used":
-            found = _later(mine, other)
+            # What only one side changed counts here too, also an undo that took it back: with the
+            # later in any case a side that changed nothing would answer the undo with a merge
+            # that is neither side's, and each pull of an undo would take a push and a pull more.
+            found, both = merge_value(before, mine, other)
+            if both:
+                found = _later(mine, other)
         elif field in _SETS:
             found = _merge_set(before, mine, other)
         elif field in _BY_KEY:
@@ -142,11 +150,42 @@ def merge_fields(
             found = mine if _same(taken, plain[0]) else other
             if clash:
                 clashes.append(Clash(field, mine, other))
-        if found is ABSENT:
-            value.pop(field, None)
-        else:
-            value[field] = found
+        _set(value, field, found)
+    clashes += _put_back_unfit(value, ours, theirs, {clash.field for clash in clashes})
     return Merged(value, tuple(clashes))
+
+
+def _set(target: dict[str, Any], key: str, value: Any) -> None:
+    if value is ABSENT:
+        target.pop(key, None)
+    else:
+        target[key] = value
+
+
+def _put_back_unfit(
+    value: dict[str, Any],
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    clashing: set[str],
+) -> list[Clash]:
+    """A proxy and its password, which one side took away and the other set, say.
+
+    Where they do not fit when merged, or one of them is in conflict, both are for a person to
+    decide, or a choice of one side's proxy would leave it with the other side's password.
+    """
+    merged, mine, other = (dict(side.get("browser") or {}) for side in (value, ours, theirs))
+    unfit = not fit_together(merged) and fit_together(mine) and fit_together(other)
+    if not unfit and not clashing.intersection(f"browser.{key}" for key in _TOGETHER):
+        return []
+    clashes = []
+    for key in _TOGETHER:
+        sides = mine.get(key, ABSENT), other.get(key, ABSENT)
+        if f"browser.{key}" not in clashing and sides[0] != sides[1]:
+            clashes.append(Clash(f"browser.{key}", *sides))
+            _set(merged, key, sides[0])
+    if clashes:
+        _set(value, "browser", merged or ABSENT)
+    return clashes
 
 
 def _later(ours: Any, theirs: Any) -> Any:

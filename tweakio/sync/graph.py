@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from tweakio.errors import RepositoryDamagedError
@@ -24,12 +25,18 @@ class Graph:
     Args:
         read: gives a commit by its hexadecimal id.
         cut: commits whose parents are not kept (``.git/shallow``).
+        known: the parents of commits that were read before, with the same cut; more are added.
     """
 
-    def __init__(self, read: Callable[[str], Commit], cut: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        read: Callable[[str], Commit],
+        cut: Collection[str] = (),
+        known: dict[str, tuple[str, ...]] | None = None,
+    ) -> None:
         self._read = read
         self._cut = frozenset(cut)
-        self._parents: dict[str, tuple[str, ...]] = {}
+        self._parents = {} if known is None else known
 
     def parents(self, commit: str) -> tuple[str, ...]:
         """The parents of a commit; none where history was cut."""
@@ -64,7 +71,17 @@ class Graph:
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Whether a commit is another one or before it."""
-        return older == newer or older in self.ancestors(newer)
+        seen: set[str] = set()
+        todo = deque([newer])
+        while todo:
+            # The nearest first: mostly it is one of these.
+            commit = todo.popleft()
+            if commit == older:
+                return True
+            if commit not in seen:
+                seen.add(commit)
+                todo += self.parents(commit)
+        return False
 
     def bases(self, one: str, other: str) -> list[str]:
         """The latest commits that are before both; none if the histories have nothing in common."""
@@ -101,9 +118,9 @@ class Graph:
         before = self.ancestors(*older)
         found: list[str] = []
         seen: set[str] = set()
-        todo = [newer]
+        todo = deque([newer])
         while todo and len(found) < most:
-            commit = todo.pop(0)
+            commit = todo.popleft()
             if commit in seen or commit in before:
                 continue
             seen.add(commit)

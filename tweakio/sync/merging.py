@@ -12,6 +12,7 @@ from tweakio.errors import (
     NewerFormatError,
 )
 from tweakio.models import parse_time
+from tweakio.settings import fit_together
 from tweakio.store.objects import parse_tree
 from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.sync.arrival import SEALED_IS_TRACKED
@@ -122,6 +123,8 @@ class Merge:
         self.deleted: list[str] = []
         self.conflicts: list[Conflict] = []
         self.recipients_changed = False
+        self.settled: list[str] = []
+        """What was in conflict, and whose side was chosen."""
 
     def put(self, names: Sequence[str]) -> None:
         """Put it all into the transaction.
@@ -195,11 +198,8 @@ class Merge:
 
     def _put_both(self, profile_id: str, bases: list[State], ours: State, theirs: State) -> None:
         if ours.value is None:
-            clash = Clash(METADATA, None, dict(theirs.value or {}))
-            if any(base.files == theirs.files for base in bases):
-                return
-            if self._side(Conflict(profile_id, "changed", (clash,))) == "theirs":
-                self._put_files(profile_id, ours, theirs.files)
+            if not any(base.files == theirs.files for base in bases):
+                self._put_whole(profile_id, ours, theirs)
             return
         if ours.created != theirs.created:
             self._put_another(profile_id, bases, ours, theirs)
@@ -234,9 +234,6 @@ class Merge:
             _set(files, name, taken)
             if both:
                 clashes.append(Clash(field, *sides))
-        if not clashes and (unfit := _unfit(value, ours.value, theirs.value)):
-            clashes.append(unfit)
-            _set(value, unfit.field, unfit.ours)
         if clashes:
             conflict = Conflict(profile_id, "changed", tuple(clashes))
             chosen = [self._choose(conflict, clash) for clash in clashes]
@@ -245,11 +242,33 @@ class Merge:
                 return
             for clash, choice in zip(clashes, chosen, strict=True):
                 _settle(value, files, clash, choice)
-        if dict(value) != dict(ours.value):
-            same = dict(value) == dict(theirs.value)
+                self._note_settled(profile_id, clash.field, choice)
+            if any(clash.field.startswith("browser.proxy") for clash in clashes):
+                _refuse_unfit(profile_id, value.get("browser") or {})
+        # As bytes: 1 == True in Python, and not in JSON.
+        content = schema.dump(value)
+        if content != schema.dump(ours.value):
+            same = content == schema.dump(theirs.value)
             files[METADATA] = (
                 theirs.files[METADATA] if same else schema.dump(schema.validate(value))
             )
+            if len(files[METADATA]) > schema.MAX_BYTES:
+                # Each side's fits into a file, what both have together does not.
+                self._put_whole(profile_id, ours, theirs)
+                return
+        self._put_files(profile_id, ours, files)
+
+    def _put_whole(self, profile_id: str, ours: State, theirs: State) -> None:
+        """Files that cannot be merged: one side's, as a person says."""
+        clash = Clash(METADATA, ABSENT, ABSENT)
+        if self._side(Conflict(profile_id, "changed", (clash,))) != "theirs":
+            return
+        files = dict(theirs.files)
+        assert theirs.value is not None
+        here = ours.value or {"status": "inactive"}
+        own = {field: here.get(field) for field in RUNTIME}
+        if any(theirs.value.get(field) != own[field] for field in RUNTIME):
+            files[METADATA] = schema.dump({**theirs.value, **own})
         self._put_files(profile_id, ours, files)
 
     def _put_files(self, profile_id: str, ours: State, files: Mapping[str, bytes]) -> None:
@@ -305,9 +324,15 @@ class Merge:
         """Whose side a person chose for a whole profile; None if that is still to be said."""
         side = self._choose(conflict, None)
         if side in ("ours", "theirs"):
+            what = conflict.kind if conflict.kind != "changed" else ", ".join(conflict.fields)
+            self._note_settled(conflict.profile_id or "repository", what, side)
             return side
         self.conflicts.append(conflict)
         return None
+
+    def _note_settled(self, profile_id: str, what: str, choice: Side | Chosen | None) -> None:
+        chosen = "another value" if isinstance(choice, Chosen) else f"{choice}"
+        self.settled.append(f"in conflict: {profile_id} ({changes.shown_field(what)}): {chosen}")
 
     # What is of no profile
 
@@ -401,16 +426,13 @@ def _clashes(bases: list[State], ours: State | None, theirs: State | None) -> tu
     return tuple(found)
 
 
-def _unfit(
-    value: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]
-) -> Clash | None:
-    """The field that each side has right and that is wrong when put together."""
-    try:
-        schema.validate(value)
-    except InvalidMetadataError as error:
-        field = str(error.details.get("field", ""))
-        return Clash(field, ours.get(field, ABSENT), theirs.get(field, ABSENT))
-    return None
+def _refuse_unfit(profile_id: str, browser: Mapping[str, Any]) -> None:
+    if not fit_together(browser):
+        raise InvalidMetadataError(
+            f"{profile_id}: browser.proxy_password needs a proxy with a user; nothing was changed",
+            hint="take proxy and proxy_password from the same side",
+            field="browser",
+        )
 
 
 def _set(target: dict[str, Any], key: str, value: Any) -> None:

@@ -19,13 +19,12 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.history import changed_names
-from tweakio.models import parse_time
 from tweakio.store.objects import parse_tree
 from tweakio.store.refs import NO_COMMIT
 from tweakio.store.worktree import METADATA
 from tweakio.sync import configuration
 from tweakio.sync.configuration import Remote
-from tweakio.sync.fields import RUNTIME, same_beside_runtime
+from tweakio.sync.fields import same_beside_runtime
 from tweakio.sync.graph import Graph
 from tweakio.sync.merging import Merge, chooser
 from tweakio.sync.quarantine import Quarantine, quarantine
@@ -118,6 +117,8 @@ class Remotes:
         self._locks = locks
         self._command = command
         self._transport = transport
+        # The parents of commits, which never change, and where history was cut then.
+        self._known: tuple[frozenset[str], dict[str, tuple[str, ...]]] = frozenset(), {}
 
     @property
     def _repository(self) -> Repository:
@@ -251,11 +252,16 @@ class Remotes:
             return frozenset()
         return frozenset(data.decode("ascii", "replace").split())
 
-    def _require_common(self, place: Quarantine, head: str, commit: str, url: str) -> None:
+    def _graph(self, read: Callable[[str], Commit]) -> Graph:
         cut = self._cut()
-        if head == NO_COMMIT or Graph(place.commit, cut).bases(head, commit):
+        if self._known[0] != cut:
+            self._known = cut, {}
+        return Graph(read, cut, self._known[1])
+
+    def _require_common(self, place: Quarantine, head: str, commit: str, url: str) -> None:
+        if head == NO_COMMIT or self._graph(place.commit).bases(head, commit):
             return
-        if cut:
+        if self._cut():
             raise RemoteError(
                 f"the history here is cut short, before it meets that of {shown_url(url)}",
                 hint=f"run 'git -C {self._repository.layout.profiles} fetch --unshallow'",
@@ -288,13 +294,12 @@ class Remotes:
     def _merge(self, name: str, fetched: _Fetched, resolve: Resolution) -> Pulled:
         repository = self._repository
         read = repository.reader.commit
-        graph = Graph(read, self._cut())
+        graph = self._graph(read)
         theirs = fetched.commit
         head = repository.refs.head()
         if graph.is_ancestor(theirs, head):
             return Pulled(name)
         bases = [repository.root_of(base) for base in graph.bases(head, theirs)]
-        # Also those that only changed here: their last_used may have gone back, by an undo.
         names = changed_names(repository.root_of(head), repository.root_of(theirs))
         with changes.begin(
             repository, self._locks, "pull", names, command=self._command("pull")
@@ -309,7 +314,7 @@ class Remotes:
             merge.put(names)
             change.add_parent(theirs)
             change.summary = _summary(name, merge)
-            for line in _notes(graph, read, head, theirs):
+            for line in [*_notes(graph, read, head, theirs), *merge.settled[:_MOST_NOTES]]:
                 change.add_note(line)
         if merge.recipients_changed:
             log.warning(
@@ -356,7 +361,7 @@ class Remotes:
         if seen is not None and not self._travels(repository.root_of(seen), head.root):
             return Pushed(name)
         if seen is not None:
-            graph = Graph(repository.reader.commit, self._cut())
+            graph = self._graph(repository.reader.commit)
             if not graph.is_ancestor(seen, head.commit):
                 raise RejectedError
         # From a place with no configuration: one of a home that somebody gave may name programs.
@@ -397,11 +402,7 @@ class Remotes:
                 ]
             except (InvalidMetadataError, NewerFormatError, KeyError):
                 return True
-            if not same_beside_runtime(*values, beside=RUNTIME | {"last_used"}):
-                return True
-            # An undo took it back here; the other side would only answer with the later.
-            used = [parse_time(value.get("last_used") or value["created_at"]) for value in values]
-            if used[1] > used[0]:
+            if not same_beside_runtime(*values):
                 return True
         return False
 

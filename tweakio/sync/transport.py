@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
@@ -57,6 +59,35 @@ _LEFT_OUT = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_SHALLOW_FILE",
     "GIT_CEILING_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_ALLOW_PROTOCOL",
 )  # fmt: skip
+_END_WAIT = 5.0
+_TELLS = ("fatal:", "error:", "ERROR", "remote:")
+"""How lines begin that say why git failed, the most telling first."""
+_SAYS_NOTHING = (
+    "fatal: Could not read from remote repository",
+    "fatal: the remote end hung up",
+    "Please make sure you have the correct access rights",
+    "and the repository exists",
+    "error: failed to push some refs",
+)
+_NEXT = (
+    (
+        "Host key verification failed",
+        "check the host's key and take it on by connecting once by hand: ssh HOST",
+    ),
+    (
+        r"Permission denied \(",
+        "check that your key is there (ssh-add -l) and that the host knows it",
+    ),
+    (
+        "could not read (Username|Password)|Authentication failed|prompts disabled",
+        "use ssh, or git's credential helper: https://git-scm.com/docs/gitcredentials",
+    ),
+    (
+        "onnection refused|timed out|ould not resolve|o route to host|Failed to connect",
+        "check the name of the host, and the network; then run the command again",
+    ),
+)
+"""What to do, by what ssh and git say."""
 _GIVEN_UP = "give the address of one that exists, and check that you may read it"
 
 
@@ -171,38 +202,70 @@ class GitTransport:
         check_url(url)
         settings = [part for setting in _SETTINGS for part in ("-c", setting)]
         command = [self._program, *settings, f"--git-dir={git_dir}", *arguments]
+        # Nobody is there who could answer: git and ssh get no terminal to ask at.
+        alone = sys.stdin is None or not sys.stdin.isatty()
         try:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=_environment(),
+                env=self._environment(git_dir, alone=alone),
                 cwd=git_dir,
                 encoding="utf-8",
                 errors="replace",
+                start_new_session=alone,
                 **_process_options(),
             )
         except OSError as error:
-            raise RemoteError(f"git cannot be run: {error.strerror}", hint="") from None
+            raise RemoteError(
+                f"git cannot be run: {error.strerror}", hint="check your installation of git"
+            ) from None
         try:
             out, err = process.communicate()
-        except BaseException:
-            process.terminate()
-            process.communicate()
-            raise
+        finally:
+            _end(process, alone=alone)
         log.debug("git %s: %d: %s", arguments[0], process.returncode, _clean(err))
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
+    def _environment(self, git_dir: Path, *, alone: bool) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if key not in _LEFT_OUT}
+        kept["LC_ALL"] = "C"
+        if alone:
+            kept["GIT_TERMINAL_PROMPT"] = "0"
+            own = {"GIT_SSH_COMMAND", "GIT_SSH"} & kept.keys()
+            if not own and not self._has_ssh_command(git_dir, kept):
+                kept["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes"
+        return kept
 
-def _environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key not in _LEFT_OUT}
-    kept["LC_ALL"] = "C"
-    if sys.stdin is None or not sys.stdin.isatty():
-        # Nobody is there who could answer.
-        kept["GIT_TERMINAL_PROMPT"] = "0"
-        kept.setdefault("GIT_SSH_COMMAND", kept.get("GIT_SSH") or "ssh -o BatchMode=yes")
-    return kept
+    def _has_ssh_command(self, git_dir: Path, environment: Mapping[str, str]) -> bool:
+        """Whether the user's configuration says how to run ssh; that is not overruled."""
+        done = subprocess.run(
+            [self._program, f"--git-dir={git_dir}", "config", "core.sshCommand"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            env=environment,
+            cwd=git_dir,
+        )
+        return done.returncode == 0
+
+
+def _end(process: subprocess.Popen[str], *, alone: bool) -> None:
+    """End a git that still runs, because of Ctrl-C or a signal, with the ssh that it started."""
+    if process.poll() is None:
+        try:
+            if alone and os.name == "posix":
+                os.killpg(process.pid, signal.SIGTERM)
+            else:
+                process.terminate()
+            process.wait(_END_WAIT)
+        except (subprocess.TimeoutExpired, OSError):
+            process.kill()
+            process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _process_options() -> dict[str, Any]:
@@ -219,12 +282,14 @@ def _process_options() -> dict[str, Any]:
 
 
 def _clean(text: str) -> str:
-    """What git said, as one printable line without what could be a secret."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ERROR"))]
-    line = (told or lines or [""])[0]
-    words = [shown_url(word) if "://" in word else word for word in line.split(" ")]
-    return "".join(c if c.isprintable() else "?" for c in " ".join(words))[:200]
+    """Why git failed, as one printable line without what could be a secret."""
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
+    told = [line for kind in _TELLS for line in lines if line.startswith(kind)]
+    # Of ssh's lines, which begin with anything, the last says what it came to.
+    line = told[0] if told else lines[-1] if lines else ""
+    line = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]+", lambda found: shown_url(found[0]), line)
+    return "".join(c if c.isprintable() else "?" for c in line)[:200]
 
 
 def _failed_fetch(text: str, url: str) -> RemoteError | HostileContentError:
@@ -242,6 +307,6 @@ def _failed_fetch(text: str, url: str) -> RemoteError | HostileContentError:
 
 
 def _unreachable(text: str, url: str) -> RemoteError:
-    return RemoteError(
-        f"cannot reach {shown_url(url)}: {_clean(text) or 'git did not say why'}", hint=_GIVEN_UP
-    )
+    why = _clean(text) or "git did not say why"
+    hint = next((hint for sign, hint in _NEXT if re.search(sign, text)), _GIVEN_UP)
+    return RemoteError(f"cannot reach {shown_url(url)}: {why}", hint=hint)

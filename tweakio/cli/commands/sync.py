@@ -1,7 +1,8 @@
 """``tweakio repo clone``, ``remote``, ``push``, ``pull`` and ``sync``."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -9,13 +10,12 @@ from tweakio.cli.options import Json
 from tweakio.cli.output import clean, emit, notice
 from tweakio.cli.progress import busy
 from tweakio.cli.tree import SETTINGS, group
-from tweakio.errors import InvalidInputError
+from tweakio.errors import InvalidInputError, MergeConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tweakio.cli.context import State
-    from tweakio.sync.merging import Resolution
     from tweakio.sync.remotes import Pulled, Pushed
 
 __all__ = ["clone", "pull", "push", "remote_app", "sync"]
@@ -27,6 +27,7 @@ Theirs = Annotated[bool, typer.Option("--theirs", help="In a conflict, what is t
 Edit = Annotated[bool, typer.Option("--edit", help="Settle conflicts in an editor.")]
 
 _HERE = "tweakio.cli.commands.sync"
+_Done = TypeVar("_Done")
 
 remote_app = typer.Typer(
     cls=group({name: f"{_HERE}:{name}_remote" for name in ("add", "list", "remove")}),
@@ -112,14 +113,9 @@ def pull(
 ) -> None:
     """Fetch a remote's profiles and merge them."""
     state: State = ctx.obj
+    chosen = _one_of(ours=ours, theirs=theirs, edit=edit)
     with state.manager("repo pull") as manager:
-        resolve = _one_of(ours=ours, theirs=theirs, edit=edit)
-
-        def run(resolution: "Resolution") -> "Pulled":
-            with busy("pulling"):
-                return manager.remotes.pull(remote_name, resolve=resolution)
-
-        pulled = _edited(run) if edit else run(resolve)
+        pulled = _settled(chosen, "pulling", partial(manager.remotes.pull, remote_name))
     _say_pulled(pulled)
 
 
@@ -133,35 +129,34 @@ def sync(
 ) -> None:
     """Pull, then push."""
     state: State = ctx.obj
+    chosen = _one_of(ours=ours, theirs=theirs, edit=edit)
     with state.manager("repo sync") as manager:
-        resolve = _one_of(ours=ours, theirs=theirs, edit=edit)
-
-        def run(resolution: "Resolution") -> Any:
-            with busy("syncing"):
-                return manager.remotes.sync(remote_name, resolve=resolution)
-
-        done = _edited(run) if edit else run(resolve)
+        done = _settled(chosen, "syncing", partial(manager.remotes.sync, remote_name))
     _say_pulled(done.pulled)
     _say_pushed(done.pushed)
 
 
-def _one_of(*, ours: bool, theirs: bool, edit: bool) -> "Resolution":
+def _one_of(*, ours: bool, theirs: bool, edit: bool) -> "Literal['ours', 'theirs', 'edit'] | None":
     if ours + theirs + edit > 1:
         raise InvalidInputError("--ours, --theirs and --edit exclude each other", hint="give one")
-    return "ours" if ours else "theirs" if theirs else None
+    return "ours" if ours else "theirs" if theirs else "edit" if edit else None
 
 
-def _edited(run: "Callable[[Resolution], Any]") -> Any:
-    """Run; if there is a conflict, have it settled in an editor and run again."""
-    from tweakio.errors import MergeConflictError
-
+def _settled(
+    chosen: "Literal['ours', 'theirs', 'edit'] | None", doing: str, run: "Callable[..., _Done]"
+) -> "_Done":
+    """Merge as was chosen: if in an editor, what is in conflict is asked and it runs again."""
     try:
-        return run(None)
+        with busy(doing):
+            return run(resolve=None if chosen == "edit" else chosen)
     except MergeConflictError as error:
+        if chosen != "edit":
+            raise
         from tweakio.sync.editing import ask
 
         resolution = ask(error)
-    return run(resolution)
+    with busy(doing):
+        return run(resolve=resolution)
 
 
 def _say_pulled(pulled: "Pulled") -> None:
