@@ -332,12 +332,13 @@ _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.E
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
-def storage_error(cause: OSError, doing: str) -> StorageError:
+def storage_error(cause: OSError, doing: str, *, ours: bool = True) -> StorageError:
     """Turn an ``OSError`` into the error of the tree that says what was being done.
 
     Args:
         cause: what the operating system said.
         doing: the action in the infinitive, such as ``"write metadata.json"``.
+        ours: whether it was in the home directory, whose doctor may help.
     """
     reason = cause.strerror or str(cause)
     where = f": {cause.filename}" if cause.filename else ""
@@ -345,7 +346,6 @@ def storage_error(cause: OSError, doing: str) -> StorageError:
     if cause.errno in _FULL:
         return DiskFullError(message, hint="free some space and run the command again")
     if cause.errno in _DENIED:
-        return FileAccessError(
-            message, hint="check the owner and the permissions of the home directory"
-        )
-    return StorageError(message, hint="run 'tweakio repo doctor'")
+        of = " of the home directory" if ours else ""
+        return FileAccessError(message, hint=f"check the owner and the permissions{of}")
+    return StorageError(message, hint="run 'tweakio repo doctor'" if ours else "")

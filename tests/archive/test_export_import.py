@@ -358,6 +358,19 @@ def test_deflated_bomb(exported, target_home, tmp_path):
         target_home.archives.import_file(tmp_path / "bomb.zip")
 
 
+@pytest.mark.parametrize("back", [1, 10, 30, 400])
+@pytest.mark.parametrize("member", [b"a/metadata.json", b"a/browser_data.tar.zst"])
+def test_a_member_that_is_elsewhere(exported, target_home, tmp_path, member, back):
+    """The ZIP's own directory says where; zipfile reads there without looking."""
+    content = bytearray(exported.read_bytes())
+    entry = content.rindex(member) - 46
+    assert content[entry : entry + 4] == b"PK\1\2"
+    content[entry + 42 : entry + 46] = (len(content) - back).to_bytes(4, "little")
+    (tmp_path / "bad.zip").write_bytes(content)
+    with pytest.raises(ArchiveError):
+        target_home.archives.import_file(tmp_path / "bad.zip")
+
+
 def test_long_directory(target_home, tmp_path):
     end = b"PK\5\6" + bytes(4) + b"\xff\xff" * 2 + (1 << 30).to_bytes(4, "little") + bytes(6)
     (tmp_path / "f.zip").write_bytes(b"x" * 100 + end)

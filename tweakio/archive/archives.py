@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from tweakio import bundle, durable
 from tweakio.archive.container import Reader, Writer
-from tweakio.archive.importer import Existing, Imported, Incoming, bring_in, plan
+from tweakio.archive.importer import Existing, Imported, Incoming, bring_in, onwards, plan
 from tweakio.archive.output import new_file
 from tweakio.errors import HomeNotFoundError, InvalidInputError, TweakioError, storage_error
 from tweakio.metadata import corrupted_error, not_found_error
@@ -135,9 +135,7 @@ class Archives:
         except OSError as error:
             if isinstance(error, TweakioError):
                 raise
-            failure = storage_error(error, f"write {target.name}")
-            failure.hint = failure.hint if "doctor" not in failure.hint else ""
-            raise failure from error
+            raise storage_error(error, f"write {target.name}", ours=False) from error
         return Exported(target, tuple(profile_ids), with_session, seal is not None, count, size)
 
     def _tracked(self, profile_ids: Sequence[str]) -> list[tuple[str, bytes, bytes]]:
@@ -180,7 +178,7 @@ class Archives:
                         metadata,
                         fingerprint,
                         layout.profile(profile_id) if with_session else None,
-                        _from(before, progress),
+                        onwards(before, progress),
                     )
             writer.finish()
         return writer.bytes
@@ -255,7 +253,7 @@ class Archives:
         before = 0
         for item, result in zip(incoming, found, strict=True):
             if item.unpack is not None and result.action == "created":
-                item.unpack(None, _from(before, progress))
+                item.unpack(None, onwards(before, progress))
             before += item.size
         return found
 
@@ -277,9 +275,7 @@ class Archives:
             except OSError as error:
                 if isinstance(error, TweakioError):
                     raise
-                failure = storage_error(error, "read the file")
-                failure.hint = ""
-                raise failure from error
+                raise storage_error(error, "read the file", ours=False) from error
             yield found
 
     @contextlib.contextmanager
@@ -359,7 +355,3 @@ def _sealing(recipients: Sequence[str], passphrase: str | None) -> Filter | None
         return lambda source, target: age.seal_stream_passphrase(source, target, secret)
     checked = [age.check_recipient(text) for text in recipients]
     return lambda source, target: age.seal_stream(source, target, checked)
-
-
-def _from(before: int, progress: Callable[[int], None] | None) -> Callable[[int], None] | None:
-    return None if progress is None else lambda done: progress(before + done)

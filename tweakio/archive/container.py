@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import io
 import json
 import os
 import stat
 import struct
 import zipfile
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from tweakio import bundle, schema
 from tweakio._version import __version__
@@ -24,7 +24,7 @@ from tweakio.errors import ArchiveError, NewerFormatError
 from tweakio.store.worktree import FINGERPRINT, METADATA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tweakio.layout import ProfilePaths
@@ -38,7 +38,6 @@ DATA = "browser_data.tar.zst"
 
 _MOST_DIRECTORY = 32 << 20
 _MOST_MANIFEST = 32 << 20
-_PIECE = 1 << 20
 # Any time would do; this is the first that a ZIP can have, and says nothing of a machine.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _END = struct.Struct("<4s4H2LH")
@@ -84,7 +83,8 @@ class Writer:
         if paths is not None and self._with_session:
             name = f"{profile_id}/{DATA}"
             with self._zip.open(_info(name), "w", force_zip64=True) as stream:
-                info = bundle.write_bundle(paths, _plain(stream), progress=progress)
+                out = cast("BinaryIO", stream)
+                info = bundle.write_bundle(paths, out, progress=progress)
             self._files[name] = {"size": info.size, "sha256": info.sha256}
             entry["browser_data"] = {"files": info.files, "bytes": info.bytes}
             self.bytes += info.bytes
@@ -116,11 +116,6 @@ def _info(name: str) -> zipfile.ZipInfo:
     info.external_attr = (stat.S_IFREG | 0o600) << 16
     info.create_system = 3  # Unix, whatever it was written on
     return info
-
-
-def _plain(stream: Any) -> BinaryIO:
-    found: BinaryIO = stream
-    return found
 
 
 class _Member(NamedTuple):
@@ -228,18 +223,30 @@ class Reader:
     def _content(self, info: zipfile.ZipInfo, limit: int) -> bytes:
         if info.file_size > limit:
             raise ArchiveError(f"{ascii(info.filename)[:80]} in it is larger than {limit} bytes")
-        import zlib
-
-        try:
-            with self._zip.open(info) as stream:
-                content = stream.read(limit + 1)
-        except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError):
-            raise ArchiveError(
-                f"{ascii(info.filename)[:80]} in it is damaged", hint="get the file anew"
-            ) from None
+        with self._opened(info) as stream:
+            content = stream.read(limit + 1)
         if len(content) > limit or len(content) != info.file_size:
             raise ArchiveError(f"{ascii(info.filename)[:80]} in it is longer than it says")
         return content
+
+    @contextlib.contextmanager
+    def _opened(self, info: zipfile.ZipInfo) -> Iterator[BinaryIO]:
+        """A member to read; what the ZIP's own checks raise becomes an error of ours."""
+        import zlib
+
+        damaged = ArchiveError(
+            f"{ascii(info.filename)[:80]} in it is damaged", hint="get the file anew"
+        )
+        try:
+            stream = self._zip.open(info)
+        except (zipfile.BadZipFile, RuntimeError, ValueError, struct.error):
+            # It is not where the directory says, or wants a version or a password.
+            raise damaged from None
+        with stream:
+            try:
+                yield cast("BinaryIO", stream)
+            except (zipfile.BadZipFile, EOFError, zlib.error):
+                raise damaged from None
 
     def _small(self, name: str) -> bytes:
         member = self._files.pop(name, None)
@@ -277,18 +284,10 @@ class Reader:
         into: Path | None,
         progress: Callable[[int], None] | None,
     ) -> None:
-        try:
-            with self._zip.open(member.info) as stream:
-                source = io.BufferedReader(_raw(stream), _PIECE)
-                info = bundle.read_bundle(source, into, limit_bytes=size, progress=progress)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
-            raise ArchiveError(f"{name} in it is damaged", hint="get the file anew") from None
+        with self._opened(member.info) as stream:
+            info = bundle.read_bundle(stream, into, limit_bytes=size, progress=progress)
         if info.sha256 != member.sha256 or info.bytes != size or info.size != member.size:
             raise _wrong_hash(name)
-
-
-def _raw(stream: Any) -> Any:
-    return stream
 
 
 def _no_export() -> ArchiveError:

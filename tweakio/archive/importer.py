@@ -19,7 +19,7 @@ from tweakio.store.worktree import FINGERPRINT, METADATA, SEALED
 from tweakio.vault import sealing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from tweakio.store.locks import ProfileLockManager
@@ -27,12 +27,26 @@ if TYPE_CHECKING:
     from tweakio.store.transaction import Transaction
     from tweakio.validator import ProfileValidator
 
-__all__ = ["Existing", "Imported", "Incoming", "bring_in", "build", "inactive", "plan"]
+__all__ = [
+    "LONGEST_ID",
+    "Existing",
+    "Imported",
+    "Incoming",
+    "bring_in",
+    "build",
+    "checked_fingerprint",
+    "checked_metadata",
+    "free_id",
+    "inactive",
+    "onwards",
+    "plan",
+    "reading",
+]
 
 Existing = Literal["refuse", "skip", "rename"]
 """What to do about a profile whose id is taken."""
 
-_LONGEST_ID = 32
+LONGEST_ID = 32
 
 
 class Incoming(NamedTuple):
@@ -132,16 +146,22 @@ def plan(
             if existing == "skip":
                 result.append(Imported(wished, source_id, platform, "skipped", False))  # noqa: FBT003
                 continue
-            wished = _free(wished, here.keys() | coming)
+            wished = free_id(wished, here.keys() | coming)
         here[wished.lower()] = wished
         result.append(Imported(wished, source_id, platform, "created", item.has_data))
     return result
 
 
-def _free(wished: str, taken: set[str]) -> str:
+def free_id(wished: str, taken: Collection[str]) -> str:
+    """An id that nobody has, made of one that is taken.
+
+    Args:
+        wished: a valid id.
+        taken: ids in lower case.
+    """
     for number in range(2, len(taken) + 3):
         end = f"-{number}"
-        name = f"{wished[: _LONGEST_ID - len(end)]}{end}"
+        name = f"{wished[: LONGEST_ID - len(end)]}{end}"
         if name.lower() not in taken:
             return name
     raise AssertionError("one of them is free")
@@ -181,14 +201,15 @@ def bring_in(
         made = []
         for item, result in zip(incoming, found, strict=True):
             if result.action == "created":
-                build(change, repository, item, result.profile_id, _from(before, progress))
+                build(change, repository, item, result.profile_id, onwards(before, progress))
                 made.append(result.profile_id)
             before += item.size
         change.summary = f"import {changes.name_some(made)}{f' ({source})' if source else ''}"
     return found
 
 
-def _from(before: int, progress: Callable[[int], None] | None) -> Callable[[int], None] | None:
+def onwards(before: int, progress: Callable[[int], None] | None) -> Callable[[int], None] | None:
+    """The progress of one of several: what it is called with counts from ``before``."""
     return None if progress is None else lambda done: progress(before + done)
 
 

@@ -41,10 +41,8 @@ def report(error: Exception, arguments: Sequence[str]) -> int:
 
 
 def _storage(error: OSError) -> TweakioError:
-    found = storage_error(error, "finish the command")
     # Not known to be about the repository, so the doctor is no advice.
-    found.hint = found.hint if "doctor" not in found.hint else ""
-    return found
+    return storage_error(error, "finish the command", ours=False)
 
 
 def _wants_debug(arguments: Sequence[str]) -> bool:

@@ -60,9 +60,7 @@ def emit(text: str) -> None:
     except BrokenPipeError:
         raise OutputClosedError from None
     except OSError as error:
-        failure = storage_error(error, "write the output")
-        failure.hint = "" if "doctor" in failure.hint else failure.hint
-        raise failure from error
+        raise storage_error(error, "write the output", ours=False) from error
 
 
 def can_encode(text: str) -> bool:

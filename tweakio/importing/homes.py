@@ -17,22 +17,19 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tweakio import directories, durable, schema
+from tweakio import schema
 from tweakio.archive.importer import Incoming
 from tweakio.browser import processes
 from tweakio.errors import BrowserLockedError, ForeignDataError, MigrationError
 from tweakio.importing import storage_state, user_data
 from tweakio.importing.settings import read_file, read_json, settings
 from tweakio.importing.several import id_of, settle
-from tweakio.layout import ProfilePaths
 from tweakio.migration import SdkPlaces, fingerprint_of_pickle
 from tweakio.models import format_time, parse_time
 from tweakio.platforms import find_platform
 from tweakio.store.worktree import MOST_SEALED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tweakio.archive.importer import Existing
 
 __all__ = ["from_camouchat_home", "from_sdk_home"]
@@ -81,7 +78,7 @@ def from_sdk_home(home: str | os.PathLike[str], profile_id: str = "default") -> 
         if user_data.is_user_data(browser):
             found = user_data.incoming(browser, metadata, fingerprint=fingerprint, session=session)
         elif session is not None:
-            found = Incoming(metadata, fingerprint, has_data=True, unpack=_writing(session))
+            found = storage_state.of_session(metadata, session, fingerprint)
         else:
             continue
         return [found]
@@ -185,16 +182,6 @@ def _fingerprint(path: Path) -> bytes | None:
 def _session(path: Path) -> bytes | None:
     if not path.exists():
         return None
-    state = storage_state.checked(read_json(path, MOST_SEALED), path.name)
-    try:
-        return directories.json_bytes(state)
-    except (ValueError, RecursionError):
-        raise ForeignDataError(f"{path.name!r} is no storage state") from None
-
-
-def _writing(session: bytes) -> Callable[[Path | None, Callable[[int], None] | None], None]:
-    def unpack(into: Path | None, _: Callable[[int], None] | None) -> None:
-        if into is not None:
-            durable.create(ProfilePaths(into).session, session)
-
-    return unpack
+    return storage_state.dumped(
+        storage_state.checked(read_json(path, MOST_SEALED), path.name), path.name
+    )

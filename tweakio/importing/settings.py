@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["LONGEST_ID", "read_file", "read_json", "settings"]
-
-LONGEST_ID = 32
+__all__ = ["read_file", "read_json", "settings"]
 
 
 def settings(
@@ -64,9 +62,7 @@ def read_file(path: Path, limit: int) -> bytes:
             ) from None
         if error.errno == errno.EFBIG:
             raise ForeignDataError(f"{path.name!r} is larger than {limit} bytes") from None
-        failure = storage_error(error, f"read {path.name!r}")
-        failure.hint = ""
-        raise failure from error
+        raise storage_error(error, f"read {path.name!r}", ours=False) from error
 
 
 def read_json(path: Path, limit: int) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tweakio.archive.importer import Incoming
+from tweakio.archive.importer import LONGEST_ID, Incoming, free_id
 from tweakio.errors import ForeignDataError, InvalidInputError
 from tweakio.importing import storage_state, user_data
-from tweakio.importing.settings import LONGEST_ID, read_file, settings
+from tweakio.importing.settings import read_file, settings
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
@@ -105,20 +105,10 @@ def settle(incoming: Iterable[Incoming], existing: Existing) -> list[Incoming]:
             if existing == "skip":
                 log.warning("left out a second profile '%s'", name)
                 continue
-            name = _free(name, seen)
+            name = free_id(name, seen)
         seen.add(name.lower())
         result.append(item._replace(metadata={**item.metadata, "profile_id": name}))
     return result
-
-
-def _free(name: str, taken: set[str]) -> str:
-    number = 2
-    while True:
-        end = f"-{number}"
-        found = f"{name[: LONGEST_ID - len(end)]}{end}"
-        if found.lower() not in taken:
-            return found
-        number += 1
 
 
 def from_csv(

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-__all__ = ["checked", "from_storage_state", "incoming", "is_storage_state"]
+__all__ = [
+    "checked",
+    "dumped",
+    "from_storage_state",
+    "incoming",
+    "is_storage_state",
+    "of_session",
+]
 
 _COOKIE = ("name", "value", "domain", "path")
 
@@ -70,7 +77,13 @@ def incoming(path: Path, metadata: dict[str, Any]) -> Incoming:
     Raises:
         As ``from_storage_state``.
     """
-    content = session_of(path, metadata)
+    return of_session(metadata, session_of(path, metadata))
+
+
+def of_session(
+    metadata: dict[str, Any], content: bytes, fingerprint: bytes | None = None
+) -> Incoming:
+    """What a profile is made of that has a session.json of this content, and no browser data."""
 
     def unpack(into: Path | None, progress: Callable[[int], None] | None) -> None:
         if into is not None:
@@ -78,7 +91,7 @@ def incoming(path: Path, metadata: dict[str, Any]) -> Incoming:
         if progress is not None:
             progress(len(content))
 
-    return Incoming(metadata, has_data=True, unpack=unpack, size=len(content))
+    return Incoming(metadata, fingerprint, has_data=True, unpack=unpack, size=len(content))
 
 
 def session_of(path: Path, metadata: dict[str, Any]) -> bytes:
@@ -103,11 +116,20 @@ def session_of(path: Path, metadata: dict[str, Any]) -> bytes:
     if not any(state.values()):
         site = f" of {handler.login_url}" if handler.login_url else ""
         raise ForeignDataError(f"{path.name!r} has no cookie and no local storage{site}")
+    return dumped(state, path.name)
+
+
+def dumped(state: dict[str, Any], name: str) -> bytes:
+    """A state that ``checked`` has passed as session.json has it.
+
+    Raises:
+        ForeignDataError: it has what no JSON can have.
+    """
     try:
         return directories.json_bytes(state)
     except (ValueError, RecursionError):
         # The cause's message would quote what is secret.
-        raise _not_one(path.name) from None
+        raise _not_one(name) from None
 
 
 def _not_one(name: str) -> ForeignDataError:

@@ -130,9 +130,7 @@ def _reading(user_data: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, TweakioError):
             raise
-        failure = storage_error(error, f"copy {name!r}")
-        failure.hint = failure.hint if "doctor" not in failure.hint else ""
-        raise failure from error
+        raise storage_error(error, f"copy {name!r}", ours=False) from error
 
 
 def _refuse_open(engine: Engine, user_data: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from tweakio import bundle, durable
 
@@ -51,13 +50,14 @@ def pack(
         recipients: whom to seal it for; nobody means that it is not sealed.
         progress: called with the number of bytes packed so far.
     """
-    content = hashlib.sha256()
+    content: list[str] = []
 
     def seal(reader: BinaryIO, writer: BinaryIO) -> None:
         from tweakio.vault import age
 
-        watched: Any = _Hashed(reader, content)
-        age.seal_stream(watched, writer, recipients)
+        counted = bundle.Counted(reader)
+        age.seal_stream(cast("BinaryIO", counted), writer, recipients)
+        content.append(counted.sha256)
 
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, durable.FILE_MODE)
     with durable.writer(descriptor) as file:
@@ -66,7 +66,7 @@ def pack(
         )
         file.flush()
         durable.sync_descriptor(file.fileno())
-    return _packed(info, content.hexdigest() if recipients else info.sha256)
+    return _packed(info, content[0] if recipients else info.sha256)
 
 
 def unpack(
@@ -84,39 +84,20 @@ def unpack(
         VaultError: no identity opens it.
         ArchiveError: it is damaged.
     """
-    content = hashlib.sha256()
+    content: list[str] = []
 
     def unseal(reader: BinaryIO, writer: BinaryIO) -> None:
         from tweakio.vault import age
 
-        watched: Any = _Hashed(writer, content)
-        age.unseal_stream(reader, watched, identities)
+        counted = bundle.Counted(writer)
+        age.unseal_stream(reader, cast("BinaryIO", counted), identities)
+        content.append(counted.sha256)
 
     info = bundle.read_bundle(
         source, into, limit_bytes=limit_bytes, unseal=unseal if identities else None
     )
-    return _packed(info, content.hexdigest() if identities else info.sha256)
+    return _packed(info, content[0] if identities else info.sha256)
 
 
 def _packed(info: bundle.BundleInfo, content: str) -> Packed:
     return Packed(info.files, info.bytes, content, info.size, info.sha256)
-
-
-class _Hashed:
-    """A stream whose bytes go into a hash as well."""
-
-    def __init__(self, stream: BinaryIO, digest: Any) -> None:
-        self._stream = stream
-        self._digest = digest
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._digest.update(data)
-        return data
-
-    def write(self, data: bytes) -> int:
-        self._digest.update(data)
-        return self._stream.write(data)
-
-    def flush(self) -> None:
-        self._stream.flush()
