@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is what it compares with")
+@pytest.mark.no_cover
 def test_quick_form(tmp_path: Path) -> None:
     figures, page = tmp_path / "figures.json", tmp_path / "performance.md"
     shutil.copy(ROOT / "docs" / "performance.md", page)

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [
+    pytest.mark.no_cover,  # its children end at once, and what they ran is in no record
     pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked"),
     pytest.mark.skipif(shutil.which("git") is None, reason="git runs beside the workers"),

@@ -401,6 +401,7 @@ editing.Editor.update = update
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_library(how: str) -> None:

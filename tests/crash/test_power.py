@@ -31,6 +31,7 @@ def refused() -> str:
 
 REASON = refused()
 pytestmark = [
+    pytest.mark.no_cover,  # its children end at once, and what they ran is in no record
     pytest.mark.slow,
     pytest.mark.skipif(bool(REASON), reason=f"no power cuts here: {REASON}"),
 ]

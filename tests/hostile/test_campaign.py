@@ -9,6 +9,9 @@ from tests.hostile.campaign import TARGETS, Campaign
 
 SEED = 7
 
+# What the worker runs is in no record of coverage.
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory):

@@ -19,6 +19,9 @@ from tests.hostile.attacks import ATTACKS, Canaries
 from tests.hostile.campaign import INTACT, LEFT
 from tests.hostile.prepared import attack
 
+# What the worker runs is in no record of coverage.
+pytestmark = pytest.mark.no_cover
+
 _GIT = "profiles/.git"
 SHORT = (
     *(f"link {_GIT}/{name}" for name in ("objects", "refs/heads", "logs", "hooks", "tweakio")),

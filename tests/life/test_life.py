@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("git") is None, reason="git counts and checks the commits")
+@pytest.mark.no_cover
 def test_short_form(tmp_path: Path) -> None:
     figures, picture = tmp_path / "life.json", tmp_path / "life.svg"
     done = subprocess.run(
