@@ -332,7 +332,7 @@ class Merge:
 
     def _note_settled(self, profile_id: str, what: str, choice: Side | Chosen | None) -> None:
         chosen = "another value" if isinstance(choice, Chosen) else f"{choice}"
-        self.settled.append(f"in conflict: {profile_id} ({changes.shown_field(what)}): {chosen}")
+        self.settled.append(f"- in conflict: {profile_id} ({changes.shown_field(what)}): {chosen}")
 
     # What is of no profile
 

@@ -83,6 +83,10 @@ _NEXT = (
         "use ssh, or git's credential helper: https://git-scm.com/docs/gitcredentials",
     ),
     (
+        "certificate",
+        "if you trust the host, tell git its certificate: http.sslCAInfo in 'git help config'",
+    ),
+    (
         "onnection refused|timed out|ould not resolve|o route to host|Failed to connect",
         "check the name of the host, and the network; then run the command again",
     ),
@@ -288,6 +292,7 @@ def _clean(text: str) -> str:
     told = [line for kind in _TELLS for line in lines if line.startswith(kind)]
     # Of ssh's lines, which begin with anything, the last says what it came to.
     line = told[0] if told else lines[-1] if lines else ""
+    line = re.sub(r"^fatal: unable to access '[^']*': ", "", line)
     line = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]+", lambda found: shown_url(found[0]), line)
     return "".join(c if c.isprintable() else "?" for c in line)[:200]
 
