@@ -45,7 +45,7 @@ def test_there_are_the_commands_of_the_specification():
         profile du, profile clone, profile export, profile import, profile snapshot create,
         profile snapshot list, profile snapshot restore, profile snapshot prune,
         profile snapshot verify, profile snapshot store,
-        vault init, vault status, vault restore, vault seal,
+        vault init, vault status, vault restore, vault reseal, vault seal,
         vault recipients add, vault recipients remove, vault recipients list,
         repo path, repo doctor, repo gc, repo migrate, repo clone,
         repo push, repo pull, repo sync, repo remote add,

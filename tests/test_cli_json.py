@@ -139,6 +139,7 @@ VAULT = {
     "is_recipient": "boolean or null",
     "sealed": "array of strings",
     "missing": "array of strings",
+    "unconfirmed": "array of strings",
 }
 IMPORT = {
     "profile_id": "string",

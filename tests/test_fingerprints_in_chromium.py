@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tweakio import BrowserError, ProfileManager, SecretNotFoundError
+from tweakio import BrowserError, ProfileManager, SecretNotFoundError, VaultError
 from tweakio.browsing import SyncBrowserManager
 from tweakio.platforms.fingerprints import SeededFingerprintGenerator, present, screen_of
 from tweakio.platforms.protocols import BrowserVersion, Presentation
@@ -409,6 +409,44 @@ def test_everything_goes_through_the_proxy(manager, home, version, site, proxy, 
     kept = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
     assert len(kept) > 20
     assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
+
+
+def environments() -> bytes:
+    """Of all processes below this one."""
+    found = b""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(OSError):
+            found += Path(f"/proc/{process.pid}/environ").read_bytes()
+    return found
+
+
+def test_a_sealed_password_reaches_the_proxy_and_nothing_else(
+    manager, home, version, site, proxy, monkeypatch, caplog
+):
+    pytest.importorskip("pyrage")
+    monkeypatch.delenv("PROXY_PASSWORD")
+    monkeypatch.delenv("TWEAKIO_IDENTITY", raising=False)
+    caplog.set_level(logging.DEBUG)
+    manager.create_profile("alpha", "custom")
+    manager.vault.init(in_file=True)
+    settings = {**settings_of(proxy), "proxy_password": manager.vault.seal_secret(SECRET)}
+    with browser(manager, version, **settings) as (context, _):
+        context.pages[0].goto(site.address)
+        running, around = command_lines(), environments()
+    assert proxy.passed
+    assert "--proxy-server=" in running
+    assert b"HOME=" in around or not Path("/proc/self/environ").exists()
+    assert SECRET not in running
+    assert SECRET.encode() not in around
+    assert SECRET not in caplog.text
+    kept = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert len(kept) > 20
+    assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
+    (home / "identity").rename(home / "away")
+    with pytest.raises(VaultError, match=r"browser.proxy_password is sealed and cannot be opened"):
+        SyncBrowserManager("alpha", manager=manager, executable=BROWSER).open()
+    assert "--user-data-dir=" + str(home) not in command_lines()
+    assert not manager.get_profile("alpha").in_use
 
 
 def test_a_wrong_password_opens_nothing_and_is_not_told(manager, version, site, proxy, monkeypatch):

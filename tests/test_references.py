@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tweakio import MissingExtraError, SecretNotFoundError
+from tweakio import MissingExtraError, SecretNotFoundError, VaultError
 from tweakio.references import SERVICE, is_reference, resolve, resolve_config
 
 SECRET = "hunter2-correct-horse"
@@ -129,6 +129,24 @@ def test_without_the_package(monkeypatch):
         resolve("keyring:a", "browser.proxy_password")
     assert "browser.proxy_password" in caught.value.message
     assert "tweakio[keyring]" in caught.value.hint
+
+
+# Sealed
+
+
+def test_what_is_sealed_is_opened_by_whoever_can():
+    text = "sealed:" + "A" * 60
+    assert resolve(text, opener=lambda sealed: SECRET if sealed == text else "") == SECRET
+    with pytest.raises(VaultError, match="a.b is sealed, and there is nothing here"):
+        resolve(text, "a.b")
+
+    def fail(sealed):
+        raise MissingExtraError("no pyrage", hint="install it", extra="vault")
+
+    with pytest.raises(MissingExtraError) as caught:
+        resolve_config({"b": [{"c": text}]}, "a", opener=fail)
+    assert caught.value.message == "a.b.c is sealed and cannot be opened: no pyrage"
+    assert (caught.value.hint, caught.value.details) == ("install it", {"extra": "vault"})
 
 
 # Whole configurations

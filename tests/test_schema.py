@@ -326,7 +326,7 @@ SETTINGS = {
     "proxy": ["http://a:1", "https://proxy.example:65535", "socks5://127.0.0.1:1080",
               "http://bob@proxy-1.example:8080", "http://b%40b%3d@[::1]:8080",
               "http://[fe80::1]:80", "http://xn--bcher-kva.example:80"],
-    "proxy_password": ["env:PROXY", "keyring:proxy of the office"],
+    "proxy_password": ["env:PROXY", "keyring:proxy of the office", "sealed:" + "Ab+/" * 60],
 }  # fmt: skip
 GOOD_SETTINGS = [(key, value) for key, values in SETTINGS.items() for value in values]
 
@@ -350,7 +350,8 @@ BAD_SETTINGS = {
               "http://-a:80", "http://a..b:80", "http://[::g]:80", "http://1.2.3.999:80",
               "http://\u00e4:80", "socks5://bob@a:1", "http://bob%@a:1", "http://%00@a:1",
               "http://%ff@a:1", "socks4://a:1", "direct://", "http://a:1,http://b:1", 5, []],
-    "proxy_password": ["", "******", SECRET, f"env:{SECRET}", "env:", "keyring:", "env:A B",
+    "proxy_password": ["", "******", SECRET, f"env:{SECRET}", f"sealed:{SECRET}", "sealed:",
+                       "env:", "keyring:", "env:A B",
                        5, ["env:A"]],
 }  # fmt: skip
 

@@ -22,6 +22,7 @@ from tests.invariants import git
 MARKERS = ["MARKER-cookie-8c1f", "MARKER-token-77ab", "MARKER-import-4e0d", "MARKER-data-19fe"]
 PASSPHRASE = "MARKER-passphrase-b52c"
 PROXY = "MARKER-proxy-5d2e"
+SEALED = "MARKER-sealed-proxy-91aa"
 
 
 def needles(secrets: list[str]) -> list[bytes]:
@@ -112,7 +113,7 @@ class Machine:
         self.temporary.mkdir(parents=True)
         self.profiles = base / "home" / "profiles"
 
-    def run(self, *arguments: object, stdin: str = "") -> None:
+    def run(self, *arguments: object, stdin: str = "") -> str:
         done = subprocess.run(
             [*COMMAND, "-vv", *map(str, arguments)],
             input=stdin.encode(),
@@ -127,6 +128,7 @@ class Machine:
         )
         self.said += done.stdout + done.stderr
         assert done.returncode == 0, (arguments, done.stderr.decode())
+        return done.stdout.decode()
 
     def python(self, source: str) -> None:
         subprocess.run(
@@ -177,6 +179,10 @@ def test_no_secret_is_anywhere(tmp_path):
             "from tweakio import ProfileManager\n"
             "with ProfileManager() as manager: manager.record_login('a')"
         )
+        sealed = here.run("vault", "seal", stdin=f"{SEALED}\n").strip()
+        here.run("profile", "set", "a", "--proxy", "http://u@127.0.0.1:9",
+                 "--proxy-password", sealed)  # fmt: skip
+        here.run("vault", "reseal")
         here.run("profile", "export", "a", "f.age", "--with-session", "--passphrase",
                  stdin=f"{PASSPHRASE}\n")  # fmt: skip
         here.run("profile", "import", "f.age", "--as", "again", stdin=f"{PASSPHRASE}\n")
@@ -194,7 +200,13 @@ def test_no_secret_is_anywhere(tmp_path):
         there.run("repo", "push")
         here.run("repo", "pull")
     identity = here.identity()
-    secrets = [*MARKERS, PASSPHRASE, PROXY, identity]
+    secrets = [*MARKERS, PASSPHRASE, PROXY, SEALED, identity]
+    here.python(
+        "from tweakio import ProfileManager\n"
+        "with ProfileManager() as manager:\n"
+        "    sealed = manager.get_profile('a').browser['proxy_password']\n"
+        f"    assert manager.vault.open_secret(sealed) == {SEALED!r}"
+    )
     # They are where they belong, and sealed in history, so there is something to be found.
     assert MARKERS[0].encode() in (here.profiles / "a" / "session.json").read_bytes()
     assert MARKERS[2].encode() in (here.profiles / "came" / "session.json").read_bytes()

@@ -218,6 +218,7 @@ class _Browsing:
                 arguments=self._args,
                 environment=os.environ,
                 timeout=self._timeout,
+                opener=self.manager.vault.open_secret,
             )
         except BaseException:
             keeper.give_up()

@@ -180,6 +180,11 @@ class Layout:
         return self.local / "lease.json"
 
     @cached_property
+    def confirmed(self) -> Path:
+        """Which of the vault's recipients were confirmed on this machine."""
+        return self.local / "recipients"
+
+    @cached_property
     def leases(self) -> Path:
         """The leases that programs of this machine have, with the backend ``file``."""
         return self.local / "leases"

@@ -502,7 +502,7 @@ class ProfileManager:
                 ``locale`` (such as ``de-DE``), ``timezone`` (an IANA name), ``window`` (width
                 and height in pixels), ``color_scheme`` (``light`` or ``dark``), ``proxy``
                 (``http://user@host:8080`` or ``socks5://host:1080``, without a password) and
-                ``proxy_password`` (``env:NAME`` or ``keyring:NAME``).
+                ``proxy_password`` (``env:NAME``, ``keyring:NAME`` or sealed).
 
         Raises:
             ProfileNotFoundError, ProfileCorruptedError, InvalidMetadataError: nothing is
@@ -808,7 +808,7 @@ class ProfileManager:
         """The other places where the repository is kept: ``add``, ``pull``, ``push``, ``sync``."""
         from tweakio.sync.remotes import Remotes
 
-        return Remotes(lambda: self.repository, self.locks, self._name)
+        return Remotes(lambda: self.repository, self.locks, self._name, vault=lambda: self.vault)
 
     @cached_property
     def snapshots(self) -> Snapshots:
@@ -820,7 +820,7 @@ class ProfileManager:
             lambda: self.repository,
             self.locks,
             self._stopped,
-            lambda: self.vault.recipients(),
+            lambda: self.vault.confirmed(),
             lambda: self.vault.identities(),
             self._name,
             self._clock,

@@ -1,8 +1,9 @@
 """References to secrets: ``env:NAME`` and ``keyring:NAME`` stand where a secret belongs.
 
-What is kept, committed and shown is the reference. It becomes the secret in the moment of
-use, and the secret goes nowhere else: no message here repeats one, and neither a text that was
-written behind ``env:`` by mistake.
+So does ``sealed:`` and base64: the secret itself, which the vault opens. What is kept, committed
+and shown is the reference. It becomes the secret in the moment of use, and the secret goes
+nowhere else: no message here repeats one, and neither a text that was written behind ``env:`` by
+mistake.
 """
 
 from __future__ import annotations
@@ -10,21 +11,26 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tweakio.errors import MissingExtraError, SecretNotFoundError
+from tweakio.errors import MissingExtraError, SecretNotFoundError, TweakioError, VaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 __all__ = [
+    "FORMS",
     "SEALED_PREFIX",
     "SERVICE",
+    "as_sealed",
+    "holds_sealed",
     "is_age_file",
     "is_reference",
     "is_sealed",
     "resolve",
     "resolve_config",
+    "sealed_bytes",
 ]
 
 SERVICE = "tweakio"
@@ -36,6 +42,8 @@ SEALED_PREFIX = "sealed:"
 _SEALED = re.compile(r"sealed:[A-Za-z0-9+/]{40,}={0,2}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _MOST = 128
+FORMS = "env:NAME, keyring:NAME or what 'tweakio vault seal' prints"
+"""How people write a secret, for messages."""
 
 
 def is_reference(text: object) -> bool:
@@ -54,24 +62,28 @@ def _is_name(kind: str, name: str) -> bool:
     return len(name) <= _MOST and name.isprintable() and name == name.strip()
 
 
-def resolve(reference: str, where: str = "") -> str:
+def resolve(reference: str, where: str = "", opener: Callable[[str], str] | None = None) -> str:
     """The secret that a reference names.
 
     Args:
         reference: ``env:NAME`` for an environment variable of this process, ``keyring:NAME``
-            for an entry of the system's key ring under the service ``tweakio``.
+            for an entry of the system's key ring under the service ``tweakio``, or ``sealed:``
+            and base64.
         where: what uses it, such as ``browser.proxy_password``, for the message.
+        opener: opens what is sealed; see ``Vault.open_secret``.
 
     Raises:
         SecretNotFoundError: it is not there, or is empty, or this is no reference.
-        MissingExtraError: the package that speaks with the key ring is not installed.
+        MissingExtraError: the package that speaks with the key ring is not installed, or the
+            one that opens what is sealed.
+        VaultError: it is sealed and cannot be opened here.
     """
-    match = _REFERENCE.fullmatch(reference)
     place = where or "a setting"
+    if is_sealed(reference):
+        return _opened(reference, place, opener)
+    match = _REFERENCE.fullmatch(reference)
     if match is None or not _is_name(match["kind"], match["name"]):
-        raise SecretNotFoundError(
-            f"{place} does not name a secret", hint="write it as env:NAME or keyring:NAME"
-        )
+        raise SecretNotFoundError(f"{place} does not name a secret", hint=f"write it as {FORMS}")
     kind, name = match["kind"], match["name"]
     if kind == "env":
         secret = os.environ.get(name)
@@ -86,6 +98,23 @@ def resolve(reference: str, where: str = "") -> str:
             reference=reference,
         )
     return secret
+
+
+def _opened(sealed: str, place: str, opener: Callable[[str], str] | None) -> str:
+    if opener is None:
+        raise VaultError(
+            f"{place} is sealed, and there is nothing here to open it with",
+            hint="open the profile through a ProfileManager, which has the vault",
+        )
+    try:
+        return opener(sealed)
+    except TweakioError as error:
+        # One of the same kind, that says where it happened.
+        raise type(error)(
+            f"{place} is sealed and cannot be opened: {error.message}",
+            hint=error.hint,
+            **error.details,
+        ) from None
 
 
 def _of_key_ring(name: str, place: str) -> str | None:
@@ -119,6 +148,36 @@ def is_sealed(text: object) -> bool:
     return isinstance(text, str) and _SEALED.fullmatch(text) is not None
 
 
+def holds_sealed(value: object) -> bool:
+    """Whether a secret is sealed anywhere in JSON data."""
+    if isinstance(value, Mapping):
+        return any(map(holds_sealed, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(holds_sealed, value))
+    return is_sealed(value)
+
+
+def as_sealed(data: bytes) -> str:
+    """Sealed data as it stands in settings."""
+    import base64
+
+    return SEALED_PREFIX + base64.b64encode(data).decode()
+
+
+def sealed_bytes(text: str) -> bytes:
+    """The sealed data in a value of settings.
+
+    Raises:
+        VaultError: it is not base64.
+    """
+    import base64
+
+    try:
+        return base64.b64decode(text.removeprefix(SEALED_PREFIX), validate=True)
+    except ValueError:
+        raise VaultError("the sealed secret is not base64", hint="seal it anew") from None
+
+
 def resolve_config(
     config: Mapping[str, Any],
     where: str = "platform_config",
@@ -129,7 +188,7 @@ def resolve_config(
     Args:
         config: a profile's ``platform_config``.
         where: its name in messages.
-        opener: opens what is sealed; see ``Vault.open_secret``.
+        opener: opens what is sealed; without one it is left as it is.
 
     Raises:
         SecretNotFoundError, MissingExtraError: one cannot be resolved.
@@ -141,7 +200,7 @@ def resolve_config(
 def _resolved(value: Any, where: str, opener: Callable[[str], str] | None) -> Any:
     if isinstance(value, str):
         if opener is not None and is_sealed(value):
-            return opener(value)
+            return resolve(value, where, opener)
         return resolve(value, where) if _REFERENCE.fullmatch(value) else value
     if isinstance(value, dict):
         return resolve_config(value, where, opener)

@@ -213,10 +213,12 @@ def _printable(text: str, *, newlines: bool = False) -> str:
 
 
 def _configuration(config: dict[str, Any]) -> dict[str, Any]:
+    from tweakio.references import FORMS
+
     if where := _find_literal_secret(config, ""):
         raise _FieldError(
             "holds a secret in the clear",
-            "use 'env:NAME', 'keyring:NAME' or what 'tweakio vault seal' prints",
+            f"use {FORMS}",
             below=where,
         )
     _printable(json.dumps(config, ensure_ascii=False))

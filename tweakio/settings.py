@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tweakio.errors import InvalidMetadataError
-from tweakio.references import is_reference
+from tweakio.references import FORMS, is_reference, is_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ _PROXY = re.compile(
 )
 _PASSWORD = re.compile(r"[^/]*//[^/]*:[^/]*@|[^/:]+:[^/]+@")
 _FORM_OF_PROXY = "write it like http://host:8080, http://user@host:8080 or socks5://host:1080"
-_BY_REFERENCE = "write it without one and set proxy_password to env:NAME or keyring:NAME"
+_BY_REFERENCE = f"write it without one and set proxy_password to {FORMS}"
 
 
 class SettingError(ValueError):
@@ -179,10 +179,8 @@ def _proxy(value: object) -> None:
 
 
 def _proxy_password(value: object) -> None:
-    if not is_reference(value):
-        raise SettingError(
-            "proxy_password", "is not a reference to a secret", "use env:NAME or keyring:NAME"
-        )
+    if not is_reference(value) and not is_sealed(value):
+        raise SettingError("proxy_password", "is not a reference to a secret", f"use {FORMS}")
 
 
 _RULES: Mapping[str, Callable[[object], None]] = {

@@ -463,7 +463,10 @@ def test_a_secret_of_a_platform_is_sealed_in_its_place(home: Path) -> None:
     with logged_in(home, "a") as manager:
         text = manager.vault.seal_secret("top secret")
         manager.update_profiles(["a"], platform_config={"api_hash": text, "url": "https://x"})
+        manager.update_profiles(["a"], browser={"proxy": "http://u@h:1", "proxy_password": text})
         manager.vault.add_recipients([recipient])
+        password = manager.get_profile("a").browser["proxy_password"]
+        assert age.unseal(base64.b64decode(password[7:]), [other]) == b"top secret"
         now = manager.get_profile("a").platform_config["api_hash"]
         assert now != text
         assert manager.vault.open_secret(now) == "top secret"
@@ -488,13 +491,19 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     made = cli.ok("vault", "init", **quiet)
     assert "sealed 1 sessions" in made.out
     assert "AGE-SECRET" not in made.out + made.err
+    secret = cli.run("vault", "seal", stdin="top secret\n", **quiet).out.strip()
+    cli.ok("profile", "set", "a", "--config", f"token={secret}", "--proxy", "http://u@h:1",
+           "--proxy-password", secret)  # fmt: skip
     _, recipient = age.generate_identity()
     assert "added 1" in cli.ok("vault", "recipients", "add", recipient, **quiet).out
     assert recipient in cli.ok("vault", "recipients", "list", **quiet).lines
     removed = cli.ok("vault", "recipients", "remove", recipient, **quiet)
     assert "history still holds" in removed.err
     assert "tweakio whatsapp login --profile a" in removed.err
+    assert 'tweakio profile set a --config token="$(tweakio vault seal)"' in removed.err
+    assert 'tweakio profile set a --proxy-password "$(tweakio vault seal)"' in removed.err
     assert cli.run("vault", "recipients", "remove", recipient, **quiet).code == 34
+    assert "sealed 1 sessions" in cli.ok("vault", "reseal", **quiet).out
     (cli.profiles / "a" / "session.json").unlink()
     assert "restored a" in cli.ok("vault", "restore", **quiet).out
     text = cli.run("vault", "seal", stdin="top secret\n", **quiet).out.strip()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tweakio.cli import interruptible
 from tweakio.cli.output import around_lines, emit, notice
+from tweakio.cli.passphrase import unlock_for
 from tweakio.errors import BrowserError, InvalidInputError, MissingExtraError
 from tweakio.metadata import corrupted_error
 
@@ -119,6 +120,7 @@ def log_in(
         require_display("log in without --headed, or ")
     file = QrFile(None if qr_file is None else Path(qr_file))
     try:
+        unlock_for(manager, [profile])
         browser = browser_of(manager, profile, headed=headed, executable=executable, force=force)
         screen = _screen(file, profile.platform)
         try:
@@ -165,6 +167,7 @@ def log_out(
             said = snapshot.state
             notice(IN_WORDS[snapshot.state])
 
+    unlock_for(manager, [profile])
     browser = browser_of(manager, profile, executable=executable, force=force)
     outcome = interruptible.run(lambda: flow(browser, timeout=timeout, shown=shown))
     if not outcome.at_service:
@@ -185,6 +188,7 @@ def hold_open(
     from tweakio.login.opening import hold_open as flow
 
     require_display()
+    unlock_for(manager, [profile])
     browser = browser_of(manager, profile, headed=True, executable=executable, force=force)
 
     def opened() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tweakio.cli import interruptible
 from tweakio.cli.accounts import browser_of
 from tweakio.cli.output import emit, is_terminal
+from tweakio.cli.passphrase import unlock_for
 from tweakio.cli.progress import counted
 from tweakio.cli.render import checked_json, checked_row, json_text, plain_rows
 from tweakio.errors import NotLoggedInError
@@ -48,6 +49,7 @@ def check_profiles(
     from tweakio.login.check import check_profiles as check
 
     profiles = [manager.get_profile(profile_id) for profile_id in ids]
+    unlock_for(manager, profiles)
     with counted("checking", len(profiles), worth=2) as progress:
         found = interruptible.run(
             lambda: check(

@@ -148,7 +148,9 @@ Proxy = Annotated[
 ProxyPassword = Annotated[
     str | None,
     typer.Option(
-        "--proxy-password", metavar="REFERENCE", help="Its password, as env:NAME or keyring:NAME."
+        "--proxy-password",
+        metavar="REFERENCE",
+        help="Its password: env:NAME, keyring:NAME or sealed:...",
     ),
 ]
 Phone = Annotated[

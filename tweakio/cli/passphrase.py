@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 from tweakio.cli.asking import SecretLines
 from tweakio.errors import InvalidInputError
+from tweakio.references import holds_sealed
 
-__all__ = ["ask", "ask_new", "ask_secret"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tweakio.manager import ProfileManager
+    from tweakio.models import Profile
+    from tweakio.vault.vault import Vault
+
+__all__ = ["ask", "ask_new", "ask_secret", "unlock", "unlock_for"]
 
 _lines = SecretLines()
 
@@ -37,6 +46,25 @@ def ask_secret(what: str) -> str:
 def ask() -> str:
     """The passphrase of the identity."""
     return ask_secret("passphrase of the identity")
+
+
+def unlock(vault: Vault) -> None:
+    """Ask for the passphrase of the identity, if it has one, before something is drawn."""
+    if not vault.status().protected:
+        return
+    vault.ask_passphrase = ask
+    try:
+        vault.identities()
+    finally:
+        vault.ask_passphrase = None
+
+
+def unlock_for(manager: ProfileManager, profiles: Iterable[Profile]) -> None:
+    """The same if some profiles have settings in which a secret is sealed."""
+    if any(
+        map(holds_sealed, (item for one in profiles for item in (one.platform_config, one.browser)))
+    ):
+        unlock(manager.vault)
 
 
 def ask_new() -> str:

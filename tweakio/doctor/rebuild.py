@@ -91,10 +91,11 @@ def _take_over_snapshots(layout: Layout, aside: Path) -> None:
             if directory.is_dir() and not directory.is_symlink():
                 durable.make_directory(layout.snapshots)
                 _take_over(directory, layout.snapshots / directory.name)
-    store = aside / "tweakio" / layout.snapshot_store.name
-    if store.is_file() and not store.is_symlink() and not os.path.lexists(layout.snapshot_store):
-        os.rename(store, layout.snapshot_store)
-        durable.fsync_directory(layout.local)
+    for target in (layout.snapshot_store, layout.confirmed):
+        kept = aside / "tweakio" / target.name
+        if kept.is_file() and not kept.is_symlink() and not os.path.lexists(target):
+            os.rename(kept, target)
+            durable.fsync_directory(layout.local)
 
 
 def _take_over(old: Path, new: Path) -> None:

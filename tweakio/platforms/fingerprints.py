@@ -21,7 +21,7 @@ from tweakio.errors import InvalidInputError
 from tweakio.platforms.protocols import BrowserVersion, Presentation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tweakio.platforms.protocols import FingerprintGenerator
 
@@ -298,7 +298,9 @@ def environment(presentation: Presentation) -> dict[str, str]:
 
 
 def context_options(
-    presentation: Presentation, settings: Mapping[str, Any] = _NO_SETTINGS
+    presentation: Presentation,
+    settings: Mapping[str, Any] = _NO_SETTINGS,
+    opener: Callable[[str], str] | None = None,
 ) -> dict[str, Any]:
     """The keywords of Playwright's ``launch_persistent_context`` that belong to it.
 
@@ -308,9 +310,11 @@ def context_options(
     Args:
         presentation: what ``present`` returned.
         settings: the profile's ``browser`` settings.
+        opener: opens a password that is sealed; see ``Vault.open_secret``.
 
     Raises:
         SecretNotFoundError, MissingExtraError: the proxy's password is not there.
+        VaultError: it is sealed and cannot be opened here.
     """
     options: dict[str, Any] = {
         "color_scheme": presentation.color_scheme,
@@ -318,11 +322,13 @@ def context_options(
         "no_viewport": True,
     }
     if settings.get("proxy"):
-        options["proxy"] = _proxy(settings)
+        options["proxy"] = _proxy(settings, opener)
     return options
 
 
-def _proxy(settings: Mapping[str, Any]) -> dict[str, str]:
+def _proxy(
+    settings: Mapping[str, Any], opener: Callable[[str], str] | None = None
+) -> dict[str, str]:
     from tweakio.references import resolve
     from tweakio.settings import parse_proxy
 
@@ -331,5 +337,7 @@ def _proxy(settings: Mapping[str, Any]) -> dict[str, str]:
     if address.user is not None:
         reference = settings.get("proxy_password")
         found["username"] = address.user
-        found["password"] = resolve(reference, "browser.proxy_password") if reference else ""
+        found["password"] = (
+            resolve(reference, "browser.proxy_password", opener) if reference else ""
+        )
     return found

@@ -149,6 +149,14 @@ class Transaction:
             return schema.load_trusted(changed, profile_id)
         return schema.load(changed, profile_id)
 
+    def file(self, profile_id: str, name: str) -> bytes | None:
+        """A tracked file of a profile, this change included; None if there is none."""
+        if profile_id in self._removed:
+            return None
+        if name in self._files.get(profile_id, {}):
+            return self._files[profile_id][name]
+        return self._repository.file_at(self._base.root, profile_id, name)
+
     def examine(self, profile_id: str) -> Found | None:
         """The profile as it stands in the work tree; None if the base has no such profile."""
         found = self._examined.get(profile_id)

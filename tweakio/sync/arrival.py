@@ -18,6 +18,8 @@ from tweakio.errors import (
 )
 from tweakio.store.initialise import ATTRIBUTES, IGNORE
 from tweakio.store.locks import ProfileLockManager
+from tweakio.vault import confirmed
+from tweakio.vault.recipients import RECIPIENTS, parse
 
 if TYPE_CHECKING:
     from tweakio.store.repository import Repository
@@ -81,6 +83,7 @@ def settle_in(repository: Repository) -> None:
     try:
         names = list(repository.work_tree.ids(repository.head()))
         with changes.begin(repository, locks, "arrive", names, command="git clone") as change:
+            confirmed.note_first(repository.layout, parse(change.root_file(RECIPIENTS)))
             put_arrival(change, locks, names)
         with contextlib.suppress(OSError):
             durable.remove(repository.layout.arrived)

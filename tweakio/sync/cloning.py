@@ -29,7 +29,9 @@ from tweakio.sync.quarantine import Quarantine, make_quarantine
 from tweakio.sync.sessions import restore_sessions
 from tweakio.sync.transport import find_transport
 from tweakio.sync.urls import check_name, check_url, shown_url
-from tweakio.sync.validation import validate_tree
+from tweakio.sync.validation import RECIPIENTS, validate_tree
+from tweakio.vault import confirmed
+from tweakio.vault.recipients import parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,6 +216,7 @@ def _check_out(layout: Layout, incoming: Incoming) -> None:
 def _arrive(repository: Repository, command: str, profile_ids: list[str]) -> None:
     locks = ProfileLockManager(repository.layout)
     with changes.begin(repository, locks, "arrive", profile_ids, command=command) as change:
+        confirmed.note_first(repository.layout, parse(change.root_file(RECIPIENTS)))
         put_arrival(change, locks, profile_ids)
         put_own_rules(change)
 

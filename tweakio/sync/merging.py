@@ -25,6 +25,7 @@ from tweakio.sync.fields import (
     same_beside_runtime,
 )
 from tweakio.sync.validation import RECIPIENTS, SESSION
+from tweakio.vault.recipients import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
+    from tweakio.sync.seals import Seals
     from tweakio.sync.validation import Incoming
 
 __all__ = ["Conflict", "Merge", "Resolution", "Side", "merge_lines"]
@@ -42,6 +44,8 @@ Side = Literal["ours", "theirs"]
 _NOISE = RUNTIME | {"last_used"}
 """What a profile that was only used has changed; that keeps nobody from deleting it."""
 _WHOLE = {FINGERPRINT: "fingerprint", SESSION: "session"}
+_BY_KEY = ("platform_config", "browser")
+_SEALED_MARK = b'"sealed:'
 _OWN_FILES = (".gitignore", ".gitattributes")
 
 
@@ -101,6 +105,7 @@ class Merge:
         theirs: the other side's tree, validated.
         choose: says for a conflict and one of its clashes (None: for the whole profile) whose
             side counts, or ``Chosen``; None if that was not said.
+        seals: compares what is sealed and seals it anew.
     """
 
     def __init__(
@@ -111,6 +116,7 @@ class Merge:
         bases: Sequence[bytes],
         theirs: Incoming,
         choose: Callable[[Conflict, Clash | None], Side | Chosen | None],
+        seals: Seals,
     ) -> None:
         self._repository = repository
         self._locks = locks
@@ -118,13 +124,15 @@ class Merge:
         self._bases = bases
         self._theirs = theirs
         self._choose = choose
+        self._seals = seals
         self.changed: list[str] = []
         self.created: list[str] = []
         self.deleted: list[str] = []
         self.conflicts: list[Conflict] = []
-        self.recipients_changed = False
         self.settled: list[str] = []
         """What was in conflict, and whose side was chosen."""
+        self.recipients: tuple[list[str], list[str]] = [], []
+        """Before, and from now on."""
 
     def put(self, names: Sequence[str]) -> None:
         """Put it all into the transaction.
@@ -136,20 +144,37 @@ class Merge:
             MergeConflictError: something is left for a person to decide.
             ProfileActiveError: what was decided would take a profile away that is in use.
         """
+        # What is sealed depends on them.
+        self._put_root_files()
         # Deletions first: they make room for what differs by case only.
         for profile_id in sorted(names, key=lambda name: name in self._theirs.profiles):
             self._put_profile(profile_id)
-        self._put_root_files()
         if self.conflicts:
             raise conflict_error(self.conflicts)
+        if self._seals.due:
+            self._seal_anew()
+
+    def _seal_anew(self) -> None:
+        """What the merge left as it is here: sealed anew as well where that is due."""
+        for profile_id in self._change.profile_ids():
+            if not self._change.exists(profile_id) or profile_id in (*self.changed, *self.created):
+                continue
+            ours = self._files(self._change.head.root, profile_id)
+            theirs = self._theirs.profiles.get(profile_id, {})
+            for name, content in self._seals.renewed(profile_id, ours, ours, theirs).items():
+                if content != ours[name]:
+                    self._change.put(profile_id, name, content)
+
+    def _files(self, root: bytes, profile_id: str) -> dict[str, bytes]:
+        blobs = self._repository.files_at(root, profile_id) or {}
+        return {name: self._repository.reader.read(blob, b"blob") for name, blob in blobs.items()}
 
     # One profile
 
     def _state(self, root: bytes, profile_id: str) -> State | None:
-        blobs = self._repository.files_at(root, profile_id)
-        if blobs is None or METADATA not in blobs:
+        files = self._files(root, profile_id)
+        if METADATA not in files:
             return None
-        files = {name: self._repository.reader.read(blob, b"blob") for name, blob in blobs.items()}
         value: Mapping[str, Any] | None
         try:
             value = schema.load(files[METADATA], profile_id)
@@ -164,12 +189,28 @@ class Merge:
         ours = self._state(self._change.head.root, profile_id)
         found = [self._state(base, profile_id) for base in self._bases]
         bases = [base for base in found if base is not None]
+        theirs, bases = self._aligned(ours, theirs, bases)
         if ours is None and theirs is not None:
             self._put_new(profile_id, bases, theirs)
         elif ours is not None and theirs is None:
             self._put_deleted(profile_id, bases, ours)
         elif ours is not None and theirs is not None:
             self._put_both(profile_id, bases, ours, theirs)
+
+    def _aligned(
+        self, ours: State | None, theirs: State | None, bases: list[State]
+    ) -> tuple[State | None, list[State]]:
+        """States in which what is sealed looks the same if it is the same inside."""
+        sides = [ours, theirs, *bases]
+        found = [None if side is None else _sealed_parts(side) for side in sides]
+        if not any(found):
+            return theirs, bases
+        other, before = self._seals.align(found[0], found[1], found[2:])
+        made = [
+            side if side is None or part == now else _with_parts(side, now)
+            for side, part, now in zip(sides[1:], found[1:], [other, *before], strict=True)
+        ]
+        return made[0], [base for base in made[1:] if base is not None]
 
     def _put_new(self, profile_id: str, bases: list[State], theirs: State) -> None:
         """It is not here: new there, or deleted here."""
@@ -256,7 +297,7 @@ class Merge:
                 # Each side's fits into a file, what both have together does not.
                 self._put_whole(profile_id, ours, theirs)
                 return
-        self._put_files(profile_id, ours, files)
+        self._put_files(profile_id, ours, self._renewed(profile_id, files, ours.files))
 
     def _put_whole(self, profile_id: str, ours: State, theirs: State) -> None:
         """Files that cannot be merged: one side's, as a person says."""
@@ -269,7 +310,13 @@ class Merge:
         own = {field: here.get(field) for field in RUNTIME}
         if any(theirs.value.get(field) != own[field] for field in RUNTIME):
             files[METADATA] = schema.dump({**theirs.value, **own})
-        self._put_files(profile_id, ours, files)
+        self._put_files(profile_id, ours, self._renewed(profile_id, files, ours.files))
+
+    def _renewed(
+        self, profile_id: str, files: Mapping[str, bytes], ours: Mapping[str, bytes]
+    ) -> dict[str, bytes]:
+        theirs = self._theirs.profiles.get(profile_id, {})
+        return self._seals.renewed(profile_id, files, ours, theirs)
 
     def _put_files(self, profile_id: str, ours: State, files: Mapping[str, bytes]) -> None:
         changed = False
@@ -295,6 +342,7 @@ class Merge:
         files = dict(theirs.files)
         if theirs.value["status"] != "inactive" or theirs.value.get("lock_pid") is not None:
             files[METADATA] = schema.dump(value)
+        files = self._renewed(profile_id, files, {})
         created = parse_time(theirs.value["created_at"])
         if directories.find_deleted(repository, profile_id, created) is not None:
             directories.bring_back(change, repository, profile_id, files)
@@ -337,6 +385,7 @@ class Merge:
     # What is of no profile
 
     def _put_root_files(self) -> None:
+        self.recipients = parse(self._change.root_file(RECIPIENTS)), []
         bases = [_root_blobs(base) for base in self._bases]
         read = self._repository.reader.read
         mine = _root_blobs(self._change.head.root)
@@ -348,7 +397,6 @@ class Merge:
             theirs = self._theirs.root_files.get(name, ABSENT)
             if name == RECIPIENTS:
                 taken: Any = merge_lines(before, ours, theirs)
-                self.recipients_changed = taken != ours
             else:
                 taken, clash = merge_value(before, ours, theirs)
                 if clash:
@@ -357,11 +405,37 @@ class Merge:
                         taken = theirs
             if taken != ours:
                 self._change.put_root(name, None if taken is ABSENT else taken)
-        if self.recipients_changed and self._change.root_file(RECIPIENTS):
+        merged = parse(self._change.root_file(RECIPIENTS))
+        self.recipients = self.recipients[0], merged
+        other = parse(self._theirs.root_files.get(RECIPIENTS))
+        self._seals.plan(self.recipients[0], other, merged)
+        if merged and merged != self.recipients[0]:
             ignore = self._change.root_file(".gitignore")
             if ignore is not None and SEALED_IS_TRACKED not in ignore.splitlines():
                 added = ignore.rstrip(b"\n") + b"\n" + SEALED_IS_TRACKED + b"\n"
                 self._change.put_root(".gitignore", added)
+
+
+def _sealed_parts(state: State) -> dict[str, Any]:
+    """What may be sealed in a profile."""
+    parts: dict[str, Any] = {}
+    if SESSION in state.files:
+        parts[SESSION] = state.files[SESSION]
+    if state.value is not None and _SEALED_MARK in state.files[METADATA]:
+        parts |= {name: state.value[name] for name in _BY_KEY if name in state.value}
+    return parts
+
+
+def _with_parts(state: State, parts: Mapping[str, Any]) -> State:
+    """A state with these in the place of its own."""
+    files, value = dict(state.files), state.value
+    if SESSION in parts:
+        files[SESSION] = parts[SESSION]
+    settings = {name: parts[name] for name in _BY_KEY if name in parts}
+    if value is not None and any(value[name] != settings[name] for name in settings):
+        value = {**value, **settings}
+        files[METADATA] = schema.dump(value)
+    return State(files, value)
 
 
 def merge_lines(bases: Sequence[Any], ours: Any, theirs: Any) -> Any:

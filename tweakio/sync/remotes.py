@@ -28,13 +28,16 @@ from tweakio.sync.fields import same_beside_runtime
 from tweakio.sync.graph import Graph
 from tweakio.sync.merging import Merge, chooser
 from tweakio.sync.quarantine import Quarantine, quarantine
-from tweakio.sync.sessions import restore_sessions
+from tweakio.sync.seals import Seals
+from tweakio.sync.sessions import make_vault, restore_sessions
 from tweakio.sync.transport import RejectedError, find_transport
 from tweakio.sync.urls import check_name, check_url, shown_url
-from tweakio.sync.validation import validate_tree
+from tweakio.sync.validation import RECIPIENTS, validate_tree
+from tweakio.vault import confirmed
+from tweakio.vault.recipients import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tweakio.store.locks import ProfileLockManager
     from tweakio.store.objects import Commit
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from tweakio.sync.merging import Resolution
     from tweakio.sync.transport import Transport
     from tweakio.sync.validation import Incoming
+    from tweakio.vault.vault import Vault
 
 __all__ = ["Pulled", "Pushed", "Remotes", "Synced"]
 
@@ -61,6 +65,10 @@ class Pulled(NamedTuple):
         changed: the profiles whose settings changed here.
         created: those that are new here.
         deleted: those that went to the trash.
+        sealed: those of which something was sealed anew, as the recipients are others now.
+        left: those of which something should be, and cannot be opened here unasked.
+        unconfirmed: recipients that it brought; nothing is sealed for them here until
+            ``Vault.add_recipients`` confirms them.
     """
 
     remote: str
@@ -68,6 +76,9 @@ class Pulled(NamedTuple):
     changed: tuple[str, ...] = ()
     created: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
+    sealed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
 
 
 class Pushed(NamedTuple):
@@ -104,6 +115,7 @@ class Remotes:
         locks: tells which profiles are in use here.
         command: what the history says ran.
         transport: moves objects; the user's git or dulwich by default.
+        vault: gives the repository's vault.
     """
 
     def __init__(
@@ -112,8 +124,10 @@ class Remotes:
         locks: ProfileLockManager,
         command: Callable[[str], str],
         transport: Transport | None = None,
+        vault: Callable[[], Vault] | None = None,
     ) -> None:
         self._open = repository
+        self._open_vault = vault
         self._locks = locks
         self._command = command
         self._transport = transport
@@ -300,27 +314,36 @@ class Remotes:
         if graph.is_ancestor(theirs, head):
             return Pulled(name)
         bases = [repository.root_of(base) for base in graph.bases(head, theirs)]
+        listed = parse(repository.root_file(repository.root_of(head), RECIPIENTS))
         names = changed_names(repository.root_of(head), repository.root_of(theirs))
+        touched = names
+        if listed != parse(fetched.incoming.root_files.get(RECIPIENTS)):
+            touched = list(repository.work_tree.ids(repository.head()))
+            touched += [name for name in names if name not in touched]
         with changes.begin(
-            repository, self._locks, "pull", names, command=self._command("pull")
+            repository, self._locks, "pull", touched, command=self._command("pull")
         ) as change:
+            listed = parse(change.root_file(RECIPIENTS))
+            confirmed.note_first(repository.layout, listed)
+            known = confirmed.among(repository.layout, listed)
+            seals = self._seals(known)
             if not graph.is_ancestor(head, change.head.commit):
                 raise ConcurrentChangeError(
                     "another program made a change just now", hint="run the command again"
                 )
             merge = Merge(
-                repository, self._locks, change, bases, fetched.incoming, chooser(resolve)
+                repository, self._locks, change, bases, fetched.incoming, chooser(resolve), seals
             )
             merge.put(names)
+            # Before the commit, as in Vault.remove_recipient.
+            kept = merge.recipients[1]
+            confirmed.keep(repository.layout, [item for item in known if item in kept])
             change.add_parent(theirs)
-            change.summary = _summary(name, merge)
+            change.summary = _summary(name, merge, seals)
             for line in [*_notes(graph, read, head, theirs), *merge.settled[:_MOST_NOTES]]:
                 change.add_note(line)
-        if merge.recipients_changed:
-            log.warning(
-                "the recipients changed: whoever is new among them can open what is sealed from"
-                " now on; see 'tweakio vault recipients list'"
-            )
+        unconfirmed = tuple(i for i in merge.recipients[1] if i not in merge.recipients[0])
+        _say_recipients(merge, seals, unconfirmed)
         restore_sessions(repository, [*merge.created, *merge.changed], self._locks)
         # A profile that was replaced is deleted and created in one.
         replaced = set(merge.created) & set(merge.deleted)
@@ -330,7 +353,17 @@ class Remotes:
             tuple(sorted({*merge.changed, *replaced})),
             tuple(sorted({*merge.created} - replaced)),
             tuple(sorted({*merge.deleted} - replaced)),
+            tuple(sorted(seals.done)),
+            tuple(sorted(seals.left)),
+            unconfirmed,
         )
+
+    def _seals(self, known: Sequence[str]) -> Seals:
+        """What compares and renews the seals of a merge; the vault is looked at if need be."""
+        from tweakio.vault import age
+
+        vault = self._open_vault or (lambda: make_vault(self._repository, self._locks))
+        return Seals(lambda: vault().quiet_opener(), age.seal, known)
 
     # Push
 
@@ -422,6 +455,9 @@ class Remotes:
         changed: set[str] = set()
         created: set[str] = set()
         deleted: set[str] = set()
+        sealed: set[str] = set()
+        left: set[str] = set()
+        unconfirmed: dict[str, None] = {}
         commit = None
         for attempt in range(_TRIES):
             if attempt:
@@ -431,13 +467,51 @@ class Remotes:
             changed |= {*pulled.changed}
             created |= {*pulled.created}
             deleted |= {*pulled.deleted}
+            sealed |= {*pulled.sealed}
+            left |= {*pulled.left}
+            unconfirmed.update(dict.fromkeys(pulled.unconfirmed))
             try:
                 pushed = self._push(name, url)
             except RejectedError:
                 continue
-            sides = (tuple(sorted(side)) for side in (changed, created, deleted))
-            return Synced(Pulled(name, commit, *sides), pushed)
+            return Synced(
+                Pulled(
+                    name,
+                    commit,
+                    changed=tuple(sorted(changed)),
+                    created=tuple(sorted(created)),
+                    deleted=tuple(sorted(deleted)),
+                    sealed=tuple(sorted(sealed)),
+                    left=tuple(sorted(left)),
+                    unconfirmed=tuple(unconfirmed),
+                ),
+                pushed,
+            )
         raise _rejected(name)
+
+
+def _say_recipients(merge: Merge, seals: Seals, unconfirmed: Sequence[str]) -> None:
+    """What a person has to know of recipients that are others now."""
+    before, now = merge.recipients
+    if gone := [item for item in before if item not in now]:
+        log.warning("not a recipient of the vault any more: %s", ", ".join(gone))
+    if unconfirmed:
+        log.warning(
+            "somebody added recipients to the vault; nothing is sealed for them here. %s",
+            confirmed.unconfirmed_hint(unconfirmed),
+        )
+    if seals.done:
+        log.warning("sealed anew for those who are recipients now: %s", _some(seals.done))
+    if seals.left:
+        log.warning(
+            "sealed for others than the recipients, and not opened here: %s; run"
+            " 'tweakio vault reseal' where it can be",
+            _some(seals.left),
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return changes.name_some(sorted(names))
 
 
 def _rejected(name: str) -> RemoteError:
@@ -446,11 +520,12 @@ def _rejected(name: str) -> RemoteError:
     )
 
 
-def _summary(name: str, merge: Merge) -> str:
+def _summary(name: str, merge: Merge, seals: Seals) -> str:
     parts = [
         f"{what} {changes.name_some(sorted(names))}"
         for what, names in (
-            ("change", merge.changed), ("add", merge.created), ("delete", merge.deleted)
+            ("change", merge.changed), ("add", merge.created), ("delete", merge.deleted),
+            ("seal anew", seals.done),
         )
         if names
     ]  # fmt: skip

@@ -11,8 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tweakio.store.repository import Repository
+    from tweakio.vault.vault import Vault
 
-__all__ = ["restore_sessions"]
+__all__ = ["make_vault", "restore_sessions"]
+
+
+def make_vault(repository: Repository, locks: ProfileLockManager) -> Vault:
+    """The vault of a repository that no ProfileManager has open."""
+    from tweakio.vault.vault import Vault
+
+    layout = repository.layout
+    return Vault(layout, lambda: repository, lambda: repository, locks, lambda name: name)
 
 
 def restore_sessions(
@@ -35,8 +44,6 @@ def restore_sessions(
     names = [name for name in profile_ids if os.path.lexists(layout.profile(name).sealed)]
     if not names:
         return []
-    from tweakio.vault.vault import Vault
-
     locks = locks if locks is not None else ProfileLockManager(layout)
-    vault = Vault(layout, lambda: repository, lambda: repository, locks, lambda name: name)
+    vault = make_vault(repository, locks)
     return [name for name in names if not locks.is_locked(name) and vault.restore_if_missing(name)]

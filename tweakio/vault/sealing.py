@@ -8,10 +8,10 @@ import os
 from typing import TYPE_CHECKING
 
 from tweakio import directories, durable
-from tweakio.errors import MissingExtraError, RecipientError
+from tweakio.errors import MissingExtraError, RecipientError, StorageError, VaultError
 from tweakio.store.objects import object_id
 from tweakio.store.worktree import MOST_SEALED, SEALED
-from tweakio.vault import age
+from tweakio.vault import age, confirmed
 from tweakio.vault.recipients import RECIPIENTS, parse
 
 if TYPE_CHECKING:
@@ -59,15 +59,18 @@ def put_session(
     Returns:
         What was put; None if nothing was.
     """
-    recipients = parse(change.root_file(RECIPIENTS))
-    if not recipients:
+    listed = parse(change.root_file(RECIPIENTS))
+    if not listed:
         return None
     content = read_session(path or repository.layout.profile(profile_id).session)
     if content is None:
         return None
     try:
+        confirmed.note_first(repository.layout, listed)
+        recipients = confirmed.among(repository.layout, listed)
+        confirmed.require(recipients)
         sealed = age.seal(content, recipients)
-    except (MissingExtraError, RecipientError) as error:
+    except (MissingExtraError, RecipientError, StorageError, VaultError) as error:
         log.warning("the session of profile %s is not sealed: %s", profile_id, error)
         return None
     put_sealed(change, repository, profile_id, sealed)

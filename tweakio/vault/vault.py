@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +18,7 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.store.worktree import SEALED
-from tweakio.vault import age, identity, sealing
+from tweakio.vault import age, confirmed, identity, sealing
 from tweakio.vault.recipients import RECIPIENTS, dump, parse
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ __all__ = ["RecipientsChange", "Vault", "VaultStatus"]
 log = logging.getLogger(__name__)
 
 _IGNORE = ".gitignore"
+_SETTINGS = ("platform_config", "browser")
 _TRACKED_LINE = b"!/*/session.json.age\n"
 
 
@@ -50,6 +50,8 @@ class VaultStatus(NamedTuple):
             the passphrase, or of an ssh key.
         sealed: the profiles whose session is sealed in history.
         missing: those of them that have no session here yet.
+        unconfirmed: the recipients that nobody confirmed here, so that this machine seals
+            nothing for them.
     """
 
     exists: bool
@@ -59,6 +61,7 @@ class VaultStatus(NamedTuple):
     is_recipient: bool | None
     sealed: list[str]
     missing: list[str]
+    unconfirmed: list[str]
 
 
 class RecipientsChange(NamedTuple):
@@ -68,11 +71,16 @@ class RecipientsChange(NamedTuple):
         recipients: all of them.
         sealed: the profiles that were sealed anew.
         left: those that nobody here can open; they are sealed for whom they were.
+        unconfirmed: the recipients that nothing was sealed for, as nobody confirmed them here.
+        secrets: what was sealed anew in settings: profiles, each with the path of a secret,
+            such as ``browser.proxy_password``.
     """
 
     recipients: list[str]
     sealed: list[str]
     left: list[str]
+    unconfirmed: list[str]
+    secrets: list[tuple[str, str]]
 
 
 class Vault:
@@ -80,7 +88,8 @@ class Vault:
 
     A vault exists when HEAD has ``.age-recipients`` with a recipient in it. Sealing needs the
     recipients only; opening needs an identity. Who loses that loses the sealed sessions, and no
-    profile.
+    profile. A recipient that came from elsewhere gets nothing from here until
+    ``add_recipients`` confirms it.
 
     Args:
         layout: the home.
@@ -116,6 +125,18 @@ class Vault:
         repository = self._existing()
         return [] if repository is None else parse(_root_file(repository))
 
+    def confirmed(self) -> list[str]:
+        """The recipients that this machine seals for; empty if there is no vault.
+
+        Raises:
+            VaultError: there is a vault, and none of its recipients is confirmed here.
+        """
+        listed = self.recipients()
+        found = confirmed.among(self._layout, listed)
+        if listed:
+            confirmed.require(found)
+        return found
+
     def identities(self, *, ask: bool = True) -> list[str]:
         """The contents of this machine's identity files, for ``age.unseal``.
 
@@ -137,11 +158,16 @@ class Vault:
             if not ask or self.ask_passphrase is None:
                 raise VaultError(
                     "the identity is protected by a passphrase",
-                    hint="run 'tweakio vault restore', which asks for it",
+                    hint="run it at a terminal, which asks for it",
                 )
             opened = age.unseal_passphrase(stored.content, self.ask_passphrase())
             self._opened[stored.content] = opened.decode("utf-8", "replace")
         return [self._opened[stored.content]]
+
+    def is_open(self) -> bool:
+        """Whether nobody needs to be asked for a passphrase, or there is nothing to be opened."""
+        stored = identity.find(self._layout, self.recipients())
+        return stored is None or not stored.protected or stored.content in self._opened
 
     def status(self) -> VaultStatus:
         """What there is; nobody is asked and nothing is opened."""
@@ -161,7 +187,12 @@ class Vault:
             is_recipient,
             sealed,
             [name for name in sealed if self._session(name) is None],
+            self._unconfirmed(recipients),
         )
+
+    def _unconfirmed(self, recipients: Sequence[str]) -> list[str]:
+        known = confirmed.among(self._layout, recipients)
+        return [item for item in recipients if item not in known]
 
     def _session(self, profile_id: str) -> bytes | None:
         return sealing.read_session(self._layout.profile(profile_id).session)
@@ -188,10 +219,7 @@ class Vault:
             recipient = self._make_identity(passphrase, in_file=in_file)
         else:
             if passphrase is not None:
-                raise InvalidInputError(
-                    f"there is an identity already: {stored.place}",
-                    hint="run it without a passphrase, or move that one away",
-                )
+                self.refuse_another_identity()
             own = age.identity_recipients(self.identities()[0])
             if not own:
                 raise VaultError(
@@ -200,6 +228,19 @@ class Vault:
                 )
             recipient = own[0]
         return self._add([recipient], "vault-init", "init")
+
+    def refuse_another_identity(self) -> None:
+        """Say early that a new passphrase would be for nothing.
+
+        Raises:
+            InvalidInputError: there is an identity already.
+        """
+        stored = identity.find(self._layout, self.recipients())
+        if stored is not None:
+            raise InvalidInputError(
+                f"there is an identity already: {stored.place}",
+                hint="run it without a passphrase, or move that one away",
+            )
 
     def _make_identity(self, passphrase: str | None, *, in_file: bool) -> str:
         secret, recipient = age.generate_identity()
@@ -215,8 +256,8 @@ class Vault:
     def add_recipients(self, recipients: Sequence[str]) -> RecipientsChange:
         """Let others open what is sealed, by sealing all of it anew, as one commit.
 
-        What this machine cannot open stays as it is. Adding one that is there already seals
-        anew what was sealed before it was added.
+        What this machine cannot open stays as it is. Adding one that is in the list already, as
+        it came from elsewhere, confirms it.
 
         Args:
             recipients: ``age1...``, ``ssh-ed25519 ...`` or ``ssh-rsa ...``.
@@ -227,6 +268,17 @@ class Vault:
         """
         self._require()
         return self._add(recipients, "vault-recipients", "recipients add")
+
+    def reseal(self) -> RecipientsChange:
+        """Seal all that can be opened here anew for the confirmed recipients, as one commit.
+
+        After a merge that took place where it could not be opened, or by git alone.
+
+        Raises:
+            VaultError: there is no vault, or no recipient is confirmed.
+        """
+        self._require()
+        return self._add([], "vault-recipients", "reseal")
 
     def _add(self, recipients: Sequence[str], operation: str, what: str) -> RecipientsChange:
         added = [age.check_recipient(item) for item in recipients]
@@ -240,18 +292,26 @@ class Vault:
         ) as change:
             change.rebasable = False
             before = parse(change.root_file(RECIPIENTS))
+            known = confirmed.among(self._layout, before)
             after = list(dict.fromkeys([*before, *added]))
-            if after == before and operation == "vault-init":
-                return RecipientsChange(before, [], [])
-            done, left = self._seal_anew(change, repository, after)
+            if operation == "vault-init" and {*added} <= {*known}:
+                return RecipientsChange(before, [], [], self._unconfirmed(before), [])
+            known = [item for item in after if item in known or item in added]
+            confirmed.require(known)
+            done, left, secrets = self._seal_anew(change, repository, known)
             ignore = change.root_file(_IGNORE)
             if ignore is not None and _TRACKED_LINE not in ignore:
                 change.put_root(_IGNORE, ignore.rstrip(b"\n") + b"\n" + _TRACKED_LINE)
             if after != before:
                 change.put_root(RECIPIENTS, dump(after))
-            shown = changes.name_some([_short(item) for item in added])
-            change.summary = f"{'vault: add' if before else 'vault: seal sessions for'} {shown}"
-        return RecipientsChange(after, done, left)
+            shown = changes.name_some([_short(item) for item in added or known])
+            adding = "add" if {*after} - {*before} else "confirm" if added else ""
+            change.summary = (
+                f"vault: {adding if before and adding else 'seal sessions for'} {shown}"
+            )
+            # Before the commit: a note alone gives nobody anything.
+            confirmed.note(self._layout, known)
+        return RecipientsChange(after, done, left, self._unconfirmed(after), secrets)
 
     def remove_recipient(self, recipient: str) -> RecipientsChange:
         """Seal nothing more for a recipient, and all that is sealed anew, as one commit.
@@ -288,7 +348,9 @@ class Vault:
                 raise RecipientError(
                     "it is the only recipient", hint="add another one first, or keep it"
                 )
-            done, left = self._seal_anew(change, repository, after)
+            known = confirmed.among(self._layout, after)
+            confirmed.require(known)
+            done, left, secrets = self._seal_anew(change, repository, known)
             if left:
                 raise VaultError(
                     f"no identity here opens the session of {changes.name_some(left)}",
@@ -296,13 +358,21 @@ class Vault:
                 )
             change.put_root(RECIPIENTS, dump(after))
             change.summary = f"vault: remove {_short(wanted)}"
-        return RecipientsChange(after, done, [])
+            # Before the commit: else a kill in between would leave it confirmed, in case that
+            # somebody puts it into the list again.
+            confirmed.note(self._layout, known)
+        return RecipientsChange(after, done, [], self._unconfirmed(after), secrets)
 
     def _seal_anew(
         self, change: Transaction, repository: Repository, recipients: Sequence[str]
-    ) -> tuple[list[str], list[str]]:
-        """Put everything into a change sealed for these; what was, and what cannot be opened."""
-        done, left = [], []
+    ) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+        """Put everything into a change sealed for these.
+
+        Returns:
+            The profiles whose session was, those of which something cannot be opened, and the
+            secrets in settings that were.
+        """
+        done, left, secrets = [], [], []
         keys: list[str] | None = None
         for profile_id in change.profile_ids():
             files = repository.files_at(change.head.root, profile_id) or {}
@@ -321,40 +391,45 @@ class Vault:
                 sealed = age.seal(content, recipients)
                 sealing.put_sealed(change, repository, profile_id, sealed)
                 done.append(profile_id)
-            if not self._seal_settings_anew(change, profile_id, recipients):
+            paths = self._seal_settings_anew(change, profile_id, recipients)
+            if paths is None:
                 left.append(profile_id)
-        return done, sorted({*left})
+            else:
+                secrets += [(profile_id, path) for path in paths]
+        return done, sorted({*left}), secrets
 
     def _seal_settings_anew(
         self, change: Transaction, profile_id: str, recipients: Sequence[str]
-    ) -> bool:
-        """The same for the secrets in its ``platform_config``; False if one cannot be opened."""
+    ) -> list[str] | None:
+        """The same for the secrets in its settings: where they are; None if one stays closed."""
         try:
             value = change.metadata(profile_id)
         except (LookupError, InvalidMetadataError, NewerFormatError):
-            return True
-        config = value.get("platform_config")
-        if not config or f'"{references.SEALED_PREFIX}' not in _as_text(config):
-            return True
+            return []
+        settings = {name: value[name] for name in _SETTINGS if value.get(name)}
+        if not references.holds_sealed(settings):
+            return []
         keys = self._identities_or_none()
+        found: list[str] = []
 
-        def anew(item: Any) -> Any:
+        def anew(item: Any, path: str = "") -> Any:
             if isinstance(item, dict):
-                return {key: anew(below) for key, below in item.items()}
+                return {key: anew(below, f"{path}.{key}") for key, below in item.items()}
             if isinstance(item, list):
-                return [anew(below) for below in item]
+                return [anew(below, path) for below in item]
             if not references.is_sealed(item):
                 return item
-            content = self._open(_sealed_bytes(item), keys)
+            found.append(path[1:])
+            content = self._open(references.sealed_bytes(item), keys)
             if content is None:
                 raise VaultError("cannot be opened")
-            return _as_reference(age.seal(content, recipients))
+            return references.as_sealed(age.seal(content, recipients))
 
         try:
-            change.put_metadata(profile_id, {**value, "platform_config": anew(config)})
+            change.put_metadata(profile_id, {**value, **anew(settings)})
         except VaultError:
-            return False
-        return True
+            return None
+        return found
 
     def _identities_or_none(self) -> list[str]:
         try:
@@ -362,6 +437,22 @@ class Vault:
         except VaultError as error:
             log.warning("%s", error)
             return []
+
+    def quiet_opener(self) -> Callable[[bytes], bytes | None]:
+        """What opens sealed data without asking anybody; None for what cannot be opened so."""
+        try:
+            keys = self.identities(ask=False)
+        except TweakioError as error:
+            log.info("nothing sealed is opened: %s", error)
+            keys = []
+
+        def opener(sealed: bytes) -> bytes | None:
+            try:
+                return self._open(sealed, keys)
+            except TweakioError:
+                return None
+
+        return opener
 
     @staticmethod
     def _open(sealed: bytes, keys: Sequence[str]) -> bytes | None:
@@ -471,7 +562,7 @@ class Vault:
     # Secrets in settings
 
     def seal_secret(self, secret: str) -> str:
-        """A secret as it can stand in a profile's ``platform_config``: ``sealed:`` and base64.
+        """A secret as it can stand in a profile's settings: ``sealed:`` and base64.
 
         Raises:
             VaultError: there is no vault.
@@ -479,7 +570,9 @@ class Vault:
         if not secret:
             raise InvalidInputError("the secret is empty", hint="give one line on standard input")
         self._require()
-        return _as_reference(age.seal(secret.encode("utf-8", "surrogateescape"), self.recipients()))
+        return references.as_sealed(
+            age.seal(secret.encode("utf-8", "surrogateescape"), self.confirmed())
+        )
 
     def open_secret(self, sealed: str) -> str:
         """The secret in what ``seal_secret`` gave.
@@ -487,7 +580,7 @@ class Vault:
         Raises:
             VaultError: it cannot be opened here.
         """
-        content = age.unseal(_sealed_bytes(sealed), self.identities())
+        content = age.unseal(references.sealed_bytes(sealed), self.identities())
         return content.decode("utf-8", "surrogateescape")
 
     def _require(self) -> None:
@@ -520,20 +613,3 @@ def _sealed_profiles(repository: Repository) -> list[str]:
 def _short(recipient: str) -> str:
     """A recipient as a summary shows it: no more than tells it from others."""
     return recipient if len(recipient) <= 24 else f"{recipient[:20]}..."
-
-
-def _as_text(config: Any) -> str:
-    import json
-
-    return json.dumps(config)
-
-
-def _as_reference(sealed: bytes) -> str:
-    return references.SEALED_PREFIX + base64.b64encode(sealed).decode()
-
-
-def _sealed_bytes(text: str) -> bytes:
-    try:
-        return base64.b64decode(text.removeprefix(references.SEALED_PREFIX), validate=True)
-    except ValueError:
-        raise VaultError("the sealed secret is not base64", hint="seal it anew") from None

@@ -8,7 +8,7 @@ from tweakio.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tweakio.browser.finder import Found
@@ -35,6 +35,7 @@ class Launch(NamedTuple):
         arguments: of the caller, added to all others.
         environment: the whole environment of the browser.
         timeout: seconds it may take.
+        opener: opens a password that is sealed in the settings.
     """
 
     program: str
@@ -47,6 +48,7 @@ class Launch(NamedTuple):
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     timeout: float
+    opener: Callable[[str], str] | None = None
 
 
 @runtime_checkable

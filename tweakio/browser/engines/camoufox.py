@@ -140,7 +140,9 @@ class Camoufox:
                     env=dict(launch.environment),
                     locale=list(presentation.languages),
                     window=presentation.window,
-                    proxy=fingerprints.context_options(presentation, launch.settings).get("proxy"),
+                    proxy=fingerprints.context_options(
+                        presentation, launch.settings, launch.opener
+                    ).get("proxy"),
                     enable_cache=True,
                     i_know_what_im_doing=True,
                     **chosen,

@@ -139,7 +139,7 @@ class Chromium:
             handle_sigint=False,
             handle_sigterm=False,
             handle_sighup=False,
-            **fingerprints.context_options(presentation, settings),
+            **fingerprints.context_options(presentation, settings, launch.opener),
         )
 
 

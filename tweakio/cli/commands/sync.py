@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tweakio.cli.context import State
+    from tweakio.manager import ProfileManager
+    from tweakio.sync.merging import Conflict
     from tweakio.sync.remotes import Pulled, Pushed
 
 __all__ = ["clone", "pull", "push", "remote_app", "sync"]
@@ -90,8 +92,12 @@ def clone(ctx: typer.Context, *, url: Url) -> None:
     with state.manager("repo clone") as manager:
         if not manager.vault.recipients():
             notice("logins stay where they were made: there is no vault")
-        elif missing := manager.vault.status().missing:
-            notice(f"{len(missing)} sessions stay sealed; see 'tweakio vault status'")
+        else:
+            found = manager.vault.status()
+            if found.missing:
+                notice(f"{len(found.missing)} sessions stay sealed; see 'tweakio vault status'")
+            notice(f"new logins will be sealed for its {len(found.recipients)} recipients;")
+            notice("see 'tweakio vault recipients list'")
     notice("nothing is active here")
 
 
@@ -115,7 +121,7 @@ def pull(
     state: State = ctx.obj
     chosen = _one_of(ours=ours, theirs=theirs, edit=edit)
     with state.manager("repo pull") as manager:
-        pulled = _settled(chosen, "pulling", partial(manager.remotes.pull, remote_name))
+        pulled = _settled(chosen, "pulling", partial(manager.remotes.pull, remote_name), manager)
     _say_pulled(pulled)
 
 
@@ -131,7 +137,7 @@ def sync(
     state: State = ctx.obj
     chosen = _one_of(ours=ours, theirs=theirs, edit=edit)
     with state.manager("repo sync") as manager:
-        done = _settled(chosen, "syncing", partial(manager.remotes.sync, remote_name))
+        done = _settled(chosen, "syncing", partial(manager.remotes.sync, remote_name), manager)
     _say_pulled(done.pulled)
     _say_pushed(done.pushed)
 
@@ -142,14 +148,38 @@ def _one_of(*, ours: bool, theirs: bool, edit: bool) -> "Literal['ours', 'theirs
     return "ours" if ours else "theirs" if theirs else "edit" if edit else None
 
 
+def _unlocked(manager: "ProfileManager", error: MergeConflictError) -> bool:
+    """Have the identity unlocked if a conflict is over what is sealed.
+
+    Two sides that sealed the same anew are in no conflict, which only who opens both can tell.
+    """
+    import sys
+
+    conflicts: list[Conflict] = list(error.details["conflicts"])  # type: ignore[call-overload]
+    fields = [field for conflict in conflicts for field in conflict.fields]
+    if not any(field.startswith(("session", "platform_config", "browser")) for field in fields):
+        return False
+    if sys.stdin is None or not sys.stdin.isatty() or manager.vault.is_open():
+        return False
+    from tweakio.cli.passphrase import unlock
+
+    unlock(manager.vault)
+    return True
+
+
 def _settled(
-    chosen: "Literal['ours', 'theirs', 'edit'] | None", doing: str, run: "Callable[..., _Done]"
+    chosen: "Literal['ours', 'theirs', 'edit'] | None",
+    doing: str,
+    run: "Callable[..., _Done]",
+    manager: "ProfileManager",
 ) -> "_Done":
     """Merge as was chosen: if in an editor, what is in conflict is asked and it runs again."""
     try:
         with busy(doing):
             return run(resolve=None if chosen == "edit" else chosen)
     except MergeConflictError as error:
+        if _unlocked(manager, error):
+            return _settled(chosen, doing, run, manager)
         if chosen != "edit":
             raise
         from tweakio.sync.editing import ask

@@ -10,10 +10,15 @@ from tweakio.cli.progress import busy
 from tweakio.cli.tree import SETTINGS, group
 
 if TYPE_CHECKING:
-    from tweakio.cli.context import State
-    from tweakio.vault.vault import RecipientsChange, Vault
+    from collections.abc import Sequence
 
-__all__ = ["add", "app", "init", "list_", "recipients", "remove", "restore", "seal", "status"]
+    from tweakio.cli.context import State
+    from tweakio.vault.vault import RecipientsChange
+
+__all__ = [
+    *("add", "app", "init", "list_", "recipients", "remove", "reseal", "restore", "seal"),
+    "status",
+]
 
 _HERE = "tweakio.cli.commands.vault"
 
@@ -23,6 +28,7 @@ app = typer.Typer(
             "init": f"{_HERE}:init",
             "status": f"{_HERE}:status",
             "recipients": f"{_HERE}:recipients",
+            "reseal": f"{_HERE}:reseal",
             "restore": f"{_HERE}:restore",
             "seal": f"{_HERE}:seal",
         }
@@ -57,11 +63,14 @@ def init(
     ] = False,
 ) -> None:
     """Make an identity, and a vault with it as recipient."""
-    from tweakio.cli.passphrase import ask, ask_new
+    from tweakio.cli.passphrase import ask_new, unlock
 
     state: State = ctx.obj
     with state.manager("vault init") as manager:
-        manager.vault.ask_passphrase = ask
+        if passphrase:
+            manager.vault.refuse_another_identity()
+        else:
+            unlock(manager.vault)
         chosen = ask_new() if passphrase else None
         with busy("sealing"):
             change = manager.vault.init(passphrase=chosen, in_file=in_file)
@@ -74,18 +83,18 @@ def init(
         notice("have a recipient run 'tweakio vault recipients add' with your recipient")
 
 
-def _unlock(vault: "Vault") -> None:
-    """Ask for the passphrase of the identity, if it has one, before something is drawn."""
-    from tweakio.cli.passphrase import ask
-
-    vault.ask_passphrase = ask
-    if vault.status().protected:
-        vault.identities()
-    vault.ask_passphrase = None
-
-
 def _report(change: "RecipientsChange", first: str) -> None:
-    emit(f"{first}\n{len(change.recipients)} recipients, sealed {len(change.sealed)} sessions\n")
+    first = f"{first}\n" if first else ""
+    emit(f"{first}{len(change.recipients)} recipients, sealed {len(change.sealed)} sessions\n")
+    _say_unconfirmed(change.unconfirmed)
+
+
+def _say_unconfirmed(recipients: "Sequence[str]") -> None:
+    if recipients:
+        from tweakio.vault.confirmed import unconfirmed_hint
+
+        notice(f"not confirmed here, so that nothing is sealed for them: {len(recipients)}")
+        notice(unconfirmed_hint(recipients))
 
 
 def status(ctx: typer.Context, *, as_json: Json = False) -> None:
@@ -105,10 +114,12 @@ def status(ctx: typer.Context, *, as_json: Json = False) -> None:
         ("passphrase", yes[found.protected]),
         ("is a recipient", yes[found.is_recipient] if found.identity else "no"),
         ("recipients", str(len(found.recipients))),
+        ("not confirmed here", str(len(found.unconfirmed))),
         ("sealed sessions", str(len(found.sealed))),
         ("not restored here", str(len(found.missing))),
     ):
         emit(f"{name}\t{value}\n")
+    _say_unconfirmed(found.unconfirmed)
 
 
 def list_(ctx: typer.Context, *, as_json: Json = False) -> None:
@@ -116,6 +127,7 @@ def list_(ctx: typer.Context, *, as_json: Json = False) -> None:
     state: State = ctx.obj
     with state.manager("vault recipients list") as manager:
         found = manager.vault.recipients()
+        unconfirmed = manager.vault.status().unconfirmed
     if as_json:
         from tweakio.cli.render import json_text
 
@@ -123,6 +135,7 @@ def list_(ctx: typer.Context, *, as_json: Json = False) -> None:
         return
     for recipient in found:
         emit(f"{recipient}\n")
+    _say_unconfirmed(unconfirmed)
 
 
 def add(
@@ -130,14 +143,16 @@ def add(
     given: Annotated[list[str], typer.Argument(metavar="RECIPIENT...", show_default=False)],
 ) -> None:
     """Seal everything for others as well, by their age or ssh key."""
+    from tweakio.cli.passphrase import unlock
+
     state: State = ctx.obj
     with state.manager("vault recipients add") as manager:
-        _unlock(manager.vault)
+        unlock(manager.vault)
         with busy("sealing"):
             change = manager.vault.add_recipients(given)
     _report(change, f"added {len(given)}")
     for profile_id in change.left:
-        notice(f"the session of {profile_id} cannot be opened here and stays as it is")
+        notice(f"what {profile_id} has sealed cannot be opened here and stays as it is")
 
 
 def remove(
@@ -145,20 +160,52 @@ def remove(
     given: Annotated[str, typer.Argument(metavar="RECIPIENT", show_default=False)],
 ) -> None:
     """Seal nothing more for somebody; says what has to be rotated."""
+    from tweakio.cli.passphrase import unlock
+
     state: State = ctx.obj
     with state.manager("vault recipients remove") as manager:
-        _unlock(manager.vault)
+        unlock(manager.vault)
         with busy("sealing"):
             change = manager.vault.remove_recipient(given)
         platforms = {profile.id: profile.platform for profile in manager.list_profiles()}
     _report(change, "removed 1")
     notice("history still holds what was sealed for it, and it can go on opening that")
-    notice("only new logins make that worthless; to rotate, for each profile:")
+    if change.sealed:
+        notice("only new logins make that worthless; to rotate, for each profile:")
     for profile_id in change.sealed:
         platform = platforms.get(profile_id) or "custom"
         notice(f"  tweakio {platform} logout --profile {profile_id}")
         notice(f"  tweakio {platform} login --profile {profile_id}")
-    notice("and replace the secrets that are sealed in settings at the service that gave them")
+    if change.secrets:
+        notice("and these secrets, to be replaced where they came from and sealed anew:")
+    for profile_id, path in change.secrets:
+        notice(f"  {profile_id}: {path}")
+        option = _option_of(path)
+        if option:
+            notice(f'    tweakio profile set {profile_id} {option}"$(tweakio vault seal)"')
+
+
+def _option_of(path: str) -> str:
+    """How a setting is given on the command line; empty for what stands deeper."""
+    if path == "browser.proxy_password":
+        return "--proxy-password "
+    field, _, key = path.partition(".")
+    simple = field == "platform_config" and key.replace("_", "").replace("-", "").isalnum()
+    return f"--config {key}=" if simple else ""
+
+
+def reseal(ctx: typer.Context) -> None:
+    """Seal everything anew, for the recipients that are confirmed here."""
+    from tweakio.cli.passphrase import unlock
+
+    state: State = ctx.obj
+    with state.manager("vault reseal") as manager:
+        unlock(manager.vault)
+        with busy("sealing"):
+            change = manager.vault.reseal()
+    _report(change, "")
+    for profile_id in change.left:
+        notice(f"what {profile_id} has sealed cannot be opened here and stays as it is")
 
 
 def restore(ctx: typer.Context) -> None:
