@@ -31,6 +31,7 @@ from tweakio.manager import ProfileManager
 from tweakio.metadata import corrupted_error
 from tweakio.models import Profile
 from tweakio.platforms import Platform, find_platform, fingerprints
+from tweakio.references import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -216,7 +217,7 @@ class _Browsing:
                 settings=settings,
                 headless=self._headless,
                 arguments=self._args,
-                environment=os.environ,
+                environment=child_environment(os.environ),
                 timeout=self._timeout,
                 opener=self.manager.vault.open_secret,
             )

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMS",
+    "IDENTITY_PREFIX",
+    "IDENTITY_VARIABLE",
     "SEALED_PREFIX",
     "SERVICE",
     "as_sealed",
+    "child_environment",
     "holds_sealed",
     "is_age_file",
     "is_reference",
@@ -35,6 +38,10 @@ __all__ = [
 
 SERVICE = "tweakio"
 """Under which the system's key ring keeps what ``keyring:NAME`` names."""
+IDENTITY_VARIABLE = "TWEAKIO_IDENTITY"
+"""The environment variable that names the vault's identity, or has it."""
+IDENTITY_PREFIX = "vault "
+"""Begins the names under which the key ring keeps identities of vaults, in the same service."""
 
 _REFERENCE = re.compile(r"(?P<kind>env|keyring):(?P<name>\S.*)", re.DOTALL)
 SEALED_PREFIX = "sealed:"
@@ -50,7 +57,8 @@ def is_reference(text: object) -> bool:
     """Whether a value is a well-formed reference, whatever it leads to.
 
     ``env:`` is followed by a name as shells allow it, ``keyring:`` by 1 to 128 printable
-    characters without spaces at their ends.
+    characters without spaces at their ends. The vault's identity is never named: a profile that
+    came from elsewhere could send it to a proxy as a password.
     """
     match = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
     return match is not None and _is_name(match["kind"], match["name"])
@@ -58,8 +66,16 @@ def is_reference(text: object) -> bool:
 
 def _is_name(kind: str, name: str) -> bool:
     if kind == "env":
-        return _VARIABLE.fullmatch(name) is not None
+        # In whatever case: Windows knows no difference.
+        return _VARIABLE.fullmatch(name) is not None and name.upper() != IDENTITY_VARIABLE
+    if name.casefold().startswith(IDENTITY_PREFIX):
+        return False
     return len(name) <= _MOST and name.isprintable() and name == name.strip()
+
+
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for another program, which has no use for the vault's identity."""
+    return {name: value for name, value in environment.items() if name.upper() != IDENTITY_VARIABLE}
 
 
 def resolve(reference: str, where: str = "", opener: Callable[[str], str] | None = None) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import VaultError, storage_error
-from tweakio.references import SERVICE, is_age_file
+from tweakio.references import IDENTITY_PREFIX, IDENTITY_VARIABLE, SERVICE, is_age_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,7 @@ __all__ = ["VARIABLE", "Stored", "find", "identity_path", "keep_in_file", "keep_
 
 log = logging.getLogger(__name__)
 
-VARIABLE = "TWEAKIO_IDENTITY"
+VARIABLE = IDENTITY_VARIABLE
 _MOST = 1 << 20
 
 
@@ -125,7 +125,7 @@ def keep_in_key_ring(content: str, recipient: str) -> bool:
 
 
 def _name(recipient: str) -> str:
-    return f"vault {recipient}"
+    return f"{IDENTITY_PREFIX}{recipient}"
 
 
 def _key_ring() -> Any:
