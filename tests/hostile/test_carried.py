@@ -10,11 +10,12 @@ import subprocess
 
 import pytest
 
-from tweakio import ProfileManager
+from tweakio import ProfileManager, clone_repository
 from tweakio.errors import (
     SecretNotFoundError,
 )
 from tweakio.references import is_reference, resolve
+from tweakio.sync import transport
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,57 @@ def pair(tmp_path):
         yield one, bare
 
 
+# A bare repository
+
+
+def test_no_hook_of_a_repository_at_a_path_runs(pair, tmp_path):
+    one, bare = pair
+    marker = tmp_path / "ran"
+    for name in ("pre-receive", "update", "post-receive", "post-update", "reference-transaction"):
+        hook = bare / "hooks" / name
+        hook.write_text(f"#!/bin/sh\necho {name} >> '{marker}'\n")
+        hook.chmod(0o755)
+    git("init", "-q", "--bare", tmp_path / "other.git")
+    (bare / "objects/info/alternates").write_text(f"{tmp_path}/other.git/objects\n")
+    for setting in ("core.alternateRefsCommand", "core.fsmonitor", "gc.recentObjectsHook"):
+        git("-C", bare, "config", setting, f"echo {setting} >> '{marker}';:")
+    for url in (os.fspath(bare), bare.as_uri()):
+        one.remotes.remove("origin")
+        one.remotes.add("origin", url)
+        one.update_profiles(["x"], note=url)
+        assert one.remotes.sync().pushed.commit
+    assert not marker.exists()
+    # Plain git runs them, so that this tells one from the other.
+    one.update_profiles(["x"], note="plain")
+    git("-C", one.home / "profiles", "push", "-q", bare, "HEAD:main")
+    assert "post-receive" in marker.read_text()
+
+
+def test_a_repository_at_a_path_fetches_nothing_by_programs_it_names(pair, tmp_path):
+    bare = pair[1]
+    marker = tmp_path / "ran"
+    blob = git("-C", bare, "rev-parse", "main:x/metadata.json")
+    for pack in (bare / "objects/pack").glob("*.pack"):
+        pack.rename(tmp_path / pack.name)
+        with open(tmp_path / pack.name, "rb") as file:
+            subprocess.run(["git", "-C", bare, "unpack-objects", "-q"], stdin=file, check=True)
+        os.unlink(pack.with_suffix(".idx"))
+    os.unlink(bare / "objects" / blob[:2] / blob[2:])
+    for setting, value in {
+        "core.repositoryformatversion": "1",
+        "extensions.partialClone": "evil",
+        "remote.evil.url": os.fspath(tmp_path / "nowhere"),
+        "remote.evil.promisor": "true",
+        "remote.evil.uploadpack": f"touch '{marker}';:",
+        "protocol.file.allow": "always",
+    }.items():
+        git("-C", bare, "config", setting, value)
+    with pytest.raises(Exception, match="cannot reach|refuses"):
+        clone_repository(os.fspath(bare), tmp_path / "b")
+    assert not marker.exists()
+    assert not (tmp_path / "b").exists()
+
+
 # What a profile from elsewhere may name
 
 
@@ -55,3 +107,16 @@ def test_no_reference_leads_to_the_identity(text, monkeypatch):
     with pytest.raises(SecretNotFoundError) as caught:
         resolve(text, "browser.proxy_password")
     assert "MARKER" not in str(caught.value)
+
+
+def test_no_other_program_gets_the_identity(pair, monkeypatch, tmp_path):
+    one, _ = pair
+    seen = tmp_path / "seen"
+    spy = tmp_path / "spy"
+    spy.write_text(f'#!/bin/sh\nenv >> "{seen}"\nexec git "$@"\n')
+    spy.chmod(0o755)
+    monkeypatch.setenv("TWEAKIO_IDENTITY", "AGE-SECRET-KEY-1MARKER")
+    one.remotes._transport = transport.GitTransport(os.fspath(spy))
+    one.remotes.pull()
+    assert "PATH=" in seen.read_text()
+    assert "MARKER" not in seen.read_text()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tweakio.errors import HostileContentError, RemoteError
-from tweakio.sync.urls import check_url, shown_url
+from tweakio.references import child_environment
+from tweakio.sync.urls import check_url, is_local, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +34,9 @@ MOST_BYTES = 2 << 30
 """A remote that sends a larger pack is cut off."""
 _SETTINGS = (
     f"core.hooksPath={os.devnull}",
+    # What is here already has names in the quarantine; asking for more would run git with the
+    # configuration of our repository.
+    "core.alternateRefsCommand=:",
     "core.fsmonitor=false",
     "core.bigFileThreshold=16m",
     "protocol.allow=never",
@@ -52,6 +57,19 @@ _SETTINGS = (
     "maintenance.auto=false",
     "http.lowSpeedLimit=1",
     "http.lowSpeedTime=60",
+)
+# For the other end of a transport on this machine: git reads the configuration of the repository
+# there, which may be anybody's, and would run the programs that it names, and its hooks.
+_SETTINGS_THERE = (
+    f"core.hooksPath={os.devnull}",
+    "core.alternateRefsCommand=:",
+    "core.fsmonitor=false",
+    "protocol.allow=never",
+    *(f"protocol.{name}.allow=never" for name in ("ext", "file", "git", "http", "https", "ssh")),
+    "receive.autogc=false",
+    "receive.denyCurrentBranch=refuse",
+    "gc.auto=0",
+    "maintenance.auto=false",
 )
 # What would lead git to another repository than the one that is named.
 _LEFT_OUT = (
@@ -137,9 +155,8 @@ class GitTransport:
 
     def branches(self, url: str, directory: Path) -> tuple[Mapping[str, str], str | None]:
         """See ``Transport``."""
-        done = self._run(
-            ["ls-remote", "--symref", "--", url, "HEAD", "refs/heads/*"], directory, url
-        )
+        options = ["--symref", *self._there(url, "upload-pack")]
+        done = self._run(["ls-remote", *options, "--", url, "HEAD", "refs/heads/*"], directory, url)
         if done.returncode:
             raise _unreachable(done.stderr, url)
         branches: dict[str, str] = {}
@@ -156,6 +173,7 @@ class GitTransport:
         """See ``Transport``."""
         refspec = f"+refs/heads/{branch}:{FETCHED}"
         options = ["--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc"]
+        options += self._there(url, "upload-pack")
         done = self._run(["fetch", "--quiet", *options, "--", url, refspec], quarantine, url)
         if done.returncode:
             if "couldn't find remote ref" in done.stderr:
@@ -181,6 +199,7 @@ class GitTransport:
     def push(self, url: str, branch: str, commit: str, git_dir: Path) -> None:
         """See ``Transport``."""
         options = ["--porcelain", "--no-verify", "--no-follow-tags", "--no-signed"]
+        options += self._there(url, "receive-pack")
         done = self._run(
             ["push", *options, "--", url, f"{commit}:refs/heads/{branch}"], git_dir, url
         )
@@ -199,6 +218,13 @@ class GitTransport:
                     hint="the remote has rules of its own; ask who keeps it",
                 )
         raise _unreachable(done.stderr, url)
+
+    def _there(self, url: str, service: str) -> list[str]:
+        """What makes git run the other end, if that is on this machine, without its settings."""
+        if not is_local(url):
+            return []
+        settings = [part for setting in _SETTINGS_THERE for part in ("-c", setting)]
+        return [f"--{service}={shlex.join([self._program, *settings, service])}"]
 
     def _run(
         self, arguments: list[str], git_dir: Path, url: str
@@ -233,8 +259,11 @@ class GitTransport:
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def _environment(self, git_dir: Path, *, alone: bool) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if key not in _LEFT_OUT}
+        environment = child_environment(os.environ)
+        kept = {key: value for key, value in environment.items() if key not in _LEFT_OUT}
         kept["LC_ALL"] = "C"
+        # The configuration at the other end of a path could name what to fetch from, and by what.
+        kept["GIT_NO_LAZY_FETCH"] = "1"
         if alone:
             kept["GIT_TERMINAL_PROMPT"] = "0"
             own = {"GIT_SSH_COMMAND", "GIT_SSH"} & kept.keys()

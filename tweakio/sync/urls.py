@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from tweakio.errors import InvalidInputError
 
-__all__ = ["check_name", "check_url", "shown_url"]
+__all__ = ["check_name", "check_url", "is_local", "shown_url"]
 
 _SCHEMES = ("ssh", "git+ssh", "ssh+git", "https", "file")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
@@ -98,6 +98,11 @@ def _check_scheme(url: str, scheme: str) -> str:
 def _refuse_option(*parts: str) -> None:
     if any(part.startswith("-") for part in parts):
         raise InvalidInputError("no part of an address may begin with '-'", hint=_USAGE)
+
+
+def is_local(url: str) -> bool:
+    """Whether an address that ``check_url`` has passed is a path on this machine."""
+    return url.lower().startswith("file:") or os.path.isabs(url)
 
 
 def shown_url(url: str) -> str:
