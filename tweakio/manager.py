@@ -317,9 +317,10 @@ class ProfileManager:
                 return self.get_profile(profile_id)
             self._require(profile_id)
             self._end_orphans([profile_id])
-            if os.path.lexists(self.layout.profile(profile_id).sealed):
-                self.vault.restore_if_missing(profile_id)
             with self._activation.taking(profile_id, lambda: self._hold(profile_id, timeout)):
+                # Not before: who holds it may be about to save a newer one.
+                if os.path.lexists(self.layout.profile(profile_id).sealed):
+                    self.vault.restore_if_missing(profile_id)
                 value = self._activate(profile_id, os.getpid())
             self._at_exit.register(self)
             return self._reader.committed(profile_id, value)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tweakio import ProfileManager, clone_repository
 from tweakio.errors import (
+    LockTimeoutError,
     SecretNotFoundError,
 )
 from tweakio.references import is_reference, resolve
@@ -120,3 +122,24 @@ def test_no_other_program_gets_the_identity(pair, monkeypatch, tmp_path):
     one.remotes.pull()
     assert "PATH=" in seen.read_text()
     assert "MARKER" not in seen.read_text()
+
+
+# Two programs at once
+
+
+def test_a_session_is_not_put_back_under_who_holds_the_profile(tmp_path):
+    """It may be about to save a newer one."""
+    with ProfileManager(tmp_path / "a") as one, ProfileManager(tmp_path / "a") as two:
+        path = Path(one.create_profile("x", "telegram").path) / "session.json"
+        one.vault.init(in_file=True)
+        empty = path.read_bytes()
+        path.write_text('{"cookies": [{"name": "c", "value": "old"}], "origins": []}')
+        one.record_login("x")
+        one.activate_profile("x")
+        path.write_bytes(empty)
+        with pytest.raises(LockTimeoutError):
+            two.activate_profile("x", timeout=0)
+        assert path.read_bytes() == empty
+        one.deactivate_profile()
+        two.activate_profile("x")
+        assert b"old" in path.read_bytes()
