@@ -111,6 +111,18 @@ def test_no_reference_leads_to_the_identity(text, monkeypatch):
     assert "MARKER" not in str(caught.value)
 
 
+def test_a_pull_that_changes_a_proxy_says_so(pair, tmp_path, caplog):
+    one, bare = pair
+    clone_repository(os.fspath(bare), tmp_path / "b")
+    with ProfileManager(tmp_path / "b") as two:
+        two.update_profiles(
+            ["x"], browser={"proxy": "http://u@evil.example:1", "proxy_password": "env:A"}
+        )
+        two.remotes.push()
+    assert one.remotes.pull().changed == ("x",)
+    assert "the proxy of x is another now" in caplog.text
+
+
 def test_no_other_program_gets_the_identity(pair, monkeypatch, tmp_path):
     one, _ = pair
     seen = tmp_path / "seen"
@@ -143,3 +155,37 @@ def test_a_session_is_not_put_back_under_who_holds_the_profile(tmp_path):
         one.deactivate_profile()
         two.activate_profile("x")
         assert b"old" in path.read_bytes()
+
+
+def test_a_pull_has_taken_place_whatever_becomes_of_sessions(pair, tmp_path, monkeypatch, caplog):
+    one, bare = pair
+    one.vault.init(in_file=True)
+    path = Path(one.get_profile("x").path) / "session.json"
+    empty = path.read_bytes()
+    one.remotes.push()
+    clone_repository(os.fspath(bare), tmp_path / "b")
+    monkeypatch.setenv("TWEAKIO_IDENTITY", os.fspath(one.home / "identity"))
+    with ProfileManager(tmp_path / "b") as two:
+        (Path(two.get_profile("x").path) / "session.json").write_text(
+            '{"cookies": [{"name": "c", "value": "v"}], "origins": []}'
+        )
+        two.record_login("x")
+        two.remotes.push()
+    path.unlink()
+    path.mkdir()  # so that it cannot be written
+    pulled = one.remotes.pull()
+    assert pulled.changed == ("x",)
+    assert one.repository.head().commit == pulled.commit
+    assert "is not restored yet" in caplog.text
+    path.rmdir()
+    path.write_bytes(empty)
+
+
+def test_a_remote_that_lost_everything_is_filled_again(pair):
+    """It was said to have everything, because it once had."""
+    one, bare = pair
+    for act in (lambda: one.remotes.push(), lambda: one.remotes.sync().pushed):
+        git("-C", bare, "update-ref", "-d", "refs/heads/main")
+        assert act().commit
+        assert git("-C", bare, "rev-parse", "main") == one.repository.head().commit
+        assert act().commit is None

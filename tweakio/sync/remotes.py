@@ -215,9 +215,13 @@ class Remotes:
             ProfileActiveError: a profile in use here would go.
         """
         name, url = self._find(remote)
+        return self._pull(name, url, resolve) or Pulled(name)
+
+    def _pull(self, name: str, url: str, resolve: Resolution) -> Pulled | None:
+        """See ``pull``; None if the remote has nothing yet, or not any more."""
         fetched = self._fetch(name, url)
         if fetched is None:
-            return Pulled(name)
+            return None
         for _ in range(_TRIES - 1):
             with contextlib.suppress(ConcurrentChangeError):
                 return self._merge(name, fetched, resolve)
@@ -344,6 +348,12 @@ class Remotes:
                 change.add_note(line)
         unconfirmed = tuple(i for i in merge.recipients[1] if i not in merge.recipients[0])
         _say_recipients(merge, seals, unconfirmed)
+        if merge.proxies_changed:
+            log.warning(
+                "the proxy of %s is another now: its browser sends everything there, and the "
+                "secret that proxy_password names; see 'tweakio profile show'",
+                changes.name_some(merge.proxies_changed),
+            )
         restore_sessions(repository, [*merge.created, *merge.changed], self._locks)
         # A profile that was replaced is deleted and created in one.
         replaced = set(merge.created) & set(merge.deleted)
@@ -382,7 +392,8 @@ class Remotes:
         except RejectedError:
             raise _rejected(name) from None
 
-    def _push(self, name: str, url: str) -> Pushed:
+    def _push(self, name: str, url: str, *, just_asked: bool = False) -> Pushed:
+        """Push; a remote that was not asked just now may have lost what it had."""
         repository = self._repository
         repository.settle()
         with changes.begin(
@@ -391,7 +402,11 @@ class Remotes:
             # Edits by hand are a commit by now, and belong to what is sent.
             head = change.head
         seen = self._last_seen(name)
-        if seen is not None and not self._travels(repository.root_of(seen), head.root):
+        if (
+            seen is not None
+            and not self._travels(repository.root_of(seen), head.root)
+            and (just_asked or self._still_has(url, seen))
+        ):
             return Pushed(name)
         if seen is not None:
             graph = self._graph(repository.reader.commit)
@@ -412,6 +427,11 @@ class Remotes:
             # The remote has it all the same; the next fetch writes it down.
             log.warning("pushed, but what '%s' has is not written down: %s", name, error)
         return Pushed(name, head.commit)
+
+    def _still_has(self, url: str, seen: str) -> bool:
+        repository = self._repository
+        with quarantine(repository.layout, repository.reader, (), _FETCH_WAIT) as place:
+            return self._mover().branches(url, place.path)[0].get(self._branch()) == seen
 
     def _travels(self, before: bytes, after: bytes) -> bool:
         """Whether two states differ in more than in what is each machine's own."""
@@ -462,7 +482,8 @@ class Remotes:
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(random.uniform(0.05, 0.2) * attempt)  # noqa: S311 - no secret
-            pulled = self.pull(name, resolve=resolve)
+            found = self._pull(name, url, resolve)
+            pulled = found or Pulled(name)
             commit = pulled.commit or commit
             changed |= {*pulled.changed}
             created |= {*pulled.created}
@@ -471,7 +492,7 @@ class Remotes:
             left |= {*pulled.left}
             unconfirmed.update(dict.fromkeys(pulled.unconfirmed))
             try:
-                pushed = self._push(name, url)
+                pushed = self._push(name, url, just_asked=found is not None)
             except RejectedError:
                 continue
             return Synced(

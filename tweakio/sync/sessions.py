@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
+from tweakio.errors import TweakioError
 from tweakio.store.locks import ProfileLockManager
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from tweakio.vault.vault import Vault
 
 __all__ = ["make_vault", "restore_sessions"]
+
+log = logging.getLogger(__name__)
 
 
 def make_vault(repository: Repository, locks: ProfileLockManager) -> Vault:
@@ -46,4 +50,12 @@ def restore_sessions(
         return []
     locks = locks if locks is not None else ProfileLockManager(layout)
     vault = make_vault(repository, locks)
-    return [name for name in names if not locks.is_locked(name) and vault.restore_if_missing(name)]
+    done = []
+    for name in names:
+        try:
+            if not locks.is_locked(name) and vault.restore_if_missing(name):
+                done.append(name)
+        except (TweakioError, OSError) as error:
+            # What brought it has taken place, and an error would say that it has not.
+            log.warning("the session of profile %s is not restored yet: %s", name, error)
+    return done
