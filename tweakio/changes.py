@@ -23,6 +23,13 @@ __all__ = ["begin", "changed_fields", "name_some", "set_inactive", "shown_field"
 
 log = logging.getLogger(__name__)
 
+# A pull takes over what another machine has done, under its own lease; and who may read what is
+# sealed does not wait until nobody uses anything.
+_PAST_OTHERS = frozenset({"pull", "vault-init", "vault-recipients"})
+"""Operations that change profiles of which another machine has the lease."""
+_OWN = frozenset({"status", "lock_pid"})
+"""What is each machine's own in a profile's metadata."""
+
 
 @contextmanager
 def begin(
@@ -45,21 +52,36 @@ def begin(
     Raises:
         As ``Repository.transaction``.
         LeaseLostError: it touches a profile whose lease was lost.
+        LeaseError: it touches a profile that another machine has a lease of.
     """
     named = tuple(profile_ids)
     with repository.transaction(operation, named, command=command) as change:
         yield change
         if change.has_changes() or change.record_always:
             if locks.guard is not None:
-                _fence(change, locks.guard, named)
+                _fence(change, locks, locks.guard, operation, named)
             _clear_dead(change, locks)
 
 
-def _fence(change: Transaction, guard: Guard, named: Collection[str]) -> None:
+def _fence(
+    change: Transaction,
+    locks: ProfileLockManager,
+    guard: Guard,
+    operation: str,
+    named: Collection[str],
+) -> None:
     """Write down the leases under which a change is made; what was lost is not changed."""
-    for profile_id in guard.known():
-        if profile_id in named or change.touches(profile_id):
-            change.add_trailer("Tweakio-Fence", f"{profile_id} {guard.fence(profile_id)}")
+
+    def is_owner(profile_id: str, pid: int) -> bool:
+        owner = locks.owner(profile_id)
+        return owner is not None and owner.pid == pid
+
+    # Nobody has a lease of what this change makes.
+    touched = [name for name in sorted({*named, *change.touched()}) if change.is_at_base(name)]
+    strict = {name for name in touched if name in named or not change.sets_only(name, _OWN)}
+    tokens = guard.tokens(touched, is_owner, () if operation in _PAST_OTHERS else strict)
+    for profile_id, token in sorted(tokens.items()):
+        change.add_trailer("Tweakio-Fence", f"{profile_id} {token}")
 
 
 def _clear_dead(change: Transaction, locks: ProfileLockManager) -> None:

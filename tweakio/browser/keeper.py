@@ -13,6 +13,7 @@ from tweakio.browser import engines, finder, processes, record
 from tweakio.browser.launcher import Launcher, can_hand_over
 from tweakio.browser.locks import clear_dead_lock
 from tweakio.browser.orphans import end_left, end_orphans
+from tweakio.browser.pausing import aside
 from tweakio.browser.processes import Process, is_running, this_one
 from tweakio.browser.record import Running
 from tweakio.errors import BrowserError, LockTimeoutError, storage_error
@@ -97,14 +98,24 @@ class Keeper:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                self._descriptor = self._locks.acquire_for_browser(self.profile_id, 0)
-                return
+                self._descriptor = self._locks.acquire_for_browser(
+                    self.profile_id, 0, guarded=False
+                )
+                break
             except LockTimeoutError:
                 left = deadline - time.monotonic()
                 if not (yield from end_orphans(self._paths, self.profile_id)):
                     if left <= 0:
                         raise
                     yield _POLL
+        guard = self._locks.guard
+        if guard is not None:
+            try:
+                # A backend on another machine may take seconds to answer.
+                yield from aside(lambda: guard.take(self.profile_id))
+            except BaseException:
+                self.give_up()
+                raise
 
     def _clear(self, *, force: bool) -> Pauses[None]:
         for path in (self._paths.browser_profile, self._paths.cache):
@@ -208,7 +219,10 @@ class Keeper:
                 profile_id=self.profile_id,
             ) from error
         self.process = None
-        self.give_up()
+        if self._locks.guard is None:
+            self.give_up()
+        else:
+            yield from aside(self.give_up)
 
     def _end(self, process: Process, by_itself: float) -> Pauses[bool]:
         in_order = yield from processes.end([process], by_itself=by_itself)

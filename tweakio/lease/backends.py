@@ -10,9 +10,11 @@ from tweakio import references
 from tweakio.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tweakio.layout import Layout
 
-__all__ = ["LeaseBackend", "LeaseRecord", "check_url", "open_backend"]
+__all__ = ["LeaseBackend", "LeaseRecord", "check_url", "open_backend", "patience"]
 
 _HINT = "give 'file', redis://HOST:PORT/DATABASE, or env:NAME for a variable that has it"
 
@@ -34,7 +36,7 @@ class LeaseRecord(NamedTuple):
 class LeaseBackend(Protocol):
     """Keeps leases. Each method is one atomic step, and none waits for a holder.
 
-    All raise a ``LeaseError`` if the backend cannot be asked.
+    All raise a ``LeaseError`` if the backend cannot be asked, or a ``StorageError``.
     """
 
     def acquire(self, profile: str, holder: str, ttl: float) -> int | None:
@@ -51,8 +53,16 @@ class LeaseBackend(Protocol):
     def release(self, profile: str, token: int) -> bool:
         """Give a lease back; False if it is not this one any more."""
 
-    def read(self, profile: str) -> LeaseRecord | None:
-        """The lease of a profile; None if nobody has it."""
+    def read(self, profiles: Sequence[str]) -> dict[str, LeaseRecord]:
+        """The leases of some profiles, in one question; those that nobody has are left out."""
+
+
+def patience(ttl: float) -> float:
+    """For how many seconds an answer is waited for, where a lease lasts so many.
+
+    A machine with much to do may need a third of a second for any.
+    """
+    return min(max(ttl / 9, 0.3), 5.0)
 
 
 def check_url(url: str) -> str:
@@ -85,7 +95,7 @@ def open_backend(url: str, layout: Layout, ttl: float) -> LeaseBackend:
     Args:
         url: ``file``, ``redis://...`` or ``env:NAME``.
         layout: of the home, for ``file``.
-        ttl: seconds that a lease lasts; no answer takes longer than a third of it.
+        ttl: seconds that a lease lasts; what an answer is waited for follows from it.
 
     Raises:
         SecretNotFoundError: the environment variable is not there.
@@ -104,4 +114,4 @@ def open_backend(url: str, layout: Layout, ttl: float) -> LeaseBackend:
         )
     from tweakio.lease.shared import RedisBackend
 
-    return RedisBackend(url, timeout=min(ttl / 3, 5.0))
+    return RedisBackend(url, timeout=patience(ttl))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio.errors import LeaseError, ProfileNotFoundError
 from tweakio.lease.backends import check_url, open_backend
-from tweakio.lease.holder import held_error, parse_holder
+from tweakio.lease.holder import held_error
+from tweakio.lease.naming import is_dead
 from tweakio.lease.settings import DEFAULT_TTL, LeaseSettings, read_settings, write_settings
-from tweakio.store.processes import process_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +87,7 @@ class Leases:
             return
         check_url(settings.url)
         # One that cannot be asked would keep every profile from being opened.
-        open_backend(settings.url, self._layout, ttl).read("-")
+        open_backend(settings.url, self._layout, ttl).read(["-"])
         write_settings(self._layout, self._repository(), settings)
 
     def status(self) -> LeaseStatus:
@@ -101,12 +100,9 @@ class Leases:
         if settings is None:
             return LeaseStatus("", DEFAULT_TTL, [])
         backend = open_backend(settings.url, self._layout, settings.ttl)
-        found = []
-        for profile_id in self._names():
-            lease = backend.read(profile_id)
-            if lease is not None:
-                found.append(Lease(profile_id, *lease))
-        return LeaseStatus(settings.url, settings.ttl, found)
+        found = backend.read(self._names())
+        leases = [Lease(profile_id, *record) for profile_id, record in found.items()]
+        return LeaseStatus(settings.url, settings.ttl, leases)
 
     def release(self, profile_id: str, *, force: bool = False) -> Lease | None:
         """Give back a lease whose holder died before it expires.
@@ -133,17 +129,11 @@ class Leases:
         if settings is None:
             raise LeaseError("no lease backend is set", hint="run 'tweakio repo lease use URL'")
         backend = open_backend(settings.url, self._layout, settings.ttl)
-        found = backend.read(profile_id)
+        found = backend.read([profile_id]).get(profile_id)
         if found is None:
             return None
-        if not force and not _is_dead(found.holder):
-            error = held_error(profile_id, backend)
+        if not force and not is_dead(found.holder):
+            error = held_error(profile_id, found)
             error.hint = "close it there, or take it away with --force"
             raise error
         return Lease(profile_id, *found) if backend.release(profile_id, found.token) else None
-
-
-def _is_dead(holder: str) -> bool:
-    """Whether a holder was a process of this machine that has ended."""
-    host, process = parse_holder(holder)
-    return host == socket.gethostname() and process > 0 and process_start(process) is None

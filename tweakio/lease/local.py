@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING
 from tweakio import durable
 from tweakio.errors import LeaseError, LockTimeoutError, storage_error
 from tweakio.lease.backends import LeaseRecord
+from tweakio.lease.naming import is_dead
 from tweakio.store.lockfile import RecordedLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["FileBackend"]
@@ -24,7 +26,8 @@ _WAIT = 5.0
 class FileBackend:
     """A file for each profile that ever had a lease; it stays, because the token in it counts on.
 
-    Times are the machine's, so that a lease expires also over a restart.
+    Times are the machine's, so that a lease expires also over a restart. That of a process which
+    has ended is free at once.
 
     Args:
         directory: where the files are; made when the first lease is taken.
@@ -78,7 +81,7 @@ class FileBackend:
         with self._alone():
             present, token, expires = self._read(profile)
             now = time.time()
-            if present not in ("", holder) and expires > now:
+            if present not in ("", holder) and expires > now and not is_dead(present):
                 return None
             self._write(profile, holder, token + 1, now + ttl)
             return token + 1
@@ -102,12 +105,20 @@ class FileBackend:
             self._write(profile, "", token, 0.0)
             return True
 
-    def read(self, profile: str) -> LeaseRecord | None:
+    def read(self, profiles: Sequence[str]) -> dict[str, LeaseRecord]:
         """See ``LeaseBackend``."""
+        found = {}
         # A file is replaced as a whole, so reading needs no lock.
         try:
-            holder, token, expires = self._read(profile)
+            present = set(os.listdir(self._directory))
+            for profile in profiles:
+                if f"{profile}.json" in present:
+                    holder, token, expires = self._read(profile)
+                    left = expires - time.time()
+                    if holder and left > 0 and not is_dead(holder):
+                        found[profile] = LeaseRecord(holder, token, left)
+        except FileNotFoundError:
+            return {}
         except OSError as error:
             raise storage_error(error, "read a lease") from error
-        left = expires - time.time()
-        return LeaseRecord(holder, token, left) if holder and left > 0 else None
+        return found

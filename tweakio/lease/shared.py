@@ -9,7 +9,7 @@ from tweakio.errors import InvalidInputError, LeaseError, MissingExtraError
 from tweakio.lease.backends import LeaseRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["RedisBackend"]
 
@@ -55,6 +55,8 @@ class RedisBackend:
     def __init__(self, url: str, *, timeout: float) -> None:
         try:
             import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
         except ImportError:
             raise MissingExtraError(
                 "leases in Redis need the package redis, which is not installed",
@@ -68,6 +70,8 @@ class RedisBackend:
                 decode_responses=True,
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
+                # By itself it would try again for longer than a lease lasts.
+                retry=Retry(NoBackoff(), 0),
             )
         except (ValueError, TypeError):
             # Its message may have the address in it.
@@ -88,8 +92,7 @@ class RedisBackend:
             ) from None
 
     def _run(self, script: str, profile: str, *arguments: object) -> Any:
-        # The braces keep both keys on one node of a cluster.
-        keys = (f"tweakio:{{{profile}}}:lease", f"tweakio:{{{profile}}}:fence")
+        keys = _keys(profile)
         with self._asking():
             return self._client.eval(script, len(keys), *keys, *arguments)
 
@@ -106,17 +109,29 @@ class RedisBackend:
         """See ``LeaseBackend``."""
         return bool(self._run(_RELEASE, profile, str(token)))
 
-    def read(self, profile: str) -> LeaseRecord | None:
+    def read(self, profiles: Sequence[str]) -> dict[str, LeaseRecord]:
         """See ``LeaseBackend``."""
-        found = self._run(_READ, profile)
-        if not found:
-            return None
-        return LeaseRecord(str(found[0]), int(found[1]), max(int(found[2]), 0) / 1000)
+        with self._asking(), self._client.pipeline(transaction=False) as questions:
+            for profile in profiles:
+                questions.eval(_READ, 2, *_keys(profile))
+            answers = questions.execute()
+        return {
+            profile: LeaseRecord(str(holder), int(token), max(int(left), 0) / 1000)
+            for profile, (holder, token, left) in zip(
+                profiles, (answer or ("", 0, 0) for answer in answers), strict=True
+            )
+            if holder
+        }
 
     def close(self) -> None:
         """Close the connections."""
         with self._asking():
             self._client.close()
+
+
+def _keys(profile: str) -> tuple[str, str]:
+    # The braces keep both on one node of a cluster.
+    return f"tweakio:{{{profile}}}:lease", f"tweakio:{{{profile}}}:fence"
 
 
 def _milliseconds(seconds: float) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from tweakio.browser.pausing import in_thread
 from tweakio.browsing import BrowserManager
 from tweakio.errors import (
     BrowserLockedError,
@@ -112,9 +114,9 @@ async def check_profiles(
     finally:
         # What was found before a Ctrl-C is true as well.
         if work.ended:
-            manager.record_expiry(sorted(work.ended))
+            await in_thread(partial(manager.record_expiry, sorted(work.ended)))
         if work.renewed:
-            manager.vault.seal_sessions(sorted(work.renewed))
+            await in_thread(partial(manager.vault.seal_sessions, sorted(work.renewed)))
 
 
 async def _together(work: Sequence[Coroutine[None, None, Checked]]) -> list[Checked]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tweakio.browser.pausing import in_thread
 from tweakio.errors import (
     BrowserError,
     InvalidInputError,
@@ -128,9 +130,10 @@ async def log_in(
         if not (already and known is not None and known.state == "logged_in"):
             # The commit first: what is written down without one would never come into the
             # history, what is committed and not written down is found by the next check.
-            manager.record_login(profile_id)
+            # In a thread: where there are leases, another machine is asked.
+            await in_thread(partial(manager.record_login, profile_id))
         elif session is not None:
-            manager.vault.seal_sessions([profile_id])
+            await in_thread(partial(manager.vault.seal_sessions, [profile_id]))
         login = note(manager, profile_id, "logged_in")
     log.info("profile %s is logged in", profile_id)
     return LoginOutcome(profile_id, already, login.verified_at)

@@ -19,7 +19,7 @@ from tweakio.store.lockfile import RecordedLock, describe_owner, is_held, read_r
 from tweakio.store.processes import own_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
     from tweakio.layout import Layout
@@ -52,7 +52,7 @@ class Guard(Protocol):
     """What is taken and given back together with a profile's lock: a lease."""
 
     def take(self, profile_id: str) -> None:
-        """The lock was taken; an error releases it again."""
+        """The lock was taken; an error releases it again. Nothing to do if it is held here."""
 
     def give(self, profile_id: str) -> None:
         """The lock is about to be released."""
@@ -66,11 +66,13 @@ class Guard(Protocol):
     def refuse_lost(self, profile_id: str) -> None:
         """Return unless it was lost."""
 
-    def known(self) -> list[str]:
-        """The profiles that are held or were lost."""
-
-    def fence(self, profile_id: str) -> int:
-        """The number that tells this hold of the profile from every other."""
+    def tokens(
+        self,
+        profile_ids: Sequence[str],
+        is_owner: Callable[[str, int], bool],
+        strict: Collection[str],
+    ) -> dict[str, int]:
+        """The numbers that tell the holds under which profiles are changed from every other."""
 
 
 class HeldLock:
@@ -121,18 +123,19 @@ class ProfileLockManager:
                 self._guard = self.make_guard(self._layout)
         return self._guard
 
-    def acquire(self, profile_id: str, timeout: float = 30.0) -> HeldLock:
+    def acquire(self, profile_id: str, timeout: float = 30.0, *, guarded: bool = True) -> HeldLock:
         """Take a profile's lock and keep it until ``release`` or the end of the process.
 
         Args:
             profile_id: an existing profile.
             timeout: seconds to wait for another holder.
+            guarded: whether its lease is taken as well, if there are leases.
 
         Raises:
             LockTimeoutError: the holder did not release it in time.
             ProfileNotFoundError: its directory is gone.
         """
-        self._lock(profile_id, timeout)
+        self._lock(profile_id, timeout, guarded=guarded)
         self._own.add(profile_id)
         return HeldLock(profile_id, self.release)
 
@@ -206,12 +209,15 @@ class ProfileLockManager:
         for profile_id in list(self._own):
             self.release(profile_id)
 
-    def acquire_for_browser(self, profile_id: str, timeout: float = 30.0) -> int:
+    def acquire_for_browser(
+        self, profile_id: str, timeout: float = 30.0, *, guarded: bool = True
+    ) -> int:
         """Lock a profile for as long as a browser runs on it.
 
         Args:
             profile_id: an existing profile; it may be held here already.
             timeout: seconds to wait for another holder.
+            guarded: whether its lease is taken as well, if there are leases.
 
         Returns:
             The descriptor of the locked file. A process that has it, too, keeps the lock.
@@ -231,7 +237,7 @@ class ProfileLockManager:
                 owner=own_record(),
             )
         try:
-            return self._lock(profile_id, timeout).descriptor
+            return self._lock(profile_id, timeout, guarded=guarded).descriptor
         except BaseException:
             self._browsers.pop(profile_id, None)
             raise
@@ -313,9 +319,7 @@ class ProfileLockManager:
             return False
         try:
             # Only the record is cleared, and a lease would have to be waited for.
-            self._lock(profile_id, 0, guarded=False)
-            self._own.add(profile_id)
-            with HeldLock(profile_id, self.release):
+            with self.acquire(profile_id, 0, guarded=False):
                 return True
         except (LockTimeoutError, ProfileNotFoundError):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -33,7 +34,7 @@ from tweakio.store.objects import (
 from tweakio.store.refs import NO_COMMIT, operation_in_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -105,9 +106,34 @@ class Transaction:
             return False
         return profile_id in self._files or self._entry(profile_id) is not None
 
+    def is_at_base(self, profile_id: str) -> bool:
+        """Whether the profile existed before this change."""
+        return self._entry(profile_id) is not None
+
     def touches(self, profile_id: str) -> bool:
         """Whether the change has something to do with a profile."""
         return profile_id in self._files or profile_id in self._removed
+
+    def sets_only(self, profile_id: str, keys: Collection[str]) -> bool:
+        """Whether the change does nothing else with a profile than setting some of its metadata.
+
+        Args:
+            profile_id: which; nothing of it is moved.
+            keys: of the metadata, which may be set.
+        """
+        content = self._files.get(profile_id, {}).get(METADATA)
+        before = self._repository.file_at(self._base.root, profile_id, METADATA)
+        if content is None or before is None or len(self._files[profile_id]) > 1:
+            return False
+        try:
+            old, new = json.loads(before), json.loads(content)
+            return all(old.get(key) == new.get(key) for key in {*old, *new}.difference(keys))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            return False
+
+    def touched(self) -> set[str]:
+        """The profiles of which that is so."""
+        return {*self._files, *self._removed}
 
     def has_changes(self) -> bool:
         """Whether anything was collected."""
