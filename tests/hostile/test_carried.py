@@ -13,11 +13,13 @@ import pytest
 
 from tweakio import ProfileManager, clone_repository
 from tweakio.errors import (
+    HostileContentError,
     LockTimeoutError,
     SecretNotFoundError,
 )
 from tweakio.references import is_reference, resolve
-from tweakio.sync import transport
+from tweakio.sync import transport, validation
+from tweakio.sync.configuration import remote_section
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +94,42 @@ def test_a_repository_at_a_path_fetches_nothing_by_programs_it_names(pair, tmp_p
         clone_repository(os.fspath(bare), tmp_path / "b")
     assert not marker.exists()
     assert not (tmp_path / "b").exists()
+
+
+def test_one_large_file_in_many_profiles_takes_memory_once(pair, monkeypatch, tmp_path):
+    one, bare = pair
+    work = tmp_path / "work"
+    git("clone", "-q", bare, work)
+    sealed = b"age-encryption.org/v1\n" + bytes(1 << 20)
+    for name in "xy":
+        (work / name / "session.json.age").write_bytes(sealed)
+    git("-C", work, "add", "-f", ".")
+    git(
+        "-C", work, "-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "large",
+        "--no-verify",
+    )  # fmt: skip
+    git("-C", work, "push", "-q")
+    one.update_profiles(["x"], note="n")
+    found = []
+    real = validation.validate_tree
+    monkeypatch.setattr(
+        "tweakio.sync.remotes.validate_tree", lambda *a: found.append(real(*a)) or found[0]
+    )
+    one.remotes.pull()
+    files = [found[0].profiles[name]["session.json.age"] for name in "xy"]
+    assert files[0] == sealed
+    assert files[0] is files[1]
+    # And different ones have a bound together.
+    monkeypatch.setattr(validation, "_MOST_TOGETHER", 1 << 20)
+    with pytest.raises(HostileContentError, match="GB of files"):
+        clone_repository(os.fspath(bare), tmp_path / "b")
+
+
+def test_a_branch_with_quotes_is_one_in_the_configuration(tmp_path):
+    branch = 'a"]x=;#b'
+    path = tmp_path / "config"
+    path.write_text(remote_section("origin", "/x", branch))
+    assert git("config", "-f", path, "--get", f"branch.{branch}.merge") == f"refs/heads/{branch}"
 
 
 # What a profile from elsewhere may name

@@ -68,11 +68,11 @@ def read_remotes(layout: Layout) -> dict[str, str]:
 
 def remote_section(name: str, url: str, branch: str) -> str:
     """The lines of ``.git/config`` for a remote, which is also what the branch follows."""
-    quoted = url.replace("\\", "\\\\").replace('"', '\\"')
+    place, follower = (text.replace("\\", "\\\\").replace('"', '\\"') for text in (url, branch))
     return (
-        f'[remote "{name}"]\n\turl = "{quoted}"\n'
+        f'[remote "{name}"]\n\turl = "{place}"\n'
         f"\tfetch = +refs/heads/*:refs/remotes/{name}/*\n"
-        f'[branch "{branch}"]\n\tremote = {name}\n\tmerge = refs/heads/{branch}\n'
+        f'[branch "{follower}"]\n\tremote = {name}\n\tmerge = "refs/heads/{follower}"\n'
     )
 
 

@@ -31,6 +31,8 @@ _OURS = (".gitignore", ".gitattributes")
 _DOCUMENTS = ("README.md", "README", "README.txt", "LICENSE", "LICENSE.md", "LICENSE.txt")
 _MOST_PROFILES = 100_000
 _MOST_BYTES = {SESSION: MOST_SEALED}
+_MOST_TOGETHER = 2 << 30
+"""Bytes of all different files; they are in memory until they were merged."""
 _HINT = "nothing was changed; ask who pushed it, and look at it with git on the remote"
 _RECIPIENT = re.compile(r"(?:age1|ssh-ed25519 |ssh-rsa )[!-~ ]+")
 
@@ -61,6 +63,7 @@ def validate_tree(tree: bytes, read: Callable[[bytes, bytes, int], bytes]) -> In
         NewerFormatError: a newer tweakio made it.
     """
     entries = parse_tree(read(tree, b"tree", 64 << 20))
+    read_blob = _Blobs(read)
     _check_names(entries, "")
     if len(entries) > _MOST_PROFILES:
         raise _hostile("more entries than a profile repository has")
@@ -71,14 +74,32 @@ def validate_tree(tree: bytes, read: Callable[[bytes, bytes, int], bytes]) -> In
             directories.append(entry)
         else:
             name = _regular(entry, "", (*_OURS, RECIPIENTS, *_DOCUMENTS))
-            root_files[name] = read(entry.id, b"blob", schema.MAX_BYTES)
+            root_files[name] = read_blob(entry.id, schema.MAX_BYTES)
     _check_format(root_files.get(".gitignore"))
     _check_recipients(root_files.get(RECIPIENTS))
     profiles, metadata = {}, {}
     for entry in directories:
-        profile_id, files, value = _profile(entry, read)
+        profile_id, files, value = _profile(entry, read, read_blob)
         profiles[profile_id], metadata[profile_id] = files, value
     return Incoming(profiles, metadata, root_files)
+
+
+class _Blobs:
+    """Reads files, each content once, so that one that is in many places takes memory once."""
+
+    def __init__(self, read: Callable[[bytes, bytes, int], bytes]) -> None:
+        self._read = read
+        self._known: dict[bytes, bytes] = {}
+        self._size = 0
+
+    def __call__(self, blob: bytes, most: int) -> bytes:
+        content = self._known.get(blob)
+        if content is None or len(content) > most:
+            content = self._known[blob] = self._read(blob, b"blob", most)
+            self._size += len(content)
+        if self._size > _MOST_TOGETHER:
+            raise _hostile(f"more than {_MOST_TOGETHER >> 30} GB of files")
+        return content
 
 
 def _hostile(what: str) -> HostileContentError:
@@ -138,7 +159,9 @@ def _check_recipients(content: bytes | None) -> None:
 
 
 def _profile(
-    entry: TreeEntry, read: Callable[[bytes, bytes, int], bytes]
+    entry: TreeEntry,
+    read: Callable[[bytes, bytes, int], bytes],
+    read_blob: Callable[[bytes, int], bytes],
 ) -> tuple[str, dict[str, bytes], dict[str, Any]]:
     profile_id = entry.name.decode("utf-8", "replace")
     if not ProfileValidator().is_id(profile_id):
@@ -151,7 +174,7 @@ def _profile(
         if child.mode == TREE_MODE:
             raise _hostile(f"a directory {_shown(child.name)}{where}")
         name = _regular(child, where, (METADATA, FINGERPRINT, SESSION))
-        files[name] = read(child.id, b"blob", _MOST_BYTES.get(name, schema.MAX_BYTES))
+        files[name] = read_blob(child.id, _MOST_BYTES.get(name, schema.MAX_BYTES))
     if METADATA not in files:
         raise _hostile(f"a profile {profile_id} without {METADATA}")
     return profile_id, files, _metadata(profile_id, files)
