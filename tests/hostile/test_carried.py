@@ -14,9 +14,11 @@ import pytest
 from tweakio import ProfileManager, clone_repository
 from tweakio.errors import (
     HostileContentError,
+    LeaseError,
     LockTimeoutError,
     SecretNotFoundError,
 )
+from tweakio.lease.local import FileBackend
 from tweakio.references import is_reference, resolve
 from tweakio.sync import transport, validation
 from tweakio.sync.configuration import remote_section
@@ -172,6 +174,27 @@ def test_no_other_program_gets_the_identity(pair, monkeypatch, tmp_path):
     one.remotes.pull()
     assert "PATH=" in seen.read_text()
     assert "MARKER" not in seen.read_text()
+
+
+# A lease
+
+
+@pytest.mark.parametrize("token", ["Infinity", "1" + "0" * 400])
+def test_a_lease_that_counts_without_end(token, tmp_path):
+    backend = FileBackend(tmp_path)
+    expires = token if token != "Infinity" else "1"
+    content = f'{{"holder": "h", "token": {token}, "expires": {expires}}}'
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(LeaseError, match="cannot be read"):
+        backend.read("x")
+
+
+def test_lease_settings_that_count_without_end(tmp_path):
+    with ProfileManager(tmp_path / "a") as manager:
+        manager.create_profile("x", "telegram")
+        manager.layout.lease.write_text('{"backend": "file", "ttl": 1' + "0" * 400 + "}")
+        with pytest.raises(LeaseError, match="cannot be read"):
+            manager.leases.status()
 
 
 # Two programs at once

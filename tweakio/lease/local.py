@@ -63,7 +63,7 @@ class FileBackend:
             return str(value["holder"]), int(value["token"]), float(value["expires"])
         except FileNotFoundError:
             return "", 0, 0.0
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise LeaseError(
                 f"the lease of profile '{profile}' cannot be read",
                 hint=f"remove {self._path(profile)} when nobody uses the profile",

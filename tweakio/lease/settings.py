@@ -39,7 +39,7 @@ def read_settings(layout: Layout) -> LeaseSettings | None:
         return LeaseSettings(check_url(str(value["backend"])), _check_ttl(float(value["ttl"])))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise LeaseError(
             f"{layout.lease} cannot be read", hint="set the backend again: tweakio repo lease use"
         ) from error
