@@ -5,18 +5,24 @@ Each of these did harm once, or would have.
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from tweakio import ProfileManager, clone_repository
+from tweakio.archive import container
 from tweakio.errors import (
+    ArchiveError,
     HostileContentError,
     LeaseError,
     LockTimeoutError,
     SecretNotFoundError,
+    StorageError,
 )
 from tweakio.lease.local import FileBackend
 from tweakio.references import is_reference, resolve
@@ -174,6 +180,48 @@ def test_no_other_program_gets_the_identity(pair, monkeypatch, tmp_path):
     one.remotes.pull()
     assert "PATH=" in seen.read_text()
     assert "MARKER" not in seen.read_text()
+
+
+# An export
+
+
+def test_a_manifest_is_not_larger_than_its_files_need(tmp_path):
+    with zipfile.ZipFile(tmp_path / "f.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(container.MANIFEST, "[" + "[]," * (1 << 20) + "0]")
+    assert (tmp_path / "f.zip").stat().st_size < 1 << 14
+    with (
+        ProfileManager(tmp_path / "a") as manager,
+        pytest.raises(ArchiveError, match="tweakio.json' in it is larger"),
+    ):
+        manager.archives.import_file(tmp_path / "f.zip")
+
+
+def test_the_directory_is_where_every_python_looks(tmp_path):
+    """A newer one follows the locator, an older one does not."""
+    small = bytes(container._END64.size - 40) + bytes(40)
+    small = b"PK\6\6" + small[4:]
+    locator = container._LOCATOR.pack(b"PK\6\7", 0, 0, 1)
+    end = b"PK\5\6" + bytes(18)
+    with pytest.raises(ArchiveError):
+        container.refuse_long_directory(io.BytesIO(bytes(64) + small + locator + end))
+    locator = container._LOCATOR.pack(b"PK\6\7", 0, 64, 1)
+    container.refuse_long_directory(io.BytesIO(bytes(64) + small + locator + end))
+
+
+def test_an_import_that_cannot_fit_is_refused_before_it_begins(tmp_path, monkeypatch):
+    with ProfileManager(tmp_path / "a") as one:
+        one.create_profile("x", "telegram")
+        one.archives.export(["x"], tmp_path / "f.zip", with_session=True)
+    with zipfile.ZipFile(tmp_path / "f.zip") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(members[container.MANIFEST])
+    manifest["profiles"][0]["browser_data"]["bytes"] = 1 << 49
+    members[container.MANIFEST] = json.dumps(manifest).encode()
+    with zipfile.ZipFile(tmp_path / "g.zip", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with ProfileManager(tmp_path / "b") as two, pytest.raises(StorageError, match="has room for"):
+        two.archives.import_file(tmp_path / "g.zip")
 
 
 # A lease

@@ -37,11 +37,15 @@ MANIFEST = "tweakio.json"
 DATA = "browser_data.tar.zst"
 
 _MOST_DIRECTORY = 32 << 20
-_MOST_MANIFEST = 32 << 20
+_MOST_MANIFEST = 1 << 12
+_MOST_OF_ONE = 1 << 10
+"""Bytes that the manifest may have, and those for each file: JSON can take fifty times as much in
+memory, and thousands of times less in the ZIP."""
 # Any time would do; this is the first that a ZIP can have, and says nothing of a machine.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR = struct.Struct("<4sLQL")
 
 
 class Writer:
@@ -142,7 +146,8 @@ class Reader:
         try:
             self._zip = zipfile.ZipFile(file)
             members = self._members()
-            self._manifest = self._read_manifest(members.pop(MANIFEST, None))
+            most = _MOST_MANIFEST + _MOST_OF_ONE * len(members)
+            self._manifest = self._read_manifest(members.pop(MANIFEST, None), most)
         except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error):
             raise _no_export() from None
         with reading(MANIFEST):
@@ -186,10 +191,10 @@ class Reader:
             members[name] = info
         return members
 
-    def _read_manifest(self, info: zipfile.ZipInfo | None) -> dict[str, Any]:
+    def _read_manifest(self, info: zipfile.ZipInfo | None, most: int) -> dict[str, Any]:
         if info is None:
             raise _no_export()
-        content = self._content(info, _MOST_MANIFEST)
+        content = self._content(info, most)
         with reading(MANIFEST):
             manifest = json.loads(content)
             version = manifest["format"]
@@ -324,7 +329,9 @@ def refuse_long_directory(file: BinaryIO) -> None:
         block = file.read(_END64.size + 20)
         file.seek(0)
         if block[_END64.size :].startswith(b"PK\6\7"):
-            if not block.startswith(b"PK\6\6"):
+            # Pythons look for that one in either of two places.
+            named = _LOCATOR.unpack(block[_END64.size :])[2]
+            if not block.startswith(b"PK\6\6") or named != locator - _END64.size:
                 raise _no_export()
             length = max(_END64.unpack_from(block)[8], 0 if length == 0xFFFFFFFF else length)
     if length > _MOST_DIRECTORY:

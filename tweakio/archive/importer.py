@@ -7,12 +7,20 @@ that are taken, fingerprints, the transaction.
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tweakio import changes, directories, schema
 from tweakio.browser import record
-from tweakio.errors import ArchiveError, InvalidInputError, NewerFormatError, ProfileExistsError
+from tweakio.errors import (
+    ArchiveError,
+    InvalidInputError,
+    NewerFormatError,
+    ProfileExistsError,
+    StorageError,
+)
 from tweakio.layout import ProfilePaths
 from tweakio.platforms import find_platform
 from tweakio.store.worktree import FINGERPRINT, METADATA, SEALED
@@ -42,6 +50,8 @@ __all__ = [
     "plan",
     "reading",
 ]
+
+log = logging.getLogger(__name__)
 
 Existing = Literal["refuse", "skip", "rename"]
 """What to do about a profile whose id is taken."""
@@ -193,10 +203,12 @@ def bring_in(
         progress: called with the bytes of browser data so far.
 
     Raises:
+        StorageError: there is no room for it.
         As ``plan``, ``Repository.transaction`` and what ``unpack`` raises; nothing was changed.
     """
     with changes.begin(repository, locks, "import", [], command=command) as change:
         found = plan(incoming, change.profile_ids(), validator, as_id=as_id, existing=existing)
+        _need_room(repository, incoming, found)
         before = 0
         made = []
         for item, result in zip(incoming, found, strict=True):
@@ -204,8 +216,41 @@ def bring_in(
                 build(change, repository, item, result.profile_id, onwards(before, progress))
                 made.append(result.profile_id)
             before += item.size
+        if not source:
+            _warn_of_proxies(incoming, found)
         change.summary = f"import {changes.name_some(made)}{f' ({source})' if source else ''}"
     return found
+
+
+def _warn_of_proxies(incoming: Sequence[Incoming], found: Sequence[Imported]) -> None:
+    names = [
+        result.profile_id
+        for item, result in zip(incoming, found, strict=True)
+        if result.action == "created" and (item.metadata.get("browser") or {}).get("proxy")
+    ]
+    if names:
+        log.warning(
+            "%s came with a proxy: its browser sends everything there, and the secret of this "
+            "machine that proxy_password names; see 'tweakio profile show'",
+            changes.name_some(names),
+        )
+
+
+def _need_room(
+    repository: Repository, incoming: Sequence[Incoming], found: Sequence[Imported]
+) -> None:
+    """Refuse what says itself that it does not fit, before the disk is full of it."""
+    size = sum(
+        item.size
+        for item, result in zip(incoming, found, strict=True)
+        if result.action == "created"
+    )
+    free = shutil.disk_usage(repository.layout.profiles).free
+    if size > free:
+        raise StorageError(
+            f"it has {size} bytes of browser data, and the disk has room for {free}",
+            hint="make room, or give --home on another disk",
+        )
 
 
 def onwards(before: int, progress: Callable[[int], None] | None) -> Callable[[int], None] | None:
