@@ -402,6 +402,29 @@ def test_a_restored_session_is_sealed_in_the_same_commit(
     check(home)
 
 
+def test_a_snapshot_without_a_session_takes_the_sealed_one_away(
+    manager: ProfileManager, home: Path
+) -> None:
+    """Else the next activation put the later session beside the older browser data."""
+    pytest.importorskip("pyrage")
+    manager.vault.init(in_file=True)
+    session = home / "profiles" / "a" / "session.json"
+    session.write_text('{"cookies": [], "origins": []}')
+    make(manager)
+    session.write_text('{"cookies": [{"name": "c", "value": "later"}], "origins": []}')
+    manager.record_login("a")
+    assert manager.vault.status().sealed == ["a"]
+    manager.snapshots.restore("a")
+    assert manager.vault.status().sealed == []
+    manager.activate_profile("a")
+    assert "later" not in session.read_text()
+    manager.deactivate_profile()
+    for _ in range(3):
+        manager.undo()
+    assert manager.vault.status().sealed == ["a"]
+    assert "later" in session.read_text()
+
+
 def test_nothing_leaves_the_home_unsealed_unasked(manager: ProfileManager, tmp_path: Path) -> None:
     (tmp_path / "share").mkdir()
     manager.snapshots.set_store(str(tmp_path / "share"))

@@ -26,6 +26,7 @@ from tweakio.models import parse_time
 from tweakio.snapshots import manifest, packing, places
 from tweakio.snapshots.manifest import Snapshot
 from tweakio.snapshots.retention import Keep, kept
+from tweakio.store.worktree import SEALED
 from tweakio.vault import sealing
 
 if TYPE_CHECKING:
@@ -402,7 +403,13 @@ class Snapshots:
                 raise storage_error(error, "restore the snapshot") from error
             directories.replace_parts(change, repository, profile_id, staged)
             change.put_metadata(profile_id, value)
-            sealing.put_session(change, repository, profile_id, staged / "session.json")
+            session = staged / "session.json"
+            has_session = sealing.read_session(session) is not None
+            sealing.put_session(change, repository, profile_id, session)
+            sealed = (repository.files_at(change.head.root, profile_id) or {}).get(SEALED)
+            if sealed is not None and not has_session:
+                # Or the next opening would mix the later session with the older browser data.
+                change.put(profile_id, SEALED, None)
             change.add_trailer("Tweakio-Snapshot", snapshot.name)
             change.record_always = True
             change.summary = f"restore {profile_id} from snapshot {snapshot.name}"
