@@ -9,6 +9,7 @@ import pytest
 
 from tests.invariants import git
 from tweakio import MergeConflictError, ProfileManager, clone_repository
+from tweakio.sync import editing
 
 
 @pytest.fixture
@@ -87,3 +88,9 @@ def test_what_history_has_here_cannot_be_read(pair, side):
     assert one.get_profile("x").status == ("corrupted" if side == "ours" else "inactive")
     if side == "theirs":
         assert one.get_profile("x").note == "sound"
+
+
+def test_a_profile_called_repository_is_answered_for_itself():
+    """Its answers were taken for those about the repository."""
+    answers = editing._read('{"repository": {"note": {"value": "v"}}}')
+    assert answers == {"repository": {"note": {"value": "v"}}}

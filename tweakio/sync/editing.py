@@ -10,6 +10,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from tweakio.errors import InvalidInputError
+from tweakio.references import child_environment
 from tweakio.store.worktree import METADATA
 from tweakio.sync.fields import ABSENT
 
@@ -24,6 +25,8 @@ _HELP = (
     "What is left empty stays a conflict."
 )
 _HIDDEN = ("session", "fingerprint")
+_REPOSITORY = "(repository)"
+"""Stands for what is of no profile; no profile can have this name."""
 
 
 def ask(error: MergeConflictError) -> Resolution:
@@ -48,7 +51,7 @@ def ask(error: MergeConflictError) -> Resolution:
         }
         if conflict.kind != "changed" or conflict.fields == (METADATA,):
             fields = {"": {"what": conflict.kind, "fields": list(conflict.fields), "take": ""}}
-        sheet[conflict.profile_id or "repository"] = fields
+        sheet[conflict.profile_id or _REPOSITORY] = fields
     answer = _edit(json.dumps(sheet, indent=2, ensure_ascii=False) + "\n")
     return _read(answer)
 
@@ -68,7 +71,9 @@ def _edit(text: str) -> str:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         try:
-            done = subprocess.run([*shlex.split(editor), path], check=False)
+            done = subprocess.run(
+                [*shlex.split(editor), path], check=False, env=child_environment(os.environ)
+            )
         except (OSError, ValueError) as error:
             raise InvalidInputError(f"the editor cannot be run: {error}") from None
         if done.returncode:
@@ -86,7 +91,7 @@ def _read(text: str) -> Resolution:
         for profile_id, fields in sheet.items():
             if not profile_id:
                 continue
-            answers = found.setdefault("" if profile_id == "repository" else profile_id, {})
+            answers = found.setdefault("" if profile_id == _REPOSITORY else profile_id, {})
             for field, entry in fields.items():
                 answers[field] = {"value": entry["value"]} if "value" in entry else entry["take"]
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
