@@ -24,7 +24,6 @@ from tweakio.errors import (
     SnapshotError,
     VaultError,
 )
-from tweakio.snapshots import places
 from tweakio.snapshots.retention import Keep
 
 DAY = timedelta(days=1)
@@ -67,6 +66,7 @@ def stored(request: pytest.FixtureRequest, manager: ProfileManager, tmp_path: Pa
     elif request.param == "memory":
         import fsspec
 
+        fsspec.filesystem("memory").makedirs("bucket/tweakio", exist_ok=True)
         manager.snapshots.set_store("memory://bucket/tweakio")
         yield manager
         fsspec.filesystem("memory").store.clear()
@@ -453,6 +453,10 @@ def test_no_secret_is_kept(manager: ProfileManager, home: Path, tmp_path: Path, 
 def test_the_address_may_be_in_the_environment(
     manager: ProfileManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import fsspec
+
+    for name in ("elsewhere", "nothing"):
+        fsspec.filesystem("memory").makedirs(name, exist_ok=True)
     manager.snapshots.set_store("env:SNAPSHOT_STORE")
     monkeypatch.setenv("SNAPSHOT_STORE", "memory://elsewhere")
     make(manager)
@@ -475,6 +479,8 @@ def test_what_a_library_says_is_not_repeated(
 ) -> None:
     manager.snapshots.set_store("memory://bucket")
     from fsspec.implementations.memory import MemoryFileSystem
+
+    MemoryFileSystem().makedirs("bucket", exist_ok=True)
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the key hunter2 is wrong")
@@ -501,7 +507,7 @@ def test_another_file_system(
             raise OSError(18, "Invalid cross-device link")
         rename(source, target)
 
-    monkeypatch.setattr(places.os, "rename", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     make(manager)
     assert [found.problem for found in manager.snapshots.verify("a")] == [""]
 

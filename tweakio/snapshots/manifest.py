@@ -22,8 +22,10 @@ __all__ = [
     "dump",
     "is_data",
     "is_manifest",
+    "is_part",
     "load",
     "manifest_file",
+    "part_file",
 ]
 
 MAX_BYTES = 1 << 16
@@ -91,6 +93,17 @@ def is_manifest(file: str) -> str | None:
     """The snapshot that a file's name says it is the manifest of; None for other files."""
     match = _MANIFEST.fullmatch(file)
     return match[1] if match else None
+
+
+def part_file(file: str) -> str:
+    """The name that a file has until it is whole."""
+    return f".{file}.part"
+
+
+def is_part(file: str) -> str | None:
+    """The snapshot of which a file is not whole yet; None for other files."""
+    whole = file[1 : -len(".part")]
+    return (is_data(whole) or is_manifest(whole)) if file == part_file(whole) else None
 
 
 def dump(snapshot: Snapshot) -> bytes:

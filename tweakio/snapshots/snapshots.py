@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import logging
 import os
 import secrets
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import changes, directories, durable
 from tweakio.errors import (
-    ArchiveError,
     LockTimeoutError,
     ProfileCorruptedError,
     ProfileNotFoundError,
@@ -23,8 +19,10 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.models import parse_time
-from tweakio.snapshots import manifest, packing, places
+from tweakio.snapshots import manifest, packing, setting
+from tweakio.snapshots.listing import find, list_snapshots
 from tweakio.snapshots.manifest import Snapshot
+from tweakio.snapshots.reading import Verified, unpack, verify
 from tweakio.snapshots.retention import Keep, kept
 from tweakio.store.worktree import SEALED
 from tweakio.vault import sealing
@@ -42,9 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Created", "Snapshots", "Verified"]
 
-log = logging.getLogger(__name__)
-
-_CHUNK = 1 << 20
 _ABANDONED = timedelta(days=1)
 """After this long, data without a manifest is not an upload that is under way."""
 
@@ -59,21 +54,6 @@ class Created(NamedTuple):
 
     snapshot: Snapshot
     is_new: bool
-
-
-class Verified(NamedTuple):
-    """What ``verify`` found of one snapshot.
-
-    Attributes:
-        snapshot: which.
-        problem: what is wrong with it; empty if nothing is.
-        opened: whether its content was looked at, and not only what is stored: that needs an
-            identity if it is sealed.
-    """
-
-    snapshot: Snapshot
-    problem: str
-    opened: bool
 
 
 _Found = list[Snapshot]
@@ -119,16 +99,7 @@ class Snapshots:
     @property
     def store(self) -> str:
         """The address of the store, as it was set; empty for the one in the repository."""
-        try:
-            value = json.loads(durable.read_regular(self._layout.snapshot_store, 1 << 16))
-            return places.check_url(str(value["store"]))
-        except FileNotFoundError:
-            return ""
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SnapshotError(
-                f"{self._layout.snapshot_store} cannot be read",
-                hint="set the store again: tweakio profile snapshot store URL",
-            ) from error
+        return setting.read_store(self._layout)
 
     def set_store(self, url: str) -> None:
         """Set where snapshots are kept from now on; those that there are stay where they are.
@@ -140,26 +111,7 @@ class Snapshots:
         Raises:
             InvalidInputError: it is none of these, or has a secret in it.
         """
-        content = json.dumps({"store": places.check_url(url)}) + "\n" if url else ""
-        path = self._layout.snapshot_store
-        repository = self._repository()
-        with repository.exclusive():
-            try:
-                if not content:
-                    durable.remove(path)
-                    durable.fsync_directory(path.parent)
-                else:
-                    durable.make_directory(self._layout.temporary)
-                    temporary = self._layout.temporary / f"store-{secrets.token_hex(8)}"
-                    durable.replace(path, content.encode(), temporary)
-            except OSError as error:
-                raise storage_error(error, "set the snapshot store") from error
-
-    def _place(self) -> Place:
-        url = self.store
-        if url:
-            return places.open_place(url)
-        return places.Directory(self._layout.snapshots, make_root=True)
+        setting.write_store(self._layout, self._repository(), url)
 
     # What there is
 
@@ -172,46 +124,10 @@ class Snapshots:
             profile_id: which; it need not exist any more.
         """
         self._layout.profile(profile_id)
-        return self._list(self._place(), profile_id)
+        return list_snapshots(self._place(), profile_id)
 
-    def _list(self, place: Place, profile_id: str) -> _Found:
-        files = place.files(profile_id)
-        found = []
-        for file in files:
-            name = manifest.is_manifest(file)
-            if name is None:
-                continue
-            try:
-                content = place.read(profile_id, file, manifest.MAX_BYTES)
-                snapshot = manifest.load(content, name, profile_id)
-            except (StorageError, SnapshotError, ValueError) as error:
-                log.warning("%s is not the manifest of a snapshot (%s)", file, type(error).__name__)
-                continue
-            stored = files.get(manifest.data_file(snapshot))
-            found.append(snapshot._replace(complete=stored == snapshot.stored_bytes))
-        return sorted(found, key=lambda item: (item.time, item.name), reverse=True)
-
-    def _find(self, place: Place, profile_id: str, name: str | None) -> Snapshot:
-        found = self._list(place, profile_id)
-        if name is None:
-            chosen = [item for item in found if item.complete][:1]
-        else:
-            chosen = [item for item in found if item.name == name] or [
-                item for item in found if item.name.startswith(name)
-            ]
-        if len(chosen) != 1:
-            what = "no snapshot" if not chosen else "more than one snapshot"
-            called = "" if name is None else f" called {ascii(name)[:60]}"
-            raise SnapshotError(
-                f"there is {what} of profile '{profile_id}'{called}",
-                hint=f"run 'tweakio profile snapshot list {profile_id}'",
-            )
-        if not chosen[0].complete:
-            raise SnapshotError(
-                f"the data of snapshot {chosen[0].name} is not there in full",
-                hint=f"take another one: tweakio profile snapshot list {profile_id}",
-            )
-        return chosen[0]
+    def _place(self) -> Place:
+        return setting.open_store(self._layout)
 
     # Making one
 
@@ -279,7 +195,7 @@ class Snapshots:
         return next(
             (
                 item
-                for item in self._list(place, profile_id)
+                for item in list_snapshots(place, profile_id)
                 if item.complete and item.profile_created_at == created_at
             ),
             None,
@@ -322,12 +238,12 @@ class Snapshots:
         """
         with self._stopped(profile_id), self._work(profile_id) as work:
             place = self._place()
-            snapshot = self._find(place, profile_id, name)
+            snapshot = find(place, profile_id, name)
             self._refuse_other(snapshot, other=other)
             into = work / "profile"
             try:
                 durable.make_directory(into)
-                self._read(place, snapshot, into)
+                unpack(place, snapshot, into, self._identities)
                 directories.complete_parts(into, snapshot.platform)
             except OSError as error:
                 if isinstance(error, StorageError):
@@ -350,38 +266,6 @@ class Snapshots:
                 f"'{snapshot.profile_id}'",
                 hint="give --other-profile if its login is the one that you want",
             )
-
-    def _read(self, place: Place, snapshot: Snapshot, into: Path | None) -> None:
-        """Read a snapshot as a whole, compare every hash, and unpack it if ``into`` is given."""
-        identities = self._identities() if snapshot.sealed else ()
-        with place.open(snapshot.profile_id, manifest.data_file(snapshot)) as file:
-            source: Any = _Stored(file)
-            try:
-                found = packing.unpack(source, into, identities, snapshot.bytes)
-            except (ArchiveError, VaultError) as error:
-                # Which of them it is, the bytes tell: another identity may open what is sound.
-                if isinstance(error, VaultError) and not self._damage(place, snapshot):
-                    raise
-                raise _damaged(snapshot, "it cannot be unpacked") from error
-        if found != packing.Packed(
-            snapshot.files,
-            snapshot.bytes,
-            snapshot.content_sha256,
-            snapshot.stored_bytes,
-            snapshot.stored_sha256,
-        ):
-            raise _damaged(snapshot, "it is not what was stored")
-
-    @staticmethod
-    def _damage(place: Place, snapshot: Snapshot) -> bool:
-        """Whether what is stored is not what was stored; for that nothing is opened."""
-        digest, count = hashlib.sha256(), 0
-        with place.open(snapshot.profile_id, manifest.data_file(snapshot)) as file:
-            stored = _Stored(file)
-            while (chunk := stored.read(_CHUNK)) and count <= snapshot.stored_bytes:
-                count += len(chunk)
-                digest.update(chunk)
-        return (count, digest.hexdigest()) != (snapshot.stored_bytes, snapshot.stored_sha256)
 
     def _put(self, profile_id: str, snapshot: Snapshot, into: Path) -> None:
         repository = self._repository()
@@ -435,7 +319,7 @@ class Snapshots:
         keep.check()
         self._layout.profile(profile_id)
         place = self._place()
-        found = self._list(place, profile_id)
+        found = list_snapshots(place, profile_id)
         stay = set()
         for created_at in {item.profile_created_at for item in found}:
             group = [i for i in found if i.complete and i.profile_created_at == created_at]
@@ -451,12 +335,14 @@ class Snapshots:
         return removed
 
     def _sweep(self, place: Place, profile_id: str) -> None:
-        """Remove the data of snapshots that never came to be; other files are left alone."""
+        """Remove what snapshots that never came to be left; other files are left alone."""
         files = place.files(profile_id)
         limit = f"{self._clock() - _ABANDONED:%Y%m%dT%H%M%SZ}"
         for file in files:
-            name = manifest.is_data(file.removeprefix(".").removesuffix(".part"))
-            if name and name < limit and manifest.manifest_file(name) not in files:
+            name = manifest.is_part(file)
+            if name is None and manifest.manifest_file(manifest.is_data(file) or "") not in files:
+                name = manifest.is_data(file)
+            if name is not None and name < limit:
                 place.remove(profile_id, file)
 
     # Verifying
@@ -481,29 +367,14 @@ class Snapshots:
         self._layout.profile(profile_id)
         place = self._place()
         found = (
-            self._list(place, profile_id) if name is None else [self._find(place, profile_id, name)]
+            list_snapshots(place, profile_id) if name is None else [find(place, profile_id, name)]
         )
         results = []
         for number, snapshot in enumerate(found, 1):
-            results.append(self._verify(place, snapshot))
+            results.append(verify(place, snapshot, self._identities))
             if progress is not None:
                 progress(number)
         return results
-
-    def _verify(self, place: Place, snapshot: Snapshot) -> Verified:
-        if not snapshot.complete:
-            return Verified(snapshot, "its data is not there in full", opened=False)
-        try:
-            self._read(place, snapshot, None)
-        except VaultError as error:
-            # What is stored is as it was stored; nobody here can look further.
-            log.info("snapshot %s was not opened: %s", snapshot.name, error)
-            if self._damage(place, snapshot):
-                return Verified(snapshot, "it is not what was stored", opened=False)
-            return Verified(snapshot, "", opened=False)
-        except SnapshotError as error:
-            return Verified(snapshot, str(error.details.get("problem") or error), opened=False)
-        return Verified(snapshot, "", opened=True)
 
     # Room to work
 
@@ -535,35 +406,10 @@ class Snapshots:
                 durable.remove_tree(root / other)
             elif not self._locks.is_locked(other):  # also not by another thread here
                 try:
-                    with self._locks.acquire(other, timeout=0):
+                    # Its lease is of no interest: what is here is this machine's own.
+                    with self._locks.acquire(other, timeout=0, guarded=False):
                         durable.remove_tree(root / other)
                 except LockTimeoutError:
                     pass  # at work
                 except ProfileNotFoundError:
                     durable.remove_tree(root / other)
-
-
-def _damaged(snapshot: Snapshot, problem: str) -> SnapshotError:
-    return SnapshotError(
-        f"snapshot {snapshot.name} is damaged: {problem}",
-        hint="take another one; 'tweakio profile snapshot verify' checks them all",
-        problem=problem,
-    )
-
-
-class _Stored:
-    """What is read from a store; its errors become those of the tree."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            return self._file.read(size)
-        except OSError as error:
-            raise storage_error(error, "read the snapshot") from error
-        except Exception as error:
-            raise SnapshotError(
-                f"the snapshot cannot be read from the store ({type(error).__name__})",
-                hint="see that the store can be reached",
-            ) from None

@@ -1,0 +1,72 @@
+"""Which snapshots a store has."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from tweakio.errors import SnapshotError, StorageError
+from tweakio.snapshots import manifest
+
+if TYPE_CHECKING:
+    from tweakio.snapshots.manifest import Snapshot
+    from tweakio.snapshots.places import Place
+
+__all__ = ["find", "list_snapshots"]
+
+log = logging.getLogger(__name__)
+
+
+def list_snapshots(place: Place, profile_id: str) -> list[Snapshot]:
+    """A profile's snapshots, newest first; files that are none are left out.
+
+    One whose data is not there in full is among them, as not ``complete``.
+    """
+    files = place.files(profile_id)
+    found = []
+    for file in files:
+        name = manifest.is_manifest(file)
+        if name is None:
+            continue
+        try:
+            content = place.read(profile_id, file, manifest.MAX_BYTES)
+            snapshot = manifest.load(content, name, profile_id)
+        except (StorageError, SnapshotError, ValueError) as error:
+            log.warning("%s is not the manifest of a snapshot (%s)", file, type(error).__name__)
+            continue
+        stored = files.get(manifest.data_file(snapshot))
+        found.append(snapshot._replace(complete=stored == snapshot.stored_bytes))
+    return sorted(found, key=lambda item: (item.time, item.name), reverse=True)
+
+
+def find(place: Place, profile_id: str, name: str | None) -> Snapshot:
+    """One snapshot whose data is there.
+
+    Args:
+        place: the store.
+        profile_id: whose.
+        name: of the snapshot, or the beginning of it; None for the newest.
+
+    Raises:
+        SnapshotError: there is none, more than one, or its data is not there in full.
+    """
+    found = list_snapshots(place, profile_id)
+    if name is None:
+        chosen = [item for item in found if item.complete][:1]
+    else:
+        chosen = [item for item in found if item.name == name] or [
+            item for item in found if item.name.startswith(name)
+        ]
+    if len(chosen) != 1:
+        what = "no snapshot" if not chosen else "more than one snapshot"
+        called = "" if name is None else f" called {ascii(name)[:60]}"
+        raise SnapshotError(
+            f"there is {what} of profile '{profile_id}'{called}",
+            hint=f"run 'tweakio profile snapshot list {profile_id}'",
+        )
+    if not chosen[0].complete:
+        raise SnapshotError(
+            f"the data of snapshot {chosen[0].name} is not there in full",
+            hint=f"take another one: tweakio profile snapshot list {profile_id}",
+        )
+    return chosen[0]
