@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,19 +62,27 @@ class Result:
 
 
 class Cli:
-    """Runs commands in one directory for tests."""
+    """Runs commands in one directory for tests.
 
-    def __init__(self, base: Path) -> None:
+    Args:
+        base: the directory.
+        command: what runs, if it is not this Python as this user.
+        **changes: of the environment of each command.
+    """
+
+    def __init__(self, base: Path, command: Sequence[str] = COMMAND, **changes: str) -> None:
         self.base = base
+        self._command = command
+        self._changes = changes
         self.home = base / "home"
         self.profiles = self.home / "profiles"
 
     def run(self, *arguments: str, stdin: str = "", **changes: str) -> Result:
         done = subprocess.run(
-            [*COMMAND, *arguments],
+            [*self._command, *arguments],
             input=stdin.encode(),
             capture_output=True,
-            env=environment(self.base, **changes),
+            env=environment(self.base, **{**self._changes, **changes}),
             cwd=self.base,
             timeout=TIMEOUT,
         )

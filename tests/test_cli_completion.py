@@ -66,6 +66,22 @@ def test_trash_entries(cli):
     assert offers(cli, "profile trash purge ") == [entry]
 
 
+def test_what_carries_profiles(cli):
+    """Snapshots, remotes and recipients, where a name of one is wanted."""
+    cli.ok("repo", "remote", "add", "backup", "/nowhere/there")
+    name = cli.ok("profile", "snapshot", "create", "alpha").out.split()[1]
+    for what in ("restore", "verify"):
+        assert offers(cli, f"profile snapshot {what} alpha ") == [name]
+    assert offers(cli, "profile snapshot restore alpine ") == []
+    for what in ("push", "pull", "sync", "remote remove"):
+        assert offers(cli, f"repo {what} b") == ["backup"]
+    assert offers(cli, "repo lease release alp") == ["alpha", "alpine"]
+    assert offers(cli, "profile export alpha a") == ["alpine"]
+    cli.ok("vault", "init", "--file")
+    (recipient,) = cli.ok("vault", "recipients", "list").lines
+    assert offers(cli, "vault recipients remove age") == [recipient]
+
+
 def test_zsh_and_fish_get_help_with_it(cli):
     zsh = cli.run(
         _TWEAKIO_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS="tweakio profile status al"

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from cli_helpers import Cli
-from standin import Telegram, WhatsApp
+from standin import Discord, Telegram, WhatsApp
 
 from login.helpers import find_browser
 
@@ -37,4 +37,10 @@ def whatsapp():
 @pytest.fixture
 def telegram():
     with Telegram() as service:
+        yield service
+
+
+@pytest.fixture
+def discord():
+    with Discord() as service:
         yield service

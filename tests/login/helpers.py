@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
+import site
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cli_helpers import COMMAND, TIMEOUT, Cli, Result, environment, wait_until
-from standin import NotCurrentError, Service
+import pytest
+from cli_helpers import COMMAND, ROOT, TIMEOUT, Cli, Result, environment, wait_until
+from standin import Discord, NotCurrentError, Service
 
 
 def find_browser() -> str | None:
@@ -145,8 +149,39 @@ class Running:
         return Result(code, self.out, self.err)
 
 
+NOBODY = 65534
+needs_root = pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() != 0 or shutil.which("setpriv") is None,
+    reason="only root can become another user, with setpriv",
+)
+_CAN_RUN = """\
+import subprocess, sys, tweakio.manager, playwright.async_api
+subprocess.run(["sh", "-c", 'exec "$0" -V', sys.executable], check=True)
+"""
+
+
+def as_nobody(base: str) -> tuple[list[str], dict[str, str]]:
+    """What runs the command as a user without rights, who has to be able to read Python.
+
+    Args:
+        base: a directory for temporary files.
+
+    Returns:
+        The command, and changes of the environment.
+    """
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    packages = os.pathsep.join([str(ROOT), *site.getsitepackages()])
+    changes = {"PYTHONPATH": packages, "TMPDIR": base, "PYTHONDONTWRITEBYTECODE": "1"}
+    # The one that runs the tests may be in root's own home.
+    for python in ("/usr/bin/python3", sys.executable):
+        command = [*become, python, "-c", _CAN_RUN]
+        if subprocess.run(command, capture_output=True, cwd="/", env=changes).returncode == 0:
+            return [*become, python, "-m", "tweakio"], changes
+    pytest.skip("no other user can run this Python")
+
+
 class Phone:
-    """Somebody who scans whatever QR code comes, in the background.
+    """Somebody who scans whatever QR code comes, and confirms, in the background.
 
     Args:
         service: where.
@@ -178,6 +213,8 @@ class Phone:
                 with contextlib.suppress(NotCurrentError):
                     self._service.scan(code, self._account)
                     self.scanned.append(code)
+            if isinstance(self._service, Discord):
+                self._service.confirm(self._account)
 
 
 def log_in(cli: Cli, service: Service, profile_id: str = "default", account: str = "alice") -> None:
@@ -198,5 +235,6 @@ def check(cli: Cli, *arguments: str) -> dict[str, str]:
     return found
 
 
-__all__ = ["Phone", "Running", "browsers", "check", "create", "ended_in_order", "find_browser",
-           "log_in", "login_of", "operations", "wait_until"]  # fmt: skip
+__all__ = ["NOBODY", "Phone", "Running", "as_nobody", "browsers", "check", "create",
+           "ended_in_order", "find_browser", "log_in", "login_of", "needs_root",
+           "operations", "wait_until"]  # fmt: skip

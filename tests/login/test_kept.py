@@ -9,80 +9,56 @@ from cli_helpers import errors
 from test_cli_json import CHECK
 from test_cli_json import check as contract
 
-from login.helpers import Running, browsers, check, create, log_in, login_of, operations
+from login.helpers import Running, browsers, create, log_in, login_of, operations
 from login.screen import Screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("browser")]
 
 
-def test_delete_recovery_and_clean_do_not_lose_a_login(cli, whatsapp, telegram):
-    create(cli, whatsapp, "wa")
+def test_a_login_stays_until_it_ends(cli, whatsapp, telegram, discord):
+    """One long story, because each browser takes seconds to start."""
+    create(cli, whatsapp, "ended", "in", "out", "used")
     create(cli, telegram, "tg")
-    log_in(cli, whatsapp, "wa", "alice")
+    log_in(cli, whatsapp, "ended", "eve")
+    log_in(cli, whatsapp, "in", "ina")
     log_in(cli, telegram, "tg", "bob")
-    cli.ok("profile", "delete", "wa", "tg")
+
+    # Neither deleting nor recovering nor cleaning loses it.
+    kept = ("in", "tg")
+    cli.ok("profile", "delete", *kept)
     cli.ok("profile", "undo")
-    assert login_of_all(cli) == {"wa": "logged_in", "tg": "logged_in"}
-    cli.ok("profile", "recover", "wa", "tg", "--mode", "hard")
-    assert login_of_all(cli) == {"wa": None, "tg": None}
+    assert [state_of(cli, name) for name in kept] == ["logged_in", "logged_in"]
+    cli.ok("profile", "recover", *kept, "--mode", "hard")
+    assert [state_of(cli, name) for name in kept] == [None, None]
     cli.ok("profile", "undo")
     cli.ok("profile", "clean", "--all")
     cli.ok("profile", "undo")  # of what the history says of the login of tg, and no more
     assert operations(cli, "tg")[0] == "undo"
-    assert check(cli) == {"tg": "logged_in", "wa": "logged_in"}
-    # And neither has the other's.
-    assert (whatsapp.logged_in(), telegram.logged_in()) == (["alice"], ["bob"])
 
-
-def login_of_all(cli):
-    found = {}
-    for name in ("wa", "tg"):
-        try:
-            login = login_of(cli, name)
-        except FileNotFoundError:
-            login = None
-        found[name] = login and login["state"]
-    return found
-
-
-def test_a_logout_is_told_to_the_service_and_undone(cli, whatsapp):
-    create(cli, whatsapp)
-    log_in(cli, whatsapp)
-    result = cli.ok("whatsapp", "logout")
-    assert result.out == "logged out default\n"
-    assert whatsapp.logged_in() == []
-    assert login_of(cli, "default")["state"] == "logged_out"
-    assert operations(cli, "default")[0] == "logout"
-    cli.ok("profile", "undo")
-    assert login_of(cli, "default")["state"] == "logged_in"
-    # The data are back, and the service does not take them any more.
-    assert check(cli) == {"default": "expired"}
-    assert operations(cli, "default")[0] == "expire"
-
-
-def test_a_logout_while_the_service_is_away(cli, whatsapp):
-    create(cli, whatsapp)
-    log_in(cli, whatsapp)
+    # A logout while the service is away is one here only, and undone.
     whatsapp.go_offline()
-    result = cli.ok("whatsapp", "logout", "--timeout", "1")
+    result = cli.ok("whatsapp", "logout", "--profile", "in", "--timeout", "1")
     assert "the service was not told: the service cannot be reached" in result.err
-    assert operations(cli, "default")[0] == "logout"
+    assert operations(cli, "in")[0] == "logout"
     whatsapp.go_online()
     cli.ok("profile", "undo")
-    assert check(cli) == {"default": "logged_in"}
+    assert state_of(cli, "in") == "logged_in"
 
+    # Else the service is told. The data come back, and it does not take them any more.
+    result = cli.ok("whatsapp", "logout", "--profile", "ended")
+    assert result.out == "logged out ended\n"
+    # And neither has the other's.
+    assert (whatsapp.logged_in(), telegram.logged_in()) == (["ina"], ["bob"])
+    assert state_of(cli, "ended") == "logged_out"
+    assert operations(cli, "ended")[0] == "logout"
+    cli.ok("profile", "undo")
+    assert state_of(cli, "ended") == "logged_in"
 
-def test_check_tells_each_state(cli, whatsapp, telegram):
-    names = ["ended", "in", "out", "used"]
-    create(cli, whatsapp, *names)
-    create(cli, telegram, "away")
+    create(cli, discord, "away")
+    discord.go_offline()
     cli.create("damaged")
     cli.damage("damaged")
-    log_in(cli, whatsapp, "ended", "eve")
-    log_in(cli, whatsapp, "in", "ina")
-    whatsapp.log_out_remotely("eve")
     whatsapp.warn("Phone not connected", "ina")
-    telegram.go_offline()
     before = operations(cli, "ended")
     with Running(cli, "profile", "login", "used") as running:
         running.qr_file()
@@ -97,6 +73,7 @@ def test_check_tells_each_state(cli, whatsapp, telegram):
         "ended": "expired",
         "in": "logged_in",
         "out": "logged_out",
+        "tg": "logged_in",
         "used": "in_use",
     }
     assert found["in"]["detail"] == "Phone not connected"
@@ -105,24 +82,29 @@ def test_check_tells_each_state(cli, whatsapp, telegram):
     assert found["damaged"]["platform"] is None
     assert operations(cli, "ended") == ["expire", *before]
     assert cli.ok("profile", "history", "-n", "1").rows[0][3] == "ended"
-    # What is known already is not recorded again.
-    head = cli.head()
-    assert check(cli, "ended") == {"ended": "expired"}
-    assert cli.head() == head
     assert browsers(cli.profiles / "ended") == []
 
-
-def test_check_shows_a_bar_and_a_table(cli, whatsapp):
-    create(cli, whatsapp, "one", "two")
-    with Screen(cli, "profile", "check", "--all") as screen:
+    # A person sees a bar and a table. What is known already is not recorded again.
+    head = cli.head()
+    with Screen(cli, "profile", "check", "ended", "out") as screen:
         assert screen.end() == 30
         assert b"checking" in screen.raw
         lines = screen.text.splitlines()
     assert lines[0].split() == ["ID", "PLATFORM", "LOGIN", "VERIFIED", "DETAIL"]
     assert [line.split()[:3] for line in lines[1:3]] == [
-        ["one", "whatsapp", "logged_out"],
-        ["two", "whatsapp", "logged_out"],
+        ["ended", "whatsapp", "expired"],
+        ["out", "whatsapp", "logged_out"],
     ]
+    assert cli.head() == head
+
+
+def state_of(cli, name):
+    """What is written down; None if the data are not there."""
+    try:
+        login = login_of(cli, name)
+    except FileNotFoundError:
+        return None
+    return login and login["state"]
 
 
 def test_what_check_has_to_be_told(cli):

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import site
 import stat
 import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
-from cli_helpers import ROOT, Cli, errors
+from cli_helpers import Cli, errors
 
 from login.helpers import (
+    NOBODY,
     Phone,
     Running,
+    as_nobody,
     browsers,
     check,
     create,
     login_of,
+    needs_root,
     operations,
     wait_until,
 )
@@ -195,34 +195,13 @@ def test_a_profile_in_use_is_named(cli, whatsapp):
     assert operations(cli, "default") == ["create"]
 
 
-_CAN_RUN = """\
-import subprocess, sys, tweakio.manager, playwright.async_api
-subprocess.run(["sh", "-c", 'exec "$0" -V', sys.executable], check=True)
-"""
-
-
-def as_another_user(base: str) -> dict[str, object]:
-    """What runs the command as a user without rights, who has to be able to read Python."""
-    become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    packages = os.pathsep.join([str(ROOT), *site.getsitepackages()])
-    changes = {"PYTHONPATH": packages, "TMPDIR": base, "PYTHONDONTWRITEBYTECODE": "1"}
-    # The one that runs the tests may be in root's own home.
-    for python in ("/usr/bin/python3", sys.executable):
-        command = [*become, python, "-c", _CAN_RUN]
-        if subprocess.run(command, capture_output=True, cwd="/", env=changes).returncode == 0:
-            return {"command": [*become, python, "-m", "tweakio"], "changes": changes}
-    pytest.skip("no other user can run this Python")
-
-
-@pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("setpriv") is None,
-    reason="only root can become another user, with setpriv",
-)
+@needs_root
 def test_as_another_user(whatsapp):
     with tempfile.TemporaryDirectory(prefix="tweakio-test-") as base:
-        os.chown(base, 65534, 65534)
+        os.chown(base, NOBODY, NOBODY)
         cli = Cli(Path(base))
-        as_user = as_another_user(base)
+        command, changes = as_nobody(base)
+        as_user = {"command": command, "changes": changes}
         made = ("profile", "create", "default", "--platform", "whatsapp",
                 "--config", f"url={whatsapp.url}")  # fmt: skip
         with Running(cli, *made, **as_user) as running:
@@ -232,7 +211,7 @@ def test_as_another_user(whatsapp):
                 result = running.end()
         assert result.code == 0, result
         session = cli.profiles / "default" / "session.json"
-        assert session.stat().st_uid == 65534
+        assert session.stat().st_uid == NOBODY
         assert stat.S_IMODE(session.stat().st_mode) == 0o600
         wanted = f"--user-data-dir={cli.profiles}/default/browser_profile".encode()
         started = [arguments for arguments in spy.seen if wanted in arguments]

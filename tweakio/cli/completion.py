@@ -18,7 +18,10 @@ __all__ = [
     "complete_locales",
     "complete_platforms",
     "complete_profiles",
+    "complete_recipients",
+    "complete_remotes",
     "complete_revisions",
+    "complete_snapshots",
     "complete_time_zones",
     "complete_trash",
 ]
@@ -49,7 +52,7 @@ def _offer(
 
 def complete_profiles(ctx: typer.Context, incomplete: str) -> Offers:
     """Profile ids, with the platform."""
-    given: Any = ctx.params.get("profile_ids") or ()
+    given: Any = ctx.params.get("profile_ids") or ctx.params.get("names") or ()
 
     def find(manager: ProfileManager) -> Iterable[tuple[str, str]]:
         for profile in manager.list_profiles():
@@ -88,6 +91,37 @@ def complete_trash(ctx: typer.Context, incomplete: str) -> Offers:
     def find(manager: ProfileManager) -> Iterable[tuple[str, str]]:
         for entry in manager.trash():
             yield entry.name, f"{entry.profile_id} ({entry.kind})"
+
+    return _offer(ctx, incomplete, find)
+
+
+def complete_snapshots(ctx: typer.Context, incomplete: str) -> Offers:
+    """Snapshots of the profile that the line names, newest first; none over a network."""
+    profile_id: Any = ctx.params.get("profile_id")
+
+    def find(manager: ProfileManager) -> Iterable[tuple[str, str]]:
+        if "://" in manager.snapshots.store:
+            return
+        for item in manager.snapshots.list(profile_id):
+            yield item.name, f"{item.bytes} bytes"
+
+    return _offer(ctx, incomplete, find)
+
+
+def complete_remotes(ctx: typer.Context, incomplete: str) -> Offers:
+    """Remotes, with their addresses."""
+
+    def find(manager: ProfileManager) -> Iterable[tuple[str, str]]:
+        return [(item.name, item.url) for item in manager.remotes.list()]
+
+    return _offer(ctx, incomplete, find)
+
+
+def complete_recipients(ctx: typer.Context, incomplete: str) -> Offers:
+    """Recipients of the vault."""
+
+    def find(manager: ProfileManager) -> Iterable[tuple[str, str]]:
+        return [(recipient, "recipient") for recipient in manager.vault.recipients()]
 
     return _offer(ctx, incomplete, find)
 

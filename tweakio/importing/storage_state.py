@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tweakio import directories, durable
+from tweakio import directories, durable, references
 from tweakio.archive.importer import Incoming
 from tweakio.errors import ForeignDataError
 from tweakio.importing.settings import read_json, settings
@@ -104,7 +104,11 @@ def session_of(path: Path, metadata: dict[str, Any]) -> bytes:
     if platform is None:
         raise ForeignDataError("its platform is not installed")
     handler = platform.session_handler()
-    wished = (metadata.get("platform_config") or {}).get("session_of_record")
+    config = metadata.get("platform_config") or {}
+    if "url" in config and hasattr(handler, "configure"):
+        # Whose site it is, as when the profile is opened.
+        handler.configure(references.resolve_config({"url": config["url"]}))
+    wished = config.get("session_of_record")
     if (wished or handler.session_of_record) != "session.json":
         raise ForeignDataError(
             f"a login of {platform.name} cannot be kept in a storage state",

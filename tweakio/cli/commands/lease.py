@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tweakio.cli.options import Json
+from tweakio.cli.options import Json, ProfileId
 from tweakio.cli.output import clean, emit, notice
 from tweakio.cli.tree import SETTINGS, group
 
@@ -60,7 +60,7 @@ def status(ctx: typer.Context, *, as_json: Json = False) -> None:
 def release(
     ctx: typer.Context,
     *,
-    profile_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    profile_id: ProfileId,
     force: Annotated[
         bool, typer.Option("--force", help="Also if its holder may be alive.")
     ] = False,

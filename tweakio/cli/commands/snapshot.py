@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tweakio.cli.completion import complete_snapshots
 from tweakio.cli.options import DryRun, Json, ProfileId
 from tweakio.cli.output import emit, is_terminal, notice
 from tweakio.cli.progress import busy
@@ -29,7 +30,11 @@ _NAMES = {
 
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="SNAPSHOT", help="As 'snapshot list' names it, or the beginning of it."),
+    typer.Argument(
+        metavar="SNAPSHOT",
+        help="As 'snapshot list' names it, or the beginning of it.",
+        autocompletion=complete_snapshots,
+    ),
 ]
 
 app = typer.Typer(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from tweakio.cli.completion import complete_remotes
 from tweakio.cli.options import Json
 from tweakio.cli.output import clean, emit, notice
 from tweakio.cli.progress import busy
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["clone", "pull", "push", "remote_app", "sync"]
 
 Url = Annotated[str, typer.Argument(metavar="URL", show_default=False)]
-Name = Annotated[str | None, typer.Argument(metavar="REMOTE", show_default=False)]
+Name = Annotated[
+    str | None,
+    typer.Argument(metavar="REMOTE", show_default=False, autocompletion=complete_remotes),
+]
 Ours = Annotated[bool, typer.Option("--ours", help="In a conflict, what is here counts.")]
 Theirs = Annotated[bool, typer.Option("--theirs", help="In a conflict, what is there counts.")]
 Edit = Annotated[bool, typer.Option("--edit", help="Settle conflicts in an editor.")]
@@ -70,7 +74,11 @@ list_remote = list_remotes
 
 
 def remove_remote(
-    ctx: typer.Context, *, name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+    ctx: typer.Context,
+    *,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", show_default=False, autocompletion=complete_remotes)
+    ],
 ) -> None:
     """Forget a remote; what is there stays there."""
     state: State = ctx.obj

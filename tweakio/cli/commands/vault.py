@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tweakio.cli.completion import complete_recipients
 from tweakio.cli.options import Json
 from tweakio.cli.output import emit, notice
 from tweakio.cli.progress import busy
@@ -157,7 +158,10 @@ def add(
 
 def remove(
     ctx: typer.Context,
-    given: Annotated[str, typer.Argument(metavar="RECIPIENT", show_default=False)],
+    given: Annotated[
+        str,
+        typer.Argument(metavar="RECIPIENT", show_default=False, autocompletion=complete_recipients),
+    ],
 ) -> None:
     """Seal nothing more for somebody; says what has to be rotated."""
     from tweakio.cli.passphrase import unlock
