@@ -374,3 +374,13 @@ class TestStreams:
         ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
         assert cli.ok("profile", "list", **ascii_only).rows[0][5] == "\\xe9"
         assert "\\u00e9" in cli.ok("profile", "list", "--json", **ascii_only).out
+
+
+def test_a_mistyped_id_does_not_pass_as_verified(tmp_path):
+    cli = Cli(tmp_path)
+    cli.create("alpha")
+    result = cli.run("profile", "snapshot", "verify", "alpa")
+    assert (result.code, errors(result)) == (3, ["tweakio: error: no profile 'alpa'"])
+    result = cli.ok("profile", "snapshot", "verify", "alpha")
+    assert result.err == "tweakio: there is no snapshot of 'alpha'\n"
+    assert cli.ok("vault", "init", "--file").lines[1] == "1 recipient, sealed 0 sessions"

@@ -833,7 +833,7 @@ def test_the_command_line(tmp_path, bare, monkeypatch):
         {"name": "origin", "url": str(bare)}
     ]
     assert run("a", "repo", "push").startswith("pushed ")
-    assert run("b", "repo", "clone", str(bare)).startswith("cloned 1 profiles from")
+    assert run("b", "repo", "clone", str(bare)).startswith("cloned 1 profile from")
     run("a", "profile", "set", "x", "--note", "a")
     run("b", "profile", "set", "x", "--note", "b")
     run("a", "repo", "sync")

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["OutputClosedError", "around_lines", "clean", "emit", "is_terminal", "notice", "say"]
+__all__ = [
+    "OutputClosedError",
+    "around_lines",
+    "clean",
+    "counted",
+    "emit",
+    "is_terminal",
+    "notice",
+    "say",
+]
 
 _LONGEST = 500
 
@@ -34,6 +43,11 @@ def clean(text: str) -> str:
         else character.encode("unicode_escape", "backslashreplace").decode("ascii")
         for character in text
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """The number and the noun, which takes an s for every number but 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def emit(text: str) -> None:

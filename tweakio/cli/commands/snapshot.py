@@ -161,6 +161,9 @@ def verify(
             _unlock(manager, profile_id)
         with busy("reading") as progress:
             found = manager.snapshots.verify(profile_id, name, progress=progress)
+        if not found:
+            # A deleted profile's can be verified; a mistyped id must not pass in a script.
+            manager.get_profile(profile_id)
     if as_json:
         emit(json_text([verified_json(item) for item in found]))
     else:

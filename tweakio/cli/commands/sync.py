@@ -8,7 +8,7 @@ import typer
 
 from tweakio.cli.completion import complete_remotes
 from tweakio.cli.options import Json
-from tweakio.cli.output import clean, emit, notice
+from tweakio.cli.output import clean, counted, emit, notice
 from tweakio.cli.progress import busy
 from tweakio.cli.tree import SETTINGS, group
 from tweakio.errors import InvalidInputError, MergeConflictError
@@ -96,7 +96,7 @@ def clone(ctx: typer.Context, *, url: Url) -> None:
         raise InvalidInputError("the home directory is empty", hint="give --home a directory")
     with busy("cloning"):
         made = clone_repository(url, state.home, command="repo clone")
-    emit(f"cloned {made.profiles} profiles from {clean(made.url)} to {made.home}\n")
+    emit(f"cloned {counted(made.profiles, 'profile')} from {clean(made.url)} to {made.home}\n")
     with state.manager("repo clone") as manager:
         if not manager.vault.recipients():
             notice("logins stay where they were made: there is no vault")

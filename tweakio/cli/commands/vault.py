@@ -6,7 +6,7 @@ import typer
 
 from tweakio.cli.completion import complete_recipients
 from tweakio.cli.options import Json
-from tweakio.cli.output import emit, notice
+from tweakio.cli.output import counted, emit, notice
 from tweakio.cli.progress import busy
 from tweakio.cli.tree import SETTINGS, group
 
@@ -86,7 +86,8 @@ def init(
 
 def _report(change: "RecipientsChange", first: str) -> None:
     first = f"{first}\n" if first else ""
-    emit(f"{first}{len(change.recipients)} recipients, sealed {len(change.sealed)} sessions\n")
+    recipients = counted(len(change.recipients), "recipient")
+    emit(f"{first}{recipients}, sealed {counted(len(change.sealed), 'session')}\n")
     _say_unconfirmed(change.unconfirmed)
 
 
