@@ -37,7 +37,7 @@ from tweakio import ProfileManager
 from tweakio.errors import DiskFullError, FileAccessError, HomeNotFoundError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tests.crash.disk import Disk
 
@@ -190,11 +190,13 @@ def snapshot(home: Path, varies: tuple[str, ...]) -> dict[str, Any]:
         ]
     with ProfileManager(home) as manager:
         snapshots = snapshots_of(manager)
+        leases = leases_of(manager, profiles)
     log = git(home / "profiles", "log", "--format=%B%x00").stdout if git_dir.exists() else b""
     return {
         "profiles": profiles,
         "trash": sorted(entries, key=str),
         "snapshots": snapshots,
+        "leases": leases,
         "history": [
             [line for line in text.strip().split("\n") if not line.startswith(_VARYING)]
             for text in log.decode().split("\0")[:-1]
@@ -246,6 +248,21 @@ def snapshots_of(manager: ProfileManager) -> list[list[str]]:
         for profile_id in os.listdir(place)
         for found in manager.snapshots.verify(profile_id)
     )
+
+
+def leases_of(manager: ProfileManager, profile_ids: Iterable[str]) -> dict[str, str]:
+    """Whether each profile can be had by somebody new, where there are leases."""
+    if not manager.layout.lease.exists():
+        return {}
+    found = {}
+    for profile_id in profile_ids:
+        if manager.locks.is_locked(profile_id):
+            continue
+        with manager.locks.acquire(profile_id, 0):
+            taken = [item.profile_id for item in manager.leases.status().leases]
+        found[profile_id] = "free" if taken == [profile_id] else str(taken)
+    assert manager.leases.status().leases == []
+    return found
 
 
 def contents(home: Path) -> set[str]:

@@ -43,6 +43,7 @@ class Operation:
         varies: profiles that the next command makes if the operation did not, so that
             their time and fingerprint tell nothing.
         permissions: False if something else than tweakio wrote the home's files.
+        rare: only the long form tries it, because its calls are those of another row.
         first: what the next command is preceded by, where no other works before.
     """
 
@@ -56,6 +57,7 @@ class Operation:
     changes: bool = True
     varies: tuple[str, ...] = ()
     permissions: bool = True
+    rare: bool = False
     first: Run | None = None
 
 
@@ -365,6 +367,73 @@ def import_foreign(manager: ProfileManager, _: object) -> None:
     manager.archives.bring_in(from_folder(manager.home / "foreign", "telegram"), source="folder")
 
 
+def import_user_data(manager: ProfileManager, _: object) -> None:
+    from tweakio.importing import from_user_data_dir
+
+    manager.archives.bring_in(
+        from_user_data_dir(manager.home / "foreign" / "chrome", "d", "whatsapp")
+    )
+
+
+def import_storage_state(manager: ProfileManager, _: object) -> None:
+    from tweakio.importing import from_storage_state
+
+    manager.archives.bring_in(
+        from_storage_state(manager.home / "foreign" / "state.json", "d", "telegram")
+    )
+
+
+def table(manager: ProfileManager, home: Path) -> None:
+    """What other programs keep, and a table that names it."""
+    foreign(manager, home)
+    (home / "foreign" / "table.csv").write_text(
+        "profile_id,platform,tags,user_data_dir,storage_state\n"
+        "d,whatsapp,x;y,chrome,\ne,telegram,,,state.json\nf,custom,z,,\n"
+    )
+
+
+def import_csv(manager: ProfileManager, _: object) -> None:
+    from tweakio.importing import from_csv
+
+    manager.archives.bring_in(from_csv(manager.home / "foreign" / "table.csv"))
+
+
+def person(manager: ProfileManager, home: Path) -> None:
+    """The home directory of somebody who used tweakio-sdk and camouchat-browser."""
+    foreign(manager, home)
+    share = home / "person" / ".local" / "share"
+    stored = share / "TweakioWhatsApp" / "BrowserManager"
+    stored.mkdir(parents=True)
+    (home / "foreign" / "state.json").rename(stored / "StorageState.json")
+    chrome = home / "foreign" / "chrome"
+    shutil.copytree(chrome, home / "person" / ".cache" / "TweakioWhatsApp")
+    for platform, name in (("whatsapp", "one"), ("telegram", "two")):
+        profile = share / "CamouChat" / "platforms" / platform / name
+        profile.mkdir(parents=True)
+        (profile / "metadata.json").write_text(json.dumps({"profile_id": name}))
+        if name == "one":
+            shutil.copytree(chrome, profile / "cache")
+
+
+def import_sdk_home(manager: ProfileManager, _: object) -> None:
+    from tweakio.importing import from_sdk_home
+
+    manager.archives.bring_in(from_sdk_home(manager.home / "person", "d"))
+
+
+def import_camouchat_home(manager: ProfileManager, _: object) -> None:
+    from tweakio.importing import from_camouchat_home
+
+    found = manager.archives.bring_in(from_camouchat_home(manager.home / "person"))
+    assert len(found) == 2
+
+
+def leased(manager: ProfileManager, home: Path) -> None:
+    """A home with leases, none of which expires or is renewed by itself meanwhile."""
+    three(manager, home)
+    manager.leases.use("file", ttl=86400.0)
+
+
 def exported(manager: ProfileManager, home: Path) -> None:
     """A file that has b's login, and b gone."""
     (home / "profiles" / "b" / "browser_profile" / "SingletonLock").unlink()
@@ -454,6 +523,22 @@ OPERATIONS: dict[str, Operation] = {
         between=(lambda manager, _: manager.purge_trash(first_entry(manager)),),
         purges=True,
     ),
+    "lease-take": Operation(
+        lambda manager, _: manager.activate_profile("b"),
+        leased,
+        between=(activate_and_let_go("b"),),
+        rare=True,
+    ),
+    "lease-renew": Operation(
+        lambda manager, _: manager.record_login("b"), leased, begin=activate("b"), rare=True
+    ),
+    "lease-let-go": Operation(
+        lambda manager, _: manager.deactivate_profile(),
+        leased,
+        begin=activate("b"),
+        between=(let_go,),
+        rare=True,
+    ),
     "login": Operation(lambda manager, _: manager.record_login("b"), three),
     "logout": Operation(log_out, three),
     "undo-logout": Operation(undo, after(log_out, new_session)),
@@ -538,6 +623,11 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "export": Operation(export, after(closed), changes=False),
     "import": Operation(import_file, after(exported)),
+    "import-user-data-dir": Operation(import_user_data, foreign, rare=True),
+    "import-storage-state": Operation(import_storage_state, foreign, rare=True),
+    "import-csv": Operation(import_csv, table, rare=True),
+    "import-sdk-home": Operation(import_sdk_home, person, rare=True),
+    "import-camouchat-home": Operation(import_camouchat_home, person, rare=True),
     # A user data directory and a storage state, as one commit, into a vault.
     "import-foreign": Operation(
         import_foreign, lambda m, home: (foreign(m, home), make_vault(m, home))
