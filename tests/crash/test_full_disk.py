@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -169,3 +170,24 @@ def test_read_only_home_can_be_read_and_says_so_when_it_is_to_be_changed(disk: S
         disk.remount("rw")
     assert state(home) == before
     check(home, swept=False, work=True)
+
+
+@pytest.mark.parametrize("scheme", ["", "local://"])
+def test_a_full_snapshot_store_keeps_nothing_of_what_it_cut_off(
+    disk: SmallDisk, tmp_path: Path, scheme: str
+) -> None:
+    store = disk.root / "store"
+    store.mkdir()
+    with ProfileManager(tmp_path / "home") as manager:
+        manager.create_profile("a", "custom")
+        data = manager.layout.profile("a").browser_profile / "Default"
+        data.mkdir(parents=True)
+        (data / "large").write_bytes(os.urandom(4 << 20))
+        manager.snapshots.set_store(f"{scheme}{store}")
+        with pytest.raises(DiskFullError):
+            manager.snapshots.create("a", encrypt=False)
+        assert [path for path in store.rglob("*") if path.is_file()] == []
+        (data / "large").write_bytes(os.urandom(1 << 20))
+        assert manager.snapshots.create("a", encrypt=False).is_new
+        assert stat.S_IMODE((store / "a").stat().st_mode) == 0o700
+        assert not any(item.problem for item in manager.snapshots.verify("a"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -73,12 +74,12 @@ class Directory:
     def put_file(self, profile_id: str, name: str, source: Path) -> None:
         """See ``Place``."""
         directory = self._directory(profile_id)
+        part = directory / part_file(name)
         try:
             try:
                 os.rename(source, directory / name)
             except OSError:
                 # Another file system.
-                part = directory / part_file(name)
                 durable.remove(part)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
                 descriptor = os.open(part, flags, durable.FILE_MODE)
@@ -89,7 +90,9 @@ class Directory:
                 os.rename(part, directory / name)
             durable.fsync_directory(directory)
         except OSError as error:
-            raise storage_error(error, "store a snapshot") from error
+            with contextlib.suppress(OSError):  # of a full disk it would take the rest
+                durable.remove(part)
+            raise storage_error(error, "store a snapshot", ours=False) from error
 
     def put(self, profile_id: str, name: str, content: bytes) -> None:
         """See ``Place``."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tweakio.errors import MissingExtraError, SnapshotError, TweakioError
+from tweakio.errors import MissingExtraError, SnapshotError, TweakioError, storage_error
 from tweakio.snapshots.manifest import part_file
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = ["Remote"]
 
 _BLOCK = 4 << 20
 """Bytes that are read at once; some file systems take more than ten times as many."""
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _PACKAGES = {
     "s3": "s3fs",
     "sftp": "paramiko",
@@ -62,6 +64,7 @@ class Remote:
                 extra="snapshots",
             ) from None
         self._root = str(root).rstrip("/")
+        self._is_local = scheme in ("file", "local")
 
     def _path(self, profile_id: str, name: str = "") -> str:
         return f"{self._root}/{profile_id}/{name}" if name else f"{self._root}/{profile_id}"
@@ -100,6 +103,8 @@ class Remote:
         self._need_root()
         with contextlib.suppress(FileExistsError):  # another writer
             self._fs.mkdir(path, create_parents=False)
+            if self._is_local:  # what is not sealed is nobody else's to read
+                os.chmod(path, 0o700)
 
     def read(self, profile_id: str, name: str, limit: int) -> bytes:
         """See ``Place``."""
@@ -143,9 +148,17 @@ def _asking() -> Iterator[None]:
         yield
     except (TweakioError, ImportError):
         raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise storage_error(error, "store a snapshot", ours=False) from None
+        raise _unusable(error) from None
     except Exception as error:  # each library has a tree of its own
-        # What it says may have credentials in it.
-        raise SnapshotError(
-            f"the snapshot store cannot be used ({type(error).__name__})",
-            hint="see that it can be reached, and that fsspec has the right credentials for it",
-        ) from None
+        raise _unusable(error) from None
+
+
+def _unusable(error: Exception) -> SnapshotError:
+    # What it says may have credentials in it.
+    return SnapshotError(
+        f"the snapshot store cannot be used ({type(error).__name__})",
+        hint="see that it can be reached, and that fsspec has the right credentials for it",
+    )

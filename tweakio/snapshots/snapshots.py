@@ -15,6 +15,7 @@ from tweakio.errors import (
     ProfileNotFoundError,
     SnapshotError,
     StorageError,
+    TweakioError,
     VaultError,
     storage_error,
 )
@@ -186,10 +187,23 @@ class Snapshots:
                 recipients=recipients,
                 **packed._asdict(),
             )
-            place.put_file(profile_id, manifest.data_file(snapshot), path)
-            # From here on there is a snapshot.
-            place.put(profile_id, manifest.manifest_file(snapshot.name), manifest.dump(snapshot))
+            self._store(place, snapshot, path)
             return Created(snapshot, is_new=True)
+
+    def _store(self, place: Place, snapshot: Snapshot, packed: Path) -> None:
+        """Store a snapshot, or nothing: what a full disk cut off would keep it full."""
+        data, described = manifest.data_file(snapshot), manifest.manifest_file(snapshot.name)
+        try:
+            place.put_file(snapshot.profile_id, data, packed)
+            # From here on there is a snapshot.
+            place.put(snapshot.profile_id, described, manifest.dump(snapshot))
+        except (TweakioError, KeyboardInterrupt):
+            # The manifest first: it may have arrived all the same. If neither can be removed,
+            # pruning does it one day.
+            with contextlib.suppress(TweakioError):
+                place.remove(snapshot.profile_id, described)
+                place.remove(snapshot.profile_id, data)
+            raise
 
     def _last(self, place: Place, profile_id: str, created_at: datetime) -> Snapshot | None:
         return next(
