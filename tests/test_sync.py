@@ -840,6 +840,7 @@ def test_the_command_line(tmp_path, bare, monkeypatch):
     run("b", "repo", "pull", code=40)
     run("b", "repo", "pull", "--ours", "--theirs", code=2)
     run("b", "repo", "pull", "--edit", code=2, VISUAL="", EDITOR="")
+    run("b", "repo", "pull", "--edit", code=2, VISUAL="", EDITOR="/no/such")
     run("b", "repo", "pull", "--edit", code=40, EDITOR="true")
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nsed -i \'s/"take": ""/"value": "both"/\' "$1"\n')

@@ -46,5 +46,8 @@ def test_a_name_that_is_taken_meanwhile(tmp_path, way):
 
 
 def test_a_directory_that_is_missing(tmp_path, way):
-    with pytest.raises(FileNotFoundError), new_file(tmp_path / "missing" / "file"):
+    with (
+        pytest.raises(InvalidInputError, match=r"no directory .*missing$"),
+        new_file(tmp_path / "missing" / "file"),
+    ):
         pass

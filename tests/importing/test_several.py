@@ -165,6 +165,8 @@ def test_command(tmp_path):
     done = cli.ok("profile", "import", "--from-csv", tmp_path / "t.csv", "--dry-run")
     assert done.out == "would import a (custom)\nwould import b (custom)\n"
     assert not (tmp_path / "home").exists()
+    done = cli.run("profile", "import", "--from-csv", tmp_path)
+    assert f"'{tmp_path}' is no regular file" in done.err
     folder(tmp_path / "f")
     done = cli.ok("profile", "import", "--from-folder", tmp_path / "f", "--platform", "telegram")
     assert len(done.lines) == 3

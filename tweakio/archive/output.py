@@ -24,7 +24,8 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     Until it is complete it has no name where the system can do that (Linux), else one beside.
 
     Raises:
-        InvalidInputError: the name is taken; nothing is ever replaced.
+        InvalidInputError: the name is taken, and nothing is ever replaced; or there is no such
+            directory.
     """
     _refuse(path)
     temporary: Path | None = None
@@ -32,7 +33,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(path.parent, flags | os.O_TMPFILE, 0o600)
     except (AttributeError, OSError):
-        # The directory may be missing, which this says; or the file system knows no such files.
+        # The file system knows no such files.
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         descriptor = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -59,6 +60,8 @@ def _refuse(path: Path) -> None:
         raise InvalidInputError(
             f"{path} exists", hint="give another name, or remove it first; nothing was written"
         )
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"there is no directory {path.parent}", hint="make it first")
 
 
 def _name(descriptor: int, temporary: Path | None, path: Path) -> None:

@@ -58,7 +58,7 @@ def read_file(path: Path, limit: int) -> bytes:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR):
             raise ForeignDataError(
-                f"{path.name!r} is no regular file", hint="name the file itself, not a link"
+                f"{os.fspath(path)!r} is no regular file", hint="name the file itself, not a link"
             ) from None
         if error.errno == errno.EFBIG:
             raise ForeignDataError(f"{path.name!r} is larger than {limit} bytes") from None

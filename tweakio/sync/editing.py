@@ -24,6 +24,7 @@ _HELP = (
     "For each field write 'ours' or 'theirs' as its \"take\", or write the value as \"value\". "
     "What is left empty stays a conflict."
 )
+_OTHERWISE = "set EDITOR to one that works, or use --ours or --theirs"
 _HIDDEN = ("session", "fingerprint")
 _REPOSITORY = "(repository)"
 """Stands for what is of no profile; no profile can have this name."""
@@ -65,7 +66,7 @@ def _shown(field: str, value: Any) -> Any:
 def _edit(text: str) -> str:
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor:
-        raise InvalidInputError("there is no editor", hint="set EDITOR, or use --ours or --theirs")
+        raise InvalidInputError("there is no editor", hint=_OTHERWISE)
     handle, path = tempfile.mkstemp(prefix="tweakio-merge-", suffix=".json")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -75,9 +76,14 @@ def _edit(text: str) -> str:
                 [*shlex.split(editor), path], check=False, env=child_environment(os.environ)
             )
         except (OSError, ValueError) as error:
-            raise InvalidInputError(f"the editor cannot be run: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise InvalidInputError(
+                f"the editor {editor!r} cannot be run: {reason}", hint=_OTHERWISE
+            ) from None
         if done.returncode:
-            raise InvalidInputError(f"the editor ended with {done.returncode}; nothing was changed")
+            raise InvalidInputError(
+                f"the editor ended with {done.returncode}; nothing was changed", hint=_OTHERWISE
+            )
         with open(path, encoding="utf-8") as file:
             return file.read()
     finally:
