@@ -249,12 +249,12 @@ def test_a_deletion_that_has_not_taken_place_is_waited_for(manager, fails, monke
         acquire = other.locks.acquire_for_browser
         deleting = threading.Thread(target=delete)
 
-        def late(*arguments):
+        def late(*arguments, **options):
             if not moved.is_set():
                 deleting.start()
                 assert moved.wait(30)
             try:
-                return acquire(*arguments)
+                return acquire(*arguments, **options)
             except ProfileNotFoundError:
                 missed.set()
                 raise

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from hashlib import sha1
 from pathlib import Path
@@ -39,7 +40,7 @@ from tweakio.store.locks import ProfileLockManager
 from tweakio.store.transaction import Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from tweakio.layout import Layout
     from tweakio.models import Change, Profile, RecoveryMode
@@ -113,6 +114,15 @@ class WatchedLocks(ProfileLockManager):
             self._noted[profile_id] = key
             self.journal.say("lock", key=key, pid=os.getpid())
         return held
+
+    @contextmanager
+    def hold_without_lease(self, profile_id: str) -> Iterator[None]:
+        self.journal.say("taking", key=profile_id, pid=os.getpid())
+        try:
+            with super().hold_without_lease(profile_id):
+                yield
+        finally:
+            self.journal.say("let go", key=profile_id)
 
     def release(self, profile_id: str) -> None:
         key = self._noted.pop(profile_id, None)

@@ -86,6 +86,7 @@ def test_whatsapp_as_a_snapshot_and_as_a_file(cli, there, whatsapp):
         there.desk / "wa.age",
         there.desk / "bare.git",
     )
+    (there.desk / "store").mkdir()
     cli.ok("profile", "snapshot", "store", store)
     name = cli.ok("profile", "snapshot", "create", "wa").out.split()[1]
     content = (there.desk / "store" / "wa" / f"{name}.tar.zst.age").read_bytes()

@@ -489,7 +489,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     write_session(cli.home, "a")
     assert "no vault" in errors(cli.run("vault", "recipients", "add", "age1x", **quiet))[0]
     made = cli.ok("vault", "init", **quiet)
-    assert "sealed 1 sessions" in made.out
+    assert "sealed 1 session\n" in made.out
     assert "AGE-SECRET" not in made.out + made.err
     secret = cli.run("vault", "seal", stdin="top secret\n", **quiet).out.strip()
     cli.ok("profile", "set", "a", "--config", f"token={secret}", "--proxy", "http://u@h:1",
@@ -503,7 +503,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert 'tweakio profile set a --config token="$(tweakio vault seal)"' in removed.err
     assert 'tweakio profile set a --proxy-password "$(tweakio vault seal)"' in removed.err
     assert cli.run("vault", "recipients", "remove", recipient, **quiet).code == 34
-    assert "sealed 1 sessions" in cli.ok("vault", "reseal", **quiet).out
+    assert "sealed 1 session\n" in cli.ok("vault", "reseal", **quiet).out
     (cli.profiles / "a" / "session.json").unlink()
     assert "restored a" in cli.ok("vault", "restore", **quiet).out
     text = cli.run("vault", "seal", stdin="top secret\n", **quiet).out.strip()

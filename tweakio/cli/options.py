@@ -150,7 +150,7 @@ ProxyPassword = Annotated[
     typer.Option(
         "--proxy-password",
         metavar="REFERENCE",
-        help="Its password: env:NAME, keyring:NAME or sealed:...",
+        help="Its password: sealed:..., env:NAME or keyring:NAME.",
     ),
 ]
 Phone = Annotated[

@@ -421,7 +421,7 @@ class Snapshots:
             elif not self._locks.is_locked(other):  # also not by another thread here
                 try:
                     # Its lease is of no interest: what is here is this machine's own.
-                    with self._locks.acquire(other, timeout=0, guarded=False):
+                    with self._locks.hold_without_lease(other):
                         durable.remove_tree(root / other)
                 except LockTimeoutError:
                     pass  # at work

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from tweakio.errors import (
@@ -19,7 +20,7 @@ from tweakio.store.lockfile import RecordedLock, describe_owner, is_held, read_r
 from tweakio.store.processes import own_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from types import TracebackType
 
     from tweakio.layout import Layout
@@ -123,21 +124,40 @@ class ProfileLockManager:
                 self._guard = self.make_guard(self._layout)
         return self._guard
 
-    def acquire(self, profile_id: str, timeout: float = 30.0, *, guarded: bool = True) -> HeldLock:
+    def acquire(self, profile_id: str, timeout: float = 30.0) -> HeldLock:
         """Take a profile's lock and keep it until ``release`` or the end of the process.
 
         Args:
             profile_id: an existing profile.
             timeout: seconds to wait for another holder.
-            guarded: whether its lease is taken as well, if there are leases.
 
         Raises:
             LockTimeoutError: the holder did not release it in time.
             ProfileNotFoundError: its directory is gone.
         """
-        self._lock(profile_id, timeout, guarded=guarded)
+        self._lock(profile_id, timeout)
         self._own.add(profile_id)
         return HeldLock(profile_id, self.release)
+
+    @contextmanager
+    def hold_without_lease(self, profile_id: str) -> Iterator[None]:
+        """Hold a profile's lock for a block that clears up after a dead holder on this machine.
+
+        A lease is another machine's business then, and would have to be waited for.
+
+        Args:
+            profile_id: which; another holder is not waited for.
+
+        Raises:
+            LockTimeoutError: somebody holds it.
+            ProfileNotFoundError: its directory is gone.
+        """
+        self._lock(profile_id, 0, guarded=False)
+        self._own.add(profile_id)
+        try:
+            yield
+        finally:
+            self.release(profile_id)
 
     def _lock(self, profile_id: str, timeout: float, *, guarded: bool = True) -> RecordedLock:
         self._after_fork()
@@ -318,8 +338,7 @@ class ProfileLockManager:
         if read_record(path) is None or self.is_locked(profile_id):
             return False
         try:
-            # Only the record is cleared, and a lease would have to be waited for.
-            with self.acquire(profile_id, 0, guarded=False):
+            with self.hold_without_lease(profile_id):
                 return True
         except (LockTimeoutError, ProfileNotFoundError):
             return False

@@ -200,7 +200,7 @@ def _option_of(path: str) -> str:
 
 
 def reseal(ctx: typer.Context) -> None:
-    """Seal everything anew, for the recipients that are confirmed here."""
+    """Seal everything anew for the recipients confirmed here."""
     from tweakio.cli.passphrase import unlock
 
     state: State = ctx.obj
