@@ -461,7 +461,7 @@ def test_wrong_arguments(one, tmp_path):
         export(["a"], file, recipients=["age1x"], passphrase="p")
     with pytest.raises(InvalidInputError, match="passphrase is empty"):
         export(["a"], file, passphrase="")
-    with pytest.raises(TweakioError, match="cannot write f.zip"):
+    with pytest.raises(InvalidInputError, match="no directory"):
         export(["a"], tmp_path / "missing" / "f.zip")
     with pytest.raises(InvalidInputError, match="is not a file"):
         one.archives.import_file(tmp_path)
@@ -471,3 +471,26 @@ def test_wrong_arguments(one, tmp_path):
     with ProfileManager(tmp_path / "nothing") as none, pytest.raises(ProfileNotFoundError):
         none.archives.export(["a"], file)
     assert not file.exists()
+
+
+def test_a_file_sealed_for_an_identity_of_this_machine(tmp_path: Path) -> None:
+    """It is found also before there is a home."""
+    quiet = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    here, there = Cli(tmp_path / "one"), Cli(tmp_path / "two")
+    here.create("a")
+    here.ok("vault", "init", "--file", **quiet)
+    recipient = here.ok("vault", "recipients", "list", **quiet).lines[0].split("\t")[0]
+    file = tmp_path / "a.zip.age"
+    here.ok("profile", "export", "a", str(file), "--with-session", "--encrypt-to", recipient)
+    refused = there.run("profile", "import", str(file), **quiet)
+    assert (refused.code, "no identity" in refused.err) == (33, True), refused
+    refused = there.run("profile", "import", str(file), "--identity", str(tmp_path / "none"))
+    assert (refused.code, "cannot be read" in refused.err) == (33, True), refused
+    assert not there.home.exists()
+    key = {"TWEAKIO_IDENTITY": str(here.home / "identity")}
+    there.ok("profile", "import", str(file), **quiet, **key)
+    assert there.run("profile", "import", str(file), **quiet, **key).code != 0
+    empty = here.run("profile", "export", "a", str(tmp_path / "b"), "--passphrase", stdin="\n")
+    assert (empty.code, "no passphrase" in empty.err) == (2, True), empty
