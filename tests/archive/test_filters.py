@@ -138,12 +138,12 @@ def test_ctrl_c_while_the_other_side_is_slow(direction):
 
     def slow(reader, writer):
         while piece := reader.read(1 << 20):
-            time.sleep(0.01)
+            time.sleep(0.01)  # so that who writes is ahead and waits
             writer.write(piece)
 
     def press():
         # To the process, as a terminal does: Python wakes the main thread up.
-        time.sleep(0.1)
+        time.sleep(0.1)  # by then the pipe is full
         os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press)

@@ -446,6 +446,7 @@ def test_a_worker_whose_recovery_waited_too_long(
             with beside.repository.exclusive():
                 return recover(*arguments)
 
+        # Of this one object, whose own recovery has to meet a change.
         worker.manager.recover_profile = recover_beside_a_change  # type: ignore[method-assign]
         worker._damage("x")
         worker.manager.repository.timeout = 30.0

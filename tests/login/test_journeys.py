@@ -171,7 +171,7 @@ def test_what_a_plain_browser_has(there, whatsapp, telegram):
             context.new_page().goto(service.url)
             assert service.wait_for(service.qr_codes)
             service.scan(service.qr_codes()[0], account)
-            assert service.wait_for(lambda: service.logged_in() == [account])  # noqa: B023
+            assert service.wait_for(lambda: service.logged_in() == [account])  # noqa: B023 - runs now
         context.storage_state(path=state)
         context.close()
     table.write_text(

@@ -62,7 +62,7 @@ class Server:
                     self.process.kill()
                     self.process.wait()
                     pytest.skip(f"sshd does not run: {(place / 'log').read_text()[-200:]}")
-                time.sleep(0.02)
+                time.sleep(0.02)  # it says nothing on a pipe when it listens
 
     def command(self, key: str = "mine", known: str = "known") -> str:
         return (
