@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tweakio import ProfileManager
 from tweakio.errors import LockTimeoutError, ProfileNotFoundError, StorageError
 from tweakio.layout import Layout
 from tweakio.models import LockRecord
@@ -592,3 +595,24 @@ def test_read_only_profile(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> N
         patch.setattr(os, "open", denied)
         with pytest.raises((StorageError, LockTimeoutError)):
             ProfileLockManager(layout).acquire("a", timeout=0.1)
+
+
+def test_clearing_up_after_the_dead_takes_no_lease(manager: ProfileManager) -> None:
+    """It may be another machine's by now, and would have to be waited for."""
+
+    class Held:
+        def take(self, profile_id: str) -> None:
+            raise AssertionError(f"the lease of {profile_id} was asked for")
+
+        def give(self, profile_id: str) -> None:
+            """Nothing to give back."""
+
+    manager.create_profile("x", "custom")
+    code = (
+        "import os, sys; from tweakio import ProfileManager; "
+        "ProfileManager(sys.argv[1]).activate_profile('x'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(manager.home)], check=True)
+    locks = ProfileLockManager(manager.layout)
+    locks._guard = Held()  # type: ignore[assignment]  # as much of one as is needed
+    assert locks.cleanup_stale("x")
