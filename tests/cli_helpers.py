@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.forked import Forks, suits
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "tweakio"]
 TIMEOUT = 60
+FORKS = Forks()
 
 
 def environment(base: Path, **changes: str) -> dict[str, str]:
@@ -73,19 +76,32 @@ class Cli:
     def __init__(self, base: Path, command: Sequence[str] = COMMAND, **changes: str) -> None:
         self.base = base
         self._command = command
+        self.forks = command is COMMAND
+        """Whether commands are forked (see ``tests.forked``), not started."""
         self._changes = changes
         self.home = base / "home"
         self.profiles = self.home / "profiles"
 
     def run(self, *arguments: str, stdin: str = "", **changes: str) -> Result:
-        done = subprocess.run(
-            [*self._command, *arguments],
-            input=stdin.encode(),
-            capture_output=True,
-            env=environment(self.base, **{**self._changes, **changes}),
-            cwd=self.base,
-            timeout=TIMEOUT,
-        )
+        changes = {**self._changes, **changes}
+        variables = environment(self.base, **changes)
+        if self.forks and suits(changes, stdin.encode()):
+            done = FORKS.run(
+                arguments,
+                environment=variables,
+                directory=self.base,
+                stdin=stdin.encode(),
+                timeout=TIMEOUT,
+            )
+        else:
+            done = subprocess.run(
+                [*self._command, *arguments],
+                input=stdin.encode(),
+                capture_output=True,
+                env=variables,
+                cwd=self.base,
+                timeout=TIMEOUT,
+            )
         return Result(
             done.returncode,
             done.stdout.decode("utf-8", "surrogateescape"),

@@ -538,8 +538,9 @@ class TestGlobalOptions:
 
 
 @pytest.fixture
-def no_extra(tmp_path):
+def no_extra(cli, tmp_path):
     """As if tweakio[browser] were not installed."""
+    cli.forks = False
     # The directory that commands run in is the first on their path.
     (tmp_path / "playwright.py").write_text("raise ImportError('not installed')\n")
 

@@ -54,6 +54,7 @@ class Reader:
         Raises:
             ProfileNotFoundError: there is none.
         """
+        repository.settle_own()
         found = self._handler(repository).examine(profile_id)
         profile = self._assemble(found)
         self._registry.update(profile)
@@ -68,6 +69,7 @@ class Reader:
         tags: Iterable[str] = (),
     ) -> list[Profile]:
         """The profiles in alphabetical order; see ``ProfileManager.list_profiles``."""
+        repository.settle_own()
         found = sorted(self._examine_all(repository), key=lambda item: item.profile_id)
         profiles = [self._assemble_again(item) for item in found]
         self._registry.refresh(profiles)

@@ -302,7 +302,8 @@ def _check_state(
         findings.say(f"listed and expected differ: {difference}")
     rescued = campaign.home / "profiles" / ".git" / "tweakio" / "rescued"
     for path in sorted(rescued.iterdir()) if rescued.is_dir() else []:
-        if json.loads((path / "entry.json").read_bytes())["kind"] == "damaged":
+        entry = path / "entry.json"
+        if entry.exists() and json.loads(entry.read_bytes())["kind"] == "damaged":
             continue
         files = {
             file.relative_to(path).as_posix(): file.read_text("utf-8", "replace")[:600]

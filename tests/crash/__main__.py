@@ -35,11 +35,13 @@ def arguments() -> argparse.Namespace:
         help="cut the power of a disk with this file system at every call (needs root)",
     )
     parser.add_argument("--point", type=int, help="only this call")
+    parser.add_argument("--at", help="only calls on a path with this in it, and those after them")
     parser.add_argument("--heal", choices=("list", "create"), help="the next command")
     parser.add_argument("--both", action="store_true", help="each point with both next commands")
     parser.add_argument("--sample", type=int, default=0, help="so many points of each fault")
     parser.add_argument("--seed", type=int, default=None, help="of the sample")
     parser.add_argument("--thin", type=int, default=1, help="of a sample's kills every so manieth")
+    parser.add_argument("--few", type=int, help="of each operation's plan only so many points")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--calls", action="store_true", help="show the calls and end")
     parser.add_argument("--record", type=Path, help="run each once, for a trace, and write this")
@@ -71,10 +73,14 @@ def _work(harness: Harness, given: argparse.Namespace) -> Result:
         seed=given.seed,
         thin=given.thin,
         both=given.both,
+        few=given.few,
     )
     if given.point is not None:
-        plan = [(fault, given.point, given.heal or "list") for fault in given.fault or FAULTS]
-    elif given.heal:
+        plan = [(fault, given.point, "list") for fault in given.fault or FAULTS]
+    if given.at:
+        calls = ["", *(where for _, where, _ in harness.calls), ""]
+        plan = [entry for entry in plan if given.at in "\n".join(calls[entry[1] - 1 : entry[1] + 1])]
+    if given.heal:
         plan = [(fault, point, given.heal) for fault, point, _ in plan]
     shown = 0.0
 

@@ -677,6 +677,7 @@ class Harness:
         seed: int = 0,
         thin: int = 1,
         both: bool = False,
+        few: int | None = None,
     ) -> list[tuple[str, int, str]]:
         """Which points to try, with which next command.
 
@@ -687,6 +688,7 @@ class Harness:
             seed: of the sample.
             thin: of the kills of a sample only every so manieth.
             both: try each point with both next commands.
+            few: of all these at most so many.
         """
         chosen = random.Random(f"{seed} {self.name}")
         found = []
@@ -701,6 +703,9 @@ class Harness:
             for number, point in enumerate(points, first):
                 heals = ("list", "create")
                 found += [(fault, point, heal) for heal in (heals if both else [heals[number % 2]])]
+        if few is not None and few < len(found):
+            kept = sorted(chosen.sample(range(len(found)), few))
+            found = [found[index] for index in kept]
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import shutil
@@ -127,6 +128,32 @@ def test_making_a_vault_seals_what_is_there(home: Path) -> None:
         assert len(manager.history()) == 4
     check(home, work=True)
     assert git(home / "profiles", "check-ignore", "-q", "b/session.json.age").returncode == 1
+
+
+@pytest.mark.parametrize("look", ["list_profiles", "get_profile"])
+def test_a_full_disk_just_after_the_commit_hides_nothing_from_the_next_look(
+    home: Path, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    """The metadata of a profile shows that a change is not complete; this file alone does not."""
+    with ProfileManager(home) as manager:
+        manager.create_profile("a", "telegram")
+        write_session(home, "a")
+        sealed_file = home / "profiles" / "a" / "session.json.age"
+
+        replace = os.replace
+
+        def fail(source: object, target: object) -> None:
+            if str(target).endswith("session.json.age"):
+                raise OSError(errno.ENOSPC, "no space left")
+            replace(source, target)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            manager.vault.init()
+        assert not sealed_file.exists()
+        getattr(manager, look)(*(["a"] if look == "get_profile" else []))
+        assert sealed_file.read_bytes() == sealed(home, "a")
+    check(home)
 
 
 def test_a_session_that_was_saved_again_is_sealed_once(home: Path) -> None:

@@ -80,6 +80,7 @@ class Repository:
         self._scan_cost = 0.0
         self._directory_time = -1
         self._driver_is_known = False
+        self._unfinished = False
 
     # What HEAD says
 
@@ -274,6 +275,15 @@ class Repository:
                 self.work_tree.settle_directories()
                 self.work_tree.survey(self.head())
 
+    def left_unfinished(self) -> None:
+        """A change of this object is committed, and an error kept its files from their places."""
+        self._unfinished = True
+
+    def settle_own(self) -> None:
+        """Finish that before something is shown: nobody else may come who would."""
+        if self._unfinished:
+            self.settle()
+
     def _is_unknown_head(self) -> bool:
         """Whether HEAD is a commit that no tweakio made or looked at here."""
         try:
@@ -375,6 +385,7 @@ class Repository:
             self.checkout.take_over(journal, took_place=self._took_place(journal))
             self._directory_time = -1
             self.rescued.discard_incomplete()
+        self._unfinished = False
         if journal is not None or self._index_lock.exists():
             # The first of git's locks to be taken and the last to go.
             with contextlib.suppress(RepositoryBusyError, RepositoryDamagedError):

@@ -447,6 +447,7 @@ class Transaction:
                 repository.checkout.finish(journal)
         except (OSError, RepositoryDamagedError) as error:
             log.warning("committed; the next command completes the work tree (%s)", error)
+            repository.left_unfinished()
         first = self._base.commit == NO_COMMIT
         # After a head with invalid metadata the next change looks again: it may be mended.
         known = first or (self._base.surveyed and self._base.valid)
