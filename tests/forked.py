@@ -9,10 +9,11 @@ own. What a start does is the matter of the tests that use ``cli_helpers.COMMAND
 from __future__ import annotations
 
 import atexit
+import base64
 import contextlib
 import gc
 import importlib
-import io
+import inspect
 import json
 import os
 import pkgutil
@@ -29,13 +30,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import coverage
+
 __all__ = ["Forks", "suits"]
 
 ROOT = Path(__file__).resolve().parents[1]
 # Playwright as well: half a second of every command that opens a browser.
 _LIBRARIES = (
-    *("coverage", "dulwich.config", "dulwich.object_store", "filelock", "playwright.async_api"),
-    *("psutil", "pyrage", "rich.progress", "rich.table", "typer", "zstandard"),
+    *("dulwich.config", "dulwich.object_store", "filelock", "playwright.async_api", "psutil"),
+    *("pyrage", "rich.progress", "rich.table", "typer", "zstandard"),
 )
 # What Python and the libraries look at when they start, and never again.
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TYPER", "FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS")
@@ -133,6 +136,8 @@ def _preload() -> None:
     from tweakio.schema import metadata_model
 
     metadata_model()
+    # Coverage looks at the stack when it begins, which takes 60 ms the first time.
+    inspect.stack()
 
 
 def _serve(control: socket.socket) -> None:
@@ -192,18 +197,11 @@ def _run(asked: list, standard: list[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
-    sys.stdin = io.open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = io.open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stderr = io.open(
-        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-    )
+    _open_standard_streams()
     sys.argv = [os.fspath(ROOT / "tweakio" / "__main__.py"), *arguments]
     sys.path[0] = directory  # as "python -m" has it
     gc.enable()
-    if "COVERAGE_PROCESS_CONFIG" in environment:
-        import coverage
-
-        coverage.process_startup(force=True)
+    measured = _measure(environment)
     from tweakio.cli import main
 
     code = 1
@@ -216,8 +214,38 @@ def _run(asked: list, standard: list[int]) -> NoReturn:
         atexit._run_exitfuncs()
         with contextlib.suppress(OSError):
             sys.stdout.flush()
+        if measured is not None:
+            measured.stop()
+            measured.save()
         # The rest of an interpreter's end is to give back the memory, which takes 60 ms.
         os._exit(code)
+
+
+def _open_standard_streams() -> None:
+    lossless = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
+    sys.stdin = open(0, **lossless)  # noqa: SIM115
+    sys.stdout = open(1, "w", **lossless)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+
+
+def _measure(environment: Mapping[str, str]) -> coverage.Coverage | None:
+    """Start what coverage starts in a process of a measured test.
+
+    It would also look for files of which nothing ran, which takes longer than the command; the
+    tests' own process does that.
+    """
+    settings = environment.get("COVERAGE_PROCESS_CONFIG")
+    if settings is None:
+        return None
+    found = coverage.Coverage(
+        data_file=json.loads(base64.b64decode(settings))["data_file"],
+        data_suffix=True,
+        config_file=False,
+        branch=True,
+        include=[f"{ROOT}/tweakio/*"],
+    )
+    found.start()
+    return found
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def test_python(page: str, code: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.no_cover  # some eighty commands, each of which has tests of its own
 @pytest.mark.parametrize(("page", "code"), blocks("sh"))
 def test_shell(page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands on lines of their own, in a home where what they name exists."""

@@ -742,6 +742,7 @@ class Model(RuleBasedStateMachine):
             assert path.read_bytes() == content
 
 
+@pytest.mark.no_cover
 def test_random_sequences():
     run_state_machine_as_test(
         Model,

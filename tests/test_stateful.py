@@ -332,6 +332,7 @@ def _content(data):
     return path.read_text() if path.exists() else None
 
 
+@pytest.mark.no_cover
 def test_random_sequences(nursery):
     run_state_machine_as_test(
         type("Machine", (Machine,), {"nursery": nursery}),

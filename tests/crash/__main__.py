@@ -78,8 +78,12 @@ def _work(harness: Harness, given: argparse.Namespace) -> Result:
     if given.point is not None:
         plan = [(fault, given.point, "list") for fault in given.fault or FAULTS]
     if given.at:
-        calls = ["", *(where for _, where, _ in harness.calls), ""]
-        plan = [entry for entry in plan if given.at in "\n".join(calls[entry[1] - 1 : entry[1] + 1])]
+        paths = ["", *(where for _, where, _ in harness.calls), ""]
+        plan = [
+            (fault, point, heal)
+            for fault, point, heal in plan
+            if given.at in "\n".join(paths[point - 1 : point + 1])
+        ]
     if given.heal:
         plan = [(fault, point, given.heal) for fault, point, _ in plan]
     shown = 0.0

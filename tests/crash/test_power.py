@@ -46,7 +46,9 @@ def test_power_cuts_leave_the_old_or_the_new_state(operation: str) -> None:
 
 def test_configuration_of_a_clone_is_never_half() -> None:
     """Appending to it left zeros behind, at one call and only if somebody else synced."""
-    done = crash("--power", "ext4", "--operation", "open-clone", "--fault", "power-synced", "--at", "/config")
+    done = crash(
+        "--power", "ext4", "--operation", "open-clone", "--fault", "power-synced", "--at", "/config"
+    )
     assert done.returncode == 0, f"{done.stdout[-6000:]}{done.stderr[-2000:]}"
 
 

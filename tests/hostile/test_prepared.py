@@ -32,7 +32,7 @@ SHORT = (
     "hard link profiles/beta/.lock",
     *(f"fifo {_GIT}/{name}" for name in ("logs/HEAD", "tweakio/journal.json", "refs/heads/main")),
     "fifo profiles/beta/.lock", "socket profiles/alpha/session.json",
-    f"huge {_GIT}/index", f"huge {_GIT}/logs/HEAD", f"nested {_GIT}/tweakio/packs.json",
+    f"huge {_GIT}/index", f"nested {_GIT}/tweakio/packs.json",
     "nested profiles/alpha/metadata.json", "journal moves out", "journal purges",
     "journal branch", "journal root files", "HEAD out", "HEAD chain out", "config", "clone",
     "trash links", "put aside", "packed refs", "alternates", "tags", "single account",
