@@ -171,7 +171,8 @@ class _Check:
                 self.say(f"{os.fsdecode(name)} is not as in HEAD although git says so")
 
     def leftovers(self, *, swept: bool, buildings: bool = True) -> None:
-        skip = {self.local / name for name in ("trash", "rescued", "locks", "staging", "tmp")}
+        garbage = ("trash", "rescued", "locks", "staging", "tmp", "work")
+        skip = {self.local / name for name in garbage}
         skip.add(self.local / "incoming")  # what a fetch that was killed has left
         for directory, names, files in os.walk(self.git_dir):
             place = Path(directory)
@@ -195,6 +196,8 @@ class _Check:
         for name in ("staging", "tmp"):
             if left := os.listdir(self.local / name):
                 self.say(f"left in {name}: {left}")
+        if (work := self.local / "work").is_dir() and (left := os.listdir(work)):
+            self.say(f"left in work: {left}")
         for name in os.listdir(self.profiles):
             if buildings and name.startswith(".git.new"):
                 self.say(f"left: {name}")
@@ -228,7 +231,7 @@ class _Check:
         private = [self.home, self.profiles, self.git_dir]
         for directory, names, files in os.walk(self.git_dir):
             place = Path(directory)
-            if place in (self.local / "trash", self.local / "rescued", self.local / "staging"):
+            if place.parent == self.local and place.name in ("trash", "rescued", "staging", "work"):
                 names.clear()
             if place == self.local and "incoming" in names:
                 names.remove("incoming")  # garbage, which the next fetch removes
@@ -290,7 +293,7 @@ def check(
 
     Args:
         home: the home directory.
-        swept: a change was made since the last crash; garbage in staging and tmp is gone.
+        swept: a change was made since the last crash; garbage in staging, tmp and work is gone.
         settled: nobody edited the work tree since the last change.
         complete: every healthy profile has all its parts.
         permissions: nobody but tweakio wrote into it.

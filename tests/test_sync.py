@@ -628,6 +628,30 @@ def test_nothing_of_a_hostile_remote_comes_by_git_pull(pair, tmp_path, bare):
     run_git("-C", tree, "fsck", "--strict")
 
 
+@pytest.mark.parametrize("name", ["link", "session", "browser", "modules"])
+def test_what_a_plain_git_clone_brought_is_named_and_not_sent_on(pair, tmp_path, bare, name):
+    """Git checks nothing; whoever pulled it from here would be told of a hostile remote."""
+    hostile(bare, tmp_path, HOSTILE[name])
+    had = run_git("-C", bare, "rev-parse", "main").strip()
+    home = tmp_path / "c"
+    home.mkdir()
+    run_git("clone", "-q", "-b", "main", bare, home / "profiles")
+    with ProfileManager(home) as manager:
+        manager.update_profiles(["y"], note="mine")
+        [finding] = [item for item in manager.doctor().findings if item.code == "foreign-name"]
+        assert BY_HAND[name] in finding.message
+        with pytest.raises(HostileContentError, match="the history here has") as caught:
+            manager.remotes.push()
+        assert BY_HAND[name] in str(caught.value)
+        assert run_git("-C", bare, "rev-parse", "main").strip() == had
+        path = {"modules": ".gitmodules"}.get(name) or BY_HAND[name].split("'")[1]
+        path = path if name == "modules" else f"x/{path}"
+        run_git("-C", home / "profiles", "rm", "-q", "--cached", path)
+        run_git("-C", home / "profiles", "commit", "-q", "-m", "take it out")
+        manager.remotes.push()
+        assert "foreign-name" not in [item.code for item in manager.doctor().findings]
+
+
 def test_an_honest_git_pull_passes_the_hook(pair, tmp_path):
     one, two = pair
     two.create_profile("z", "custom", note="new")

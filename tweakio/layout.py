@@ -190,12 +190,9 @@ class Layout:
         return self.local / "leases"
 
     @cached_property
-    def snapshot_work(self) -> Path:
-        """A directory for each profile whose snapshot is being made or restored.
-
-        It is the profile's holder's; garbage whenever nobody holds the profile.
-        """
-        return self.local / "packing"
+    def workshop(self) -> Path:
+        """What imports, clones and snapshots build without the repository's lock."""
+        return self.local / "work"
 
     @cached_property
     def locks(self) -> Path:

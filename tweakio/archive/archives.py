@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from tweakio import bundle, durable
 from tweakio.archive.container import Reader, Writer
-from tweakio.archive.importer import Existing, Imported, Incoming, bring_in, onwards, plan
+from tweakio.archive.importer import (
+    Existing,
+    Imported,
+    Incoming,
+    bring_in,
+    onwards,
+    plan,
+    taken_ids,
+)
 from tweakio.archive.output import new_file
 from tweakio.errors import HomeNotFoundError, InvalidInputError, TweakioError, storage_error
 from tweakio.metadata import corrupted_error, not_found_error
-from tweakio.store.objects import parse_tree
 from tweakio.store.worktree import FINGERPRINT, METADATA
 
 if TYPE_CHECKING:
@@ -248,7 +255,7 @@ class Archives:
     ) -> list[Imported]:
         """Say what ``bring_in`` would do, with every byte checked, and change nothing."""
         repository = self._if_there()
-        taken = [] if repository is None else _directories(repository)
+        taken = [] if repository is None else taken_ids(repository)
         found = plan(incoming, taken, self._validator, as_id=as_id, existing=existing)
         before = 0
         for item, result in zip(incoming, found, strict=True):
@@ -297,14 +304,6 @@ class Archives:
                 age.unseal_stream(file, target, identities)
             plain.seek(0)
             yield target
-
-
-def _directories(repository: Repository) -> list[str]:
-    return [
-        entry.name.decode("utf-8", "surrogateescape")
-        for entry in parse_tree(repository.head().root)
-        if entry.is_tree
-    ]
 
 
 def is_sealed(path: str | os.PathLike[str]) -> bool:

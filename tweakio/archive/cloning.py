@@ -6,8 +6,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tweakio import bundle, changes
-from tweakio.archive.importer import Incoming, build, inactive, plan
-from tweakio.metadata import healthy
+from tweakio.archive.importer import Incoming, build, inactive, plan, taken_ids, unpacked
+from tweakio.metadata import ProfileMetadataHandler, healthy
 from tweakio.models import format_time
 
 if TYPE_CHECKING:
@@ -60,29 +60,28 @@ def clone(
         if into is not None:
             bundle.copy_contents(paths, into, progress)
 
-    # The profile's lock before the repository's: whoever holds one may need the other to let go.
-    with (
-        hold(profile_id) if with_session else nullcontext(),
-        changes.begin(repository, locks, "clone", [profile_id], command=command) as change,
-    ):
+    def refuse_taken(item: Incoming, taken: list[str]) -> None:
+        hint = "choose another id"
+        plan([item], taken, validator, as_id=None, existing="refuse", taken_hint=hint)
+
+    def incoming(value: dict[str, Any]) -> Incoming:
         now = format_time(moment)
-        value = {
-            **inactive(healthy(change, profile_id)),
-            "profile_id": new_id,
-            "created_at": now,
-            "last_used": now,
-        }
-        item = Incoming(value, has_data=with_session, unpack=copy if with_session else None)
-        plan(
-            [item],
-            change.profile_ids(),
-            validator,
-            as_id=None,
-            existing="refuse",
-            taken_hint="choose another id",
-        )
-        build(change, repository, item, new_id, progress)
-        change.summary = f"clone {profile_id} as {new_id}"
-        if with_session:
-            change.summary += " with its session"
-    return value
+        value = {**inactive(value), "profile_id": new_id, "created_at": now, "last_used": now}
+        return Incoming(value, has_data=with_session, unpack=copy if with_session else None)
+
+    # The profile's lock before the repository's: whoever holds one may need the other to let go.
+    with hold(profile_id) if with_session else nullcontext():
+        item = incoming(ProfileMetadataHandler(repository).load(profile_id))
+        refuse_taken(item, taken_ids(repository))
+        with (
+            unpacked(repository, [item], [True], progress) as [built],
+            changes.begin(repository, locks, "clone", [profile_id], command=command) as change,
+        ):
+            # Again, now that nobody can change it.
+            item = incoming(healthy(change, profile_id))
+            refuse_taken(item, change.profile_ids())
+            build(change, repository, item, new_id, built)
+            change.summary = f"clone {profile_id} as {new_id}"
+            if with_session:
+                change.summary += " with its session"
+    return item.metadata

@@ -12,7 +12,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tweakio import changes, directories, schema
+from tweakio import changes, directories, durable, schema
 from tweakio.browser import record
 from tweakio.errors import (
     ArchiveError,
@@ -20,9 +20,12 @@ from tweakio.errors import (
     NewerFormatError,
     ProfileExistsError,
     StorageError,
+    TweakioError,
+    storage_error,
 )
 from tweakio.layout import ProfilePaths
 from tweakio.platforms import find_platform
+from tweakio.store.objects import parse_tree
 from tweakio.store.worktree import FINGERPRINT, METADATA, SEALED
 from tweakio.vault import sealing
 
@@ -49,6 +52,8 @@ __all__ = [
     "onwards",
     "plan",
     "reading",
+    "taken_ids",
+    "unpacked",
 ]
 
 log = logging.getLogger(__name__)
@@ -206,16 +211,20 @@ def bring_in(
         StorageError: there is no room for it.
         As ``plan``, ``Repository.transaction`` and what ``unpack`` raises; nothing was changed.
     """
-    with changes.begin(repository, locks, "import", [], command=command) as change:
+    # Before the repository's lock: others need not wait while gigabytes are unpacked.
+    expected = plan(incoming, taken_ids(repository), validator, as_id=as_id, existing=existing)
+    _need_room(repository, incoming, expected)
+    wanted = [result.action == "created" for result in expected]
+    with (
+        unpacked(repository, incoming, wanted, progress) as data,
+        changes.begin(repository, locks, "import", [], command=command) as change,
+    ):
         found = plan(incoming, change.profile_ids(), validator, as_id=as_id, existing=existing)
-        _need_room(repository, incoming, found)
-        before = 0
         made = []
-        for item, result in zip(incoming, found, strict=True):
+        for item, result, built in zip(incoming, found, data, strict=True):
             if result.action == "created":
-                build(change, repository, item, result.profile_id, onwards(before, progress))
+                build(change, repository, item, result.profile_id, built)
                 made.append(result.profile_id)
-            before += item.size
         if not source:
             _warn_of_proxies(incoming, found)
         change.summary = f"import {changes.name_some(made)}{f' ({source})' if source else ''}"
@@ -258,14 +267,73 @@ def onwards(before: int, progress: Callable[[int], None] | None) -> Callable[[in
     return None if progress is None else lambda done: progress(before + done)
 
 
+def taken_ids(repository: Repository) -> list[str]:
+    """The names of the directories in HEAD."""
+    return [
+        entry.name.decode("utf-8", "surrogateescape")
+        for entry in parse_tree(repository.head().root)
+        if entry.is_tree
+    ]
+
+
+@contextmanager
+def unpacked(
+    repository: Repository,
+    incoming: Sequence[Incoming],
+    wanted: Sequence[bool],
+    progress: Callable[[int], None] | None,
+) -> Iterator[list[Path | None]]:
+    """What comes with each profile, in a directory for ``build`` to take.
+
+    Args:
+        repository: where it will be.
+        incoming: the profiles.
+        wanted: which of them will be made; of others nothing is unpacked.
+        progress: called with the bytes so far.
+
+    Yields:
+        The directories; None for a profile of which there is only metadata, or that is not
+        wanted.
+    """
+    if not any(item.unpack and want for item, want in zip(incoming, wanted, strict=True)):
+        yield [None] * len(incoming)
+        return
+    with repository.workshop.room() as room:
+        before = 0
+        places: list[Path | None] = []
+        try:
+            for number, (item, want) in enumerate(zip(incoming, wanted, strict=True)):
+                place = None
+                if item.unpack is not None and want:
+                    place = room / str(number)
+                    durable.make_directory(place)
+                    item.unpack(place, onwards(before, progress))
+                places.append(place)
+                before += item.size
+        except OSError as error:
+            if isinstance(error, TweakioError):
+                raise
+            raise storage_error(error, "unpack what comes") from error
+        yield places
+
+
 def build(
     change: Transaction,
     repository: Repository,
     item: Incoming,
     profile_id: str,
-    progress: Callable[[int], None] | None,
+    built: Path | None,
 ) -> None:
-    """Put one profile into a change, under an id that is free."""
+    """Put one profile into a change, under an id that is free.
+
+    Args:
+        change: makes it.
+        repository: where.
+        item: what it is made of.
+        profile_id: its id.
+        built: what ``unpacked`` gave for it. If that is None although something comes with it,
+            which happens if its id has become free meanwhile, it is unpacked now.
+    """
     value = {**inactive(item.metadata), "profile_id": profile_id}
     platform = str(value["platform"])
     fingerprint = item.fingerprint
@@ -273,9 +341,13 @@ def build(
     if fingerprint is None or (not item.has_data and change.has_content(FINGERPRINT, fingerprint)):
         fingerprint = directories.new_fingerprint(change, platform, profile_id)
     files = {METADATA: schema.dump(schema.validate(value)), FINGERPRINT: fingerprint}
-    staged = change.stage(f"new-{profile_id}")
+    if built is not None:
+        staged = change.take_in(f"new-{profile_id}", built)
+    else:
+        staged = change.stage(f"new-{profile_id}")
+        if item.unpack is not None:
+            item.unpack(staged, None)
     if item.unpack is not None:
-        item.unpack(staged, progress)
         paths = ProfilePaths(staged)
         _forget_machine(paths)
         sealed = sealing.put_session(change, repository, profile_id, paths.session)

@@ -18,8 +18,9 @@ from tweakio.errors import (
 )
 from tweakio.store import initialise
 from tweakio.store.objects import TREE_MODE, parse_tree
-from tweakio.store.refs import operation_in_progress
+from tweakio.store.refs import NO_COMMIT, operation_in_progress
 from tweakio.store.repository import Repository
+from tweakio.validation import objection_to_names
 
 if TYPE_CHECKING:
     from tweakio.doctor.case import Case
@@ -121,6 +122,7 @@ class Examination:
                 message = f"the index was {_INDEX_STATES[index]}"
                 self._case.add(f"index-{index}", "damage", message, fixed=self._case.fix)
             self._profiles(repository)
+            self._names(repository)
         except RepositoryBusyError as error:
             self._case.add("busy", "problem", error.message, hint=error.hint)
         finally:
@@ -172,6 +174,23 @@ class Examination:
                     "note",
                     f"directory {name!r} is not in history; the next change moves it aside",
                 )
+
+    def _names(self, repository: Repository) -> None:
+        """What a plain git clone, or a commit past the hooks, may have brought into history."""
+        head = repository.head()
+        if head.commit == NO_COMMIT:
+            return
+        reader = repository.reader
+        objection = objection_to_names(
+            reader.commit(head.commit).tree, lambda name, kind, _: reader.read(name, kind)
+        )
+        if objection:
+            self._case.add(
+                "foreign-name",
+                "problem",
+                f"history has {objection}",
+                hint="take it out with 'git rm --cached', and commit; no other machine takes it",
+            )
 
 
 _INDEX_STATES = {

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import changes, directories, durable
 from tweakio.errors import (
-    LockTimeoutError,
     ProfileCorruptedError,
     ProfileNotFoundError,
     SnapshotError,
@@ -29,7 +27,7 @@ from tweakio.store.worktree import SEALED
 from tweakio.vault import sealing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -156,7 +154,7 @@ class Snapshots:
             VaultError: it would leave the home unsealed.
             SnapshotError: the store cannot be used.
         """
-        with self._stopped(profile_id), self._work(profile_id) as work:
+        with self._stopped(profile_id), self._repository().workshop.room() as room:
             platform, created_at = self._identity(profile_id)
             recipients = tuple(sorted(self._recipients())) if encrypt else ()
             if encrypt and not recipients and self.store:
@@ -165,7 +163,7 @@ class Snapshots:
                     hint="run 'tweakio vault init', or give --no-encryption",
                 )
             place = self._place()
-            path = work / "data"
+            path = room / "data"
             try:
                 packed = packing.pack(self._layout.profile(profile_id), path, recipients, progress)
             except OSError as error:
@@ -250,11 +248,11 @@ class Snapshots:
             VaultError: no identity here opens it.
             ProfileActiveError: a live process uses the profile.
         """
-        with self._stopped(profile_id), self._work(profile_id) as work:
+        with self._stopped(profile_id), self._repository().workshop.room() as room:
             place = self._place()
             snapshot = find(place, profile_id, name)
             self._refuse_other(snapshot, other=other)
-            into = work / "profile"
+            into = room / "profile"
             try:
                 durable.make_directory(into)
                 unpack(place, snapshot, into, self._identities)
@@ -291,12 +289,8 @@ class Snapshots:
             value = change.metadata(profile_id)
             if parse_time(value["created_at"]) != self._identity(profile_id)[1]:
                 raise ProfileNotFoundError(f"profile '{profile_id}' has just been replaced")
-            # What a change moves is the store's to sweep, whatever becomes of the change.
-            staged = change.stage(f"snapshot-{profile_id}")
             try:
-                for name in os.listdir(into):
-                    os.rename(into / name, staged / name)
-                durable.fsync_directory(staged)
+                staged = change.take_in(f"snapshot-{profile_id}", into)
             except OSError as error:
                 raise storage_error(error, "restore the snapshot") from error
             directories.replace_parts(change, repository, profile_id, staged)
@@ -389,41 +383,3 @@ class Snapshots:
             if progress is not None:
                 progress(number)
         return results
-
-    # Room to work
-
-    @contextlib.contextmanager
-    def _work(self, name: str) -> Iterator[Path]:
-        """A directory that belongs to whoever holds the profile.
-
-        What a crash left in it is removed when the profile is held the next time, or by the
-        next one that works here.
-        """
-        root = self._layout.snapshot_work
-        path = root / name
-        try:
-            durable.make_directory(root.parent)
-            durable.make_directory(root)
-            self._clear(root, name)
-            durable.make_directory(path)
-        except OSError as error:
-            raise storage_error(error, "make room for the snapshot") from error
-        try:
-            yield path
-        finally:
-            with contextlib.suppress(OSError):
-                durable.remove_tree(path)
-
-    def _clear(self, root: Path, name: str) -> None:
-        for other in os.listdir(root):
-            if other == name:
-                durable.remove_tree(root / other)
-            elif not self._locks.is_locked(other):  # also not by another thread here
-                try:
-                    # Its lease is of no interest: what is here is this machine's own.
-                    with self._locks.hold_without_lease(other):
-                        durable.remove_tree(root / other)
-                except LockTimeoutError:
-                    pass  # at work
-                except ProfileNotFoundError:
-                    durable.remove_tree(root / other)

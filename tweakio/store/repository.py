@@ -32,6 +32,7 @@ from tweakio.store.lockfile import RecordedLock, describe_owner
 from tweakio.store.objects import ObjectReader, find_entry, parse_tree, refuse_imitation
 from tweakio.store.refs import NO_COMMIT, GitLocks, Refs
 from tweakio.store.transaction import Transaction
+from tweakio.store.workshop import Workshop
 from tweakio.store.worktree import WorkTree
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Repository:
         self.trash = Attic(layout.trash)
         self.rescued = Attic(layout.rescued)
         self.work_tree = WorkTree(self)
+        self.workshop = Workshop(layout.workshop)
         self.listing = Listing(self)
         self.checkout = Checkout(self)
         self._cache = HeadCache(layout.head_cache)
@@ -391,6 +393,10 @@ class Repository:
             with contextlib.suppress(RepositoryBusyError, RepositoryDamagedError):
                 self.git_locks.remove_own_dead(journal.branch if journal else self.refs.branch())
         _empty_if_possible(layout.staging)
+        try:
+            self.workshop.clear()
+        except OSError as error:
+            log.warning("%s could not be cleared: %s", layout.workshop, error)
 
     def _took_place(self, journal: Journal) -> bool:
         current = self.refs.resolve(journal.branch) or NO_COMMIT

@@ -268,15 +268,27 @@ class Transaction:
 
     def stage(self, name: str) -> Path:
         """A new directory to build in, which becomes something else's place by a move."""
+        path = self._place_to_stage(name)
+        durable.make_directory(path)
+        return path
+
+    def take_in(self, name: str, built: Path) -> Path:
+        """Stage a directory that was built in the workshop.
+
+        What a change moves is the store's to sweep, whatever becomes of the change.
+        """
+        path = self._place_to_stage(name)
+        os.rename(built, path)
+        return path
+
+    def _place_to_stage(self, name: str) -> Path:
         self._refuse_fork()
         if self._staging is None:
             import secrets
 
             self._staging = self._repository.layout.staging / secrets.token_hex(8)
             durable.make_directory(self._staging)
-        path = self._staging / name
-        durable.make_directory(path)
-        return path
+        return self._staging / name
 
     def move(self, source: Path, target: Path) -> None:
         """Rename something in the same step as the commit; nothing may be at the target."""

@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from tweakio.errors import HostileContentError, TweakioError
-from tweakio.sync.validation import validate_tree
+from tweakio.validation import validate_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,7 +29,7 @@ from tweakio.sync.quarantine import Quarantine, make_quarantine
 from tweakio.sync.sessions import restore_sessions
 from tweakio.sync.transport import find_transport
 from tweakio.sync.urls import check_name, check_url, shown_url
-from tweakio.sync.validation import RECIPIENTS, validate_tree
+from tweakio.validation import RECIPIENTS, validate_tree
 from tweakio.vault import confirmed
 from tweakio.vault.recipients import parse
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tweakio.sync.transport import Transport
-    from tweakio.sync.validation import Incoming
+    from tweakio.validation import Incoming
 
 __all__ = ["Cloned", "clone"]
 

@@ -25,7 +25,7 @@ from tweakio.sync.fields import (
     merge_value,
     same_beside_runtime,
 )
-from tweakio.sync.validation import RECIPIENTS, SESSION
+from tweakio.validation import RECIPIENTS, SESSION
 from tweakio.vault.recipients import parse
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
     from tweakio.sync.seals import Seals
-    from tweakio.sync.validation import Incoming
+    from tweakio.validation import Incoming
 
 __all__ = ["Conflict", "Merge", "Resolution", "Side", "merge_lines"]
 

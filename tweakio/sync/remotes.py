@@ -32,7 +32,7 @@ from tweakio.sync.seals import Seals
 from tweakio.sync.sessions import make_vault, restore_sessions
 from tweakio.sync.transport import RejectedError, find_transport
 from tweakio.sync.urls import check_name, check_url, shown_url
-from tweakio.sync.validation import RECIPIENTS, validate_tree
+from tweakio.validation import RECIPIENTS, validate_tree
 from tweakio.vault import confirmed
 from tweakio.vault.recipients import parse
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
     from tweakio.sync.merging import Resolution
     from tweakio.sync.transport import Transport
-    from tweakio.sync.validation import Incoming
+    from tweakio.validation import Incoming
     from tweakio.vault.vault import Vault
 
 __all__ = ["Pulled", "Pushed", "Remotes", "Synced"]
@@ -412,6 +412,14 @@ class Remotes:
             graph = self._graph(repository.reader.commit)
             if not graph.is_ancestor(seen, head.commit):
                 raise RejectedError
+        # Nobody who gets this later would take anything else over. A plain git clone, or a commit
+        # past the hooks, may have brought it.
+        validate_tree(
+            repository.reader.commit(head.commit).tree,
+            lambda name, kind, _: repository.reader.read(name, kind),
+            whose="the history here",
+            hint="nothing was sent; take it out with 'git rm --cached', and commit",
+        )
         # From a place with no configuration: one of a home that somebody gave may name programs.
         try:
             with quarantine(repository.layout, repository.reader, (), _FETCH_WAIT) as place:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tweakio import references, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
 from tweakio.store.worktree import METADATA
-from tweakio.sync.validation import SESSION
+from tweakio.validation import SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tweakio.store.objects import TreeEntry
 
-__all__ = ["RECIPIENTS", "SESSION", "Incoming", "validate_tree"]
+__all__ = ["RECIPIENTS", "SESSION", "Incoming", "objection_to_names", "validate_tree"]
 
 RECIPIENTS = ".age-recipients"
 SESSION = SEALED
@@ -51,37 +51,106 @@ class Incoming(NamedTuple):
     root_files: Mapping[str, bytes]
 
 
-def validate_tree(tree: bytes, read: Callable[[bytes, bytes, int], bytes]) -> Incoming:
+class _Objection(ValueError):  # noqa: N818
+    """What is wrong with a tree, as the object of "has"."""
+
+
+def validate_tree(
+    tree: bytes,
+    read: Callable[[bytes, bytes, int], bytes],
+    *,
+    whose: str = "the remote",
+    hint: str = _HINT,
+) -> Incoming:
     """Look at every name, mode and content of a root tree that came from elsewhere.
 
     Args:
         tree: its 20-byte id.
         read: gives the body of an object: by id and kind, at most so many bytes long.
+        whose: tree it is, for the message.
+        hint: the next step.
 
     Raises:
         HostileContentError: there is something in it that no tweakio puts there.
         NewerFormatError: a newer tweakio made it.
     """
-    entries = parse_tree(read(tree, b"tree", 64 << 20))
+    try:
+        return _validate(tree, read)
+    except _Objection as error:
+        raise HostileContentError(f"{whose} has {error}", hint=hint) from None
+
+
+def objection_to_names(tree: bytes, read: Callable[[bytes, bytes, int], bytes]) -> str:
+    """The first name or mode in a root tree that no tweakio puts there; empty if there is none.
+
+    No file is read, and no metadata: whether profiles are sound is another question.
+
+    Args:
+        tree: its 20-byte id.
+        read: as for ``validate_tree``.
+    """
+    try:
+        _, directories = _root(tree, read)
+        for entry in directories:
+            _files(entry, read)
+    except _Objection as error:
+        return str(error)
+    return ""
+
+
+def _validate(tree: bytes, read: Callable[[bytes, bytes, int], bytes]) -> Incoming:
     read_blob = _Blobs(read)
-    _check_names(entries, "")
-    if len(entries) > _MOST_PROFILES:
-        raise _hostile("more entries than a profile repository has")
-    root_files = {}
-    directories = []
-    for entry in entries:
-        if entry.mode == TREE_MODE:
-            directories.append(entry)
-        else:
-            name = _regular(entry, "", (*_OURS, RECIPIENTS, *_DOCUMENTS))
-            root_files[name] = read_blob(entry.id, schema.MAX_BYTES)
+    names, directories = _root(tree, read)
+    root_files = {name: read_blob(blob, schema.MAX_BYTES) for name, blob in names.items()}
     _check_format(root_files.get(".gitignore"))
     _check_recipients(root_files.get(RECIPIENTS))
     profiles, metadata = {}, {}
     for entry in directories:
-        profile_id, files, value = _profile(entry, read, read_blob)
-        profiles[profile_id], metadata[profile_id] = files, value
+        profile_id, blobs = _files(entry, read)
+        files = {
+            name: read_blob(blob, _MOST_BYTES.get(name, schema.MAX_BYTES))
+            for name, blob in blobs.items()
+        }
+        if METADATA not in files:
+            raise _Objection(f"a profile {profile_id} without {METADATA}")
+        profiles[profile_id] = files
+        metadata[profile_id] = _metadata(profile_id, files)
     return Incoming(profiles, metadata, root_files)
+
+
+def _root(
+    tree: bytes, read: Callable[[bytes, bytes, int], bytes]
+) -> tuple[dict[str, bytes], list[TreeEntry]]:
+    """The files of a root tree, name to blob id, and its directories."""
+    entries = parse_tree(read(tree, b"tree", 64 << 20))
+    _check_names(entries, "")
+    if len(entries) > _MOST_PROFILES:
+        raise _Objection("more entries than a profile repository has")
+    files, directories = {}, []
+    for entry in entries:
+        if entry.mode == TREE_MODE:
+            directories.append(entry)
+        else:
+            files[_regular(entry, "", (*_OURS, RECIPIENTS, *_DOCUMENTS))] = entry.id
+    return files, directories
+
+
+def _files(
+    entry: TreeEntry, read: Callable[[bytes, bytes, int], bytes]
+) -> tuple[str, dict[str, bytes]]:
+    """The id of a profile in a tree, and its files, name to blob id."""
+    profile_id = entry.name.decode("utf-8", "replace")
+    if not ProfileValidator().is_id(profile_id):
+        raise _Objection(f"a directory {_shown(entry.name)}, which is not the id of a profile")
+    children = parse_tree(read(entry.id, b"tree", 1 << 16))
+    where = f" in {profile_id}"
+    _check_names(children, where)
+    files = {}
+    for child in children:
+        if child.mode == TREE_MODE:
+            raise _Objection(f"a directory {_shown(child.name)}{where}")
+        files[_regular(child, where, (METADATA, FINGERPRINT, SESSION))] = child.id
+    return profile_id, files
 
 
 class _Blobs:
@@ -98,12 +167,8 @@ class _Blobs:
             content = self._known[blob] = self._read(blob, b"blob", most)
             self._size += len(content)
         if self._size > _MOST_TOGETHER:
-            raise _hostile(f"more than {_MOST_TOGETHER >> 30} GB of files")
+            raise _Objection(f"more than {_MOST_TOGETHER >> 30} GB of files")
         return content
-
-
-def _hostile(what: str) -> HostileContentError:
-    return HostileContentError(f"the remote has {what}", hint=_HINT)
 
 
 def _shown(name: bytes) -> str:
@@ -116,20 +181,20 @@ def _check_names(entries: list[TreeEntry], where: str) -> None:
         other = seen.setdefault(entry.name.lower(), entry.name)
         if other is not entry.name:
             kind = "twice" if other == entry.name else f"and {_shown(other)}, by case the same"
-            raise _hostile(f"the name {_shown(entry.name)} {kind}{where}")
+            raise _Objection(f"the name {_shown(entry.name)} {kind}{where}")
 
 
 def _regular(entry: TreeEntry, where: str, known: tuple[str, ...]) -> str:
     """The name of a file that may be there."""
     if entry.mode == b"120000":
-        raise _hostile(f"a symbolic link {_shown(entry.name)}{where}")
+        raise _Objection(f"a symbolic link {_shown(entry.name)}{where}")
     if entry.mode == b"160000":
-        raise _hostile(f"a repository of its own (submodule) {_shown(entry.name)}{where}")
+        raise _Objection(f"a repository of its own (submodule) {_shown(entry.name)}{where}")
     if entry.mode != BLOB_MODE:
-        raise _hostile(f"{_shown(entry.name)}{where} with the mode {ascii(entry.mode)[1:12]}")
+        raise _Objection(f"{_shown(entry.name)}{where} with the mode {ascii(entry.mode)[1:12]}")
     name = entry.name.decode("utf-8", "replace")
     if name not in known:
-        raise _hostile(f"a file {_shown(entry.name)}{where} that profiles do not have")
+        raise _Objection(f"a file {_shown(entry.name)}{where} that profiles do not have")
     return name
 
 
@@ -152,32 +217,10 @@ def _check_recipients(content: bytes | None) -> None:
     try:
         lines = content.decode("ascii").splitlines()
     except UnicodeDecodeError:
-        raise _hostile(f"a {RECIPIENTS} that is not ASCII text") from None
+        raise _Objection(f"a {RECIPIENTS} that is not ASCII text") from None
     for line in lines:
         if line.strip() and not line.startswith("#") and not _RECIPIENT.fullmatch(line.strip()):
-            raise _hostile(f"a {RECIPIENTS} with a line that is no recipient")
-
-
-def _profile(
-    entry: TreeEntry,
-    read: Callable[[bytes, bytes, int], bytes],
-    read_blob: Callable[[bytes, int], bytes],
-) -> tuple[str, dict[str, bytes], dict[str, Any]]:
-    profile_id = entry.name.decode("utf-8", "replace")
-    if not ProfileValidator().is_id(profile_id):
-        raise _hostile(f"a directory {_shown(entry.name)}, which is not the id of a profile")
-    children = parse_tree(read(entry.id, b"tree", 1 << 16))
-    where = f" in {profile_id}"
-    _check_names(children, where)
-    files = {}
-    for child in children:
-        if child.mode == TREE_MODE:
-            raise _hostile(f"a directory {_shown(child.name)}{where}")
-        name = _regular(child, where, (METADATA, FINGERPRINT, SESSION))
-        files[name] = read_blob(child.id, _MOST_BYTES.get(name, schema.MAX_BYTES))
-    if METADATA not in files:
-        raise _hostile(f"a profile {profile_id} without {METADATA}")
-    return profile_id, files, _metadata(profile_id, files)
+            raise _Objection(f"a {RECIPIENTS} with a line that is no recipient")
 
 
 def _metadata(profile_id: str, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -188,7 +231,7 @@ def _metadata(profile_id: str, files: Mapping[str, bytes]) -> dict[str, Any]:
             f"profile {profile_id} of the remote: {error.message}", hint="upgrade tweakio"
         ) from None
     except InvalidMetadataError as error:
-        raise _hostile(f"a damaged profile {profile_id}: {error.message}") from None
+        raise _Objection(f"a damaged profile {profile_id}: {error.message}") from None
     fingerprint = files.get(FINGERPRINT)
     if fingerprint is not None:
         try:
@@ -196,10 +239,10 @@ def _metadata(profile_id: str, files: Mapping[str, bytes]) -> dict[str, Any]:
         except (ValueError, RecursionError):
             sound = False
         if not sound:
-            raise _hostile(f"a profile {profile_id} whose {FINGERPRINT} is not a JSON object")
+            raise _Objection(f"a profile {profile_id} whose {FINGERPRINT} is not a JSON object")
     session = files.get(SESSION)
     if session is not None and not session.startswith(
         (b"age-encryption.org/v1\n", b"-----BEGIN AGE ENCRYPTED FILE-----")
     ):
-        raise _hostile(f"a profile {profile_id} whose {SESSION} is not sealed")
+        raise _Objection(f"a profile {profile_id} whose {SESSION} is not sealed")
     return value
