@@ -50,11 +50,13 @@ def two(tmp_path):
 
 
 def state(home: Path) -> dict[str, object]:
-    """What is below a home, but for locks and caches."""
+    """What is below a home, but for locks and caches, and rooms that are to be empty."""
+    work = home / "profiles" / ".git" / "tweakio" / "work"
+    assert not work.exists() or not os.listdir(work)
     return {
         path.relative_to(home).as_posix(): path.read_bytes() if path.is_file() else None
         for path in sorted(home.rglob("*"))
-        if not {"locks", "cache", "staging", "tmp"} & set(path.relative_to(home).parts)
+        if not {"locks", "cache", "staging", "tmp", "work"} & set(path.relative_to(home).parts)
     }
 
 
