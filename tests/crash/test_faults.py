@@ -135,7 +135,7 @@ def test_the_harness_notices_a_library_that_is_broken(what: str) -> None:
         "preload()\n"
         "import tweakio.store.repository, tweakio.store.checkout, tweakio.store.attic\n"
         f"{statement}\n"
-        f"sys.argv = ['crash', *{arguments!r}, '--thin', '2', '--violations', '2']\n"
+        f"sys.argv = ['crash', *{arguments!r}, '--violations', '2']\n"
         "from tests.crash.__main__ import main\n"
         "sys.exit(main())\n"
     )

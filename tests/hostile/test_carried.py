@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tweakio import ProfileManager, clone_repository
+from tweakio import ProfileManager, clone_repository, validation
 from tweakio.archive import container
 from tweakio.errors import (
     ArchiveError,
@@ -26,7 +26,7 @@ from tweakio.errors import (
 )
 from tweakio.lease.local import FileBackend
 from tweakio.references import is_reference, resolve
-from tweakio.sync import transport, validation
+from tweakio.sync import transport
 from tweakio.sync.configuration import remote_section
 
 
