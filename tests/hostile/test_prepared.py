@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,9 @@ def test_prepared(name, sound, tmp_path):
         assert said[LEFT] == INTACT, said
 
 
-_HARMLESS = re.compile(r"/(?:dev/(?:null|tty|urandom)|proc/.*)$")
+# filelock before 4.2 tries in a temporary directory whether there are links.
+_PROBE = rf"{re.escape(tempfile.gettempdir())}/(?:tmp)?\w{{8}}(?:/probe-\w+)?"
+_HARMLESS = re.compile(rf"(?:/dev/(?:null|tty|urandom)|/proc/.*|{_PROBE})$")
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -105,4 +108,4 @@ def _writes(line: str, home: Path) -> bool:
     match = re.search(r'openat\(.*?"([^"]*)", (\S+?)[,)].*= \d+<([^>]*)>', line)
     if match is None or not re.search("O_WRONLY|O_RDWR|O_CREAT", match[2]):
         return False
-    return not match[3].startswith(f"{home}/") and not _HARMLESS.search(match[3])
+    return not match[3].startswith(f"{home}/") and not _HARMLESS.match(match[3])
