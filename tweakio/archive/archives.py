@@ -17,7 +17,6 @@ from tweakio.archive.importer import (
     bring_in,
     onwards,
     plan,
-    taken_ids,
 )
 from tweakio.archive.output import new_file
 from tweakio.errors import HomeNotFoundError, InvalidInputError, TweakioError, storage_error
@@ -255,7 +254,7 @@ class Archives:
     ) -> list[Imported]:
         """Say what ``bring_in`` would do, with every byte checked, and change nothing."""
         repository = self._if_there()
-        taken = [] if repository is None else taken_ids(repository)
+        taken = [] if repository is None else repository.work_tree.ids(repository.head())
         found = plan(incoming, taken, self._validator, as_id=as_id, existing=existing)
         before = 0
         for item, result in zip(incoming, found, strict=True):

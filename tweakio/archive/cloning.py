@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tweakio import bundle, changes
-from tweakio.archive.importer import Incoming, build, inactive, plan, taken_ids, unpacked
+from tweakio.archive.importer import Incoming, build, inactive, plan, unpacked
 from tweakio.metadata import ProfileMetadataHandler, healthy
 from tweakio.models import format_time
 
@@ -72,7 +72,7 @@ def clone(
     # The profile's lock before the repository's: whoever holds one may need the other to let go.
     with hold(profile_id) if with_session else nullcontext():
         item = incoming(ProfileMetadataHandler(repository).load(profile_id))
-        refuse_taken(item, taken_ids(repository))
+        refuse_taken(item, repository.work_tree.ids(repository.head()))
         with (
             unpacked(repository, [item], [True], progress) as [built],
             changes.begin(repository, locks, "clone", [profile_id], command=command) as change,

@@ -25,7 +25,6 @@ from tweakio.errors import (
 )
 from tweakio.layout import ProfilePaths
 from tweakio.platforms import find_platform
-from tweakio.store.objects import parse_tree
 from tweakio.store.worktree import FINGERPRINT, METADATA, SEALED
 from tweakio.vault import sealing
 
@@ -52,7 +51,6 @@ __all__ = [
     "onwards",
     "plan",
     "reading",
-    "taken_ids",
     "unpacked",
 ]
 
@@ -212,7 +210,8 @@ def bring_in(
         As ``plan``, ``Repository.transaction`` and what ``unpack`` raises; nothing was changed.
     """
     # Before the repository's lock: others need not wait while gigabytes are unpacked.
-    expected = plan(incoming, taken_ids(repository), validator, as_id=as_id, existing=existing)
+    taken = repository.work_tree.ids(repository.head())
+    expected = plan(incoming, taken, validator, as_id=as_id, existing=existing)
     _need_room(repository, incoming, expected)
     wanted = [result.action == "created" for result in expected]
     with (
@@ -265,15 +264,6 @@ def _need_room(
 def onwards(before: int, progress: Callable[[int], None] | None) -> Callable[[int], None] | None:
     """The progress of one of several: what it is called with counts from ``before``."""
     return None if progress is None else lambda done: progress(before + done)
-
-
-def taken_ids(repository: Repository) -> list[str]:
-    """The names of the directories in HEAD."""
-    return [
-        entry.name.decode("utf-8", "surrogateescape")
-        for entry in parse_tree(repository.head().root)
-        if entry.is_tree
-    ]
 
 
 @contextmanager
