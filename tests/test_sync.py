@@ -652,6 +652,20 @@ def test_what_a_plain_git_clone_brought_is_named_and_not_sent_on(pair, tmp_path,
         assert "foreign-name" not in [item.code for item in manager.doctor().findings]
 
 
+@pytest.mark.parametrize("name", ["large", "identity", "unsealed", "foreign"])
+def test_content_that_nobody_takes_is_not_sent_on(pair, tmp_path, bare, name):
+    one, _ = pair
+    before = run_git("-C", bare, "rev-parse", "main").strip()
+    profiles = one.home / "profiles"
+    HOSTILE[name](profiles)
+    run_git("-C", profiles, "add", "-A")
+    run_git("-C", profiles, "commit", "-q", "--no-verify", "-m", "past the hooks")
+    with pytest.raises(HostileContentError, match="^the history here ") as caught:
+        one.remotes.push()
+    assert BY_HAND.get(name, "") in str(caught.value)
+    assert run_git("-C", bare, "rev-parse", "main").strip() == before
+
+
 def test_an_honest_git_pull_passes_the_hook(pair, tmp_path):
     one, two = pair
     two.create_profile("z", "custom", note="new")

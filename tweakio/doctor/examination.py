@@ -20,7 +20,7 @@ from tweakio.store import initialise
 from tweakio.store.objects import TREE_MODE, parse_tree
 from tweakio.store.refs import NO_COMMIT, operation_in_progress
 from tweakio.store.repository import Repository
-from tweakio.validation import objection_to_names
+from tweakio.validation import objection_to_names, ours
 
 if TYPE_CHECKING:
     from tweakio.doctor.case import Case
@@ -180,10 +180,8 @@ class Examination:
         head = repository.head()
         if head.commit == NO_COMMIT:
             return
-        reader = repository.reader
-        objection = objection_to_names(
-            reader.commit(head.commit).tree, lambda name, kind, _: reader.read(name, kind)
-        )
+        tree = repository.reader.commit(head.commit).tree
+        objection = objection_to_names(tree, ours(repository.reader))
         if objection:
             self._case.add(
                 "foreign-name",

@@ -32,7 +32,7 @@ from tweakio.sync.seals import Seals
 from tweakio.sync.sessions import make_vault, restore_sessions
 from tweakio.sync.transport import RejectedError, find_transport
 from tweakio.sync.urls import check_name, check_url, shown_url
-from tweakio.validation import RECIPIENTS, validate_tree
+from tweakio.validation import RECIPIENTS, ours, validate_tree
 from tweakio.vault import confirmed
 from tweakio.vault.recipients import parse
 
@@ -416,9 +416,9 @@ class Remotes:
         # past the hooks, may have brought it.
         validate_tree(
             repository.reader.commit(head.commit).tree,
-            lambda name, kind, _: repository.reader.read(name, kind),
+            ours(repository.reader),
             whose="the history here",
-            hint="nothing was sent; take it out with 'git rm --cached', and commit",
+            hint="nothing was sent; run 'tweakio repo doctor'",
         )
         # From a place with no configuration: one of a home that somebody gave may name programs.
         try:
