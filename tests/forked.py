@@ -207,7 +207,7 @@ def _run(asked: list, standard: list[int]) -> NoReturn:
     code = 1
     try:
         code = main()
-    except BaseException:
+    except BaseException:  # as an interpreter ends by whatever comes out of its program
         traceback.print_exc()
     finally:
         threading._shutdown()
@@ -222,6 +222,7 @@ def _run(asked: list, standard: list[int]) -> NoReturn:
 
 
 def _open_standard_streams() -> None:
+    # They stay open until the process ends (SIM115).
     lossless = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
     sys.stdin = open(0, **lossless)  # noqa: SIM115
     sys.stdout = open(1, "w", **lossless)  # noqa: SIM115

@@ -20,7 +20,7 @@ _GIT = "profiles/.git"
 _DIRECTORIES = (
     *(f"{_GIT}/{name}" for name in ("objects", "objects/pack", "refs", "refs/heads", "logs")),
     *(f"{_GIT}/{name}" for name in ("logs/refs", "logs/refs/heads", "hooks", "tweakio")),
-    *(f"{_GIT}/tweakio/{name}" for name in ("trash", "rescued", "staging", "tmp", "locks")),
+    *(f"{_GIT}/tweakio/{name}" for name in ("trash", "rescued", "staging", "tmp", "work", "locks")),
     f"{_GIT}/tweakio/cache",
     "profiles/alpha", "profiles/beta/browser_profile", "profiles/alpha/cache",
 )  # fmt: skip

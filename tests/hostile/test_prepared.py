@@ -26,7 +26,7 @@ pytestmark = pytest.mark.no_cover
 _GIT = "profiles/.git"
 SHORT = (
     *(f"link {_GIT}/{name}" for name in ("objects", "refs/heads", "logs", "hooks", "tweakio")),
-    *(f"link {_GIT}/tweakio/{name}" for name in ("trash", "tmp", "locks", "journal.json")),
+    *(f"link {_GIT}/tweakio/{name}" for name in ("trash", "tmp", "work", "locks", "journal.json")),
     f"link {_GIT}/logs/HEAD", "link profiles/alpha", "link profiles/beta/.lock", "link profiles",
     *(f"hard link {_GIT}/{name}" for name in ("logs/HEAD", "config", "tweakio/journal.json")),
     *(f"hard link {_GIT}/tweakio/{name}" for name in ("cache/head", "locks/repository.lock")),

@@ -25,7 +25,7 @@ from tweakio.store.workshop import Workshop
 with Workshop(Path(sys.argv[1])).room() as room:
     (room / "half").write_text("half")
     print(room, flush=True)
-    time.sleep(60)
+    time.sleep(60)  # until it is killed
 """
 
 

@@ -142,10 +142,10 @@ def test_a_full_disk_just_after_the_commit_hides_nothing_from_the_next_look(
 
         replace = os.replace
 
-        def fail(source: object, target: object) -> None:
+        def fail(source: str, target: str) -> None:
             if str(target).endswith("session.json.age"):
                 raise OSError(errno.ENOSPC, "no space left")
-            replace(source, target)  # type: ignore[arg-type]
+            replace(source, target)
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", fail)
