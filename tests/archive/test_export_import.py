@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from cli_helpers import Cli
+from cli_helpers import Cli, errors
 
 from tests.archive.homes import fill_closed
 from tests.invariants import git
@@ -496,3 +496,13 @@ def test_a_file_sealed_for_an_identity_of_this_machine(tmp_path: Path) -> None:
     assert there.run("profile", "import", str(file), **quiet, **key).code != 0
     empty = here.run("profile", "export", "a", str(tmp_path / "b"), "--passphrase", stdin="\n")
     assert (empty.code, "no passphrase" in empty.err) == (2, True), empty
+
+
+def test_a_file_whose_name_was_forgotten(tmp_path):
+    cli = Cli(tmp_path)
+    cli.create("a", "b")
+    refused = cli.run("profile", "export", "a", "b")
+    assert (refused.code, "b is a profile" in errors(refused)[0]) == (2, True), refused
+    assert not (cli.base / "b").exists()
+    cli.ok("profile", "export", "a", "./b")
+    assert (cli.base / "b").exists()

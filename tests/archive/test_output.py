@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tweakio import InvalidInputError
+from tweakio import InvalidInputError, durable
 from tweakio.archive.output import new_file
 
 
@@ -31,6 +31,18 @@ def test_an_error_leaves_nothing(tmp_path, way):
     with pytest.raises(RuntimeError, match="stop"), new_file(tmp_path / "file") as file:
         file.write(b"content")
         raise RuntimeError("stop")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [OSError(5, "it broke"), KeyboardInterrupt()])
+def test_a_name_that_the_disk_did_not_confirm_is_taken_back(tmp_path, way, monkeypatch, error):
+    def fail(directory):
+        assert (directory / "file").exists()
+        raise error
+
+    monkeypatch.setattr(durable, "fsync_directory", fail)
+    with pytest.raises(type(error)), new_file(tmp_path / "file") as file:
+        file.write(b"content")
     assert os.listdir(tmp_path) == []
 
 

@@ -21,6 +21,7 @@ from tweakio.errors import (
     HostileContentError,
     LeaseError,
     LockTimeoutError,
+    RemoteError,
     SecretNotFoundError,
     StorageError,
 )
@@ -180,6 +181,19 @@ def test_no_other_program_gets_the_identity(pair, monkeypatch, tmp_path):
     one.remotes.pull()
     assert "PATH=" in seen.read_text()
     assert "MARKER" not in seen.read_text()
+
+
+@pytest.mark.parametrize("stream", ["", ">&2"])
+def test_an_answer_without_end_is_cut_off(pair, tmp_path, stream):
+    one, _ = pair
+    endless = tmp_path / "endless"
+    endless.write_text(
+        f"#!/bin/sh\ncase $* in *' fetch '*) exec yes {'0' * 40} {stream};; esac\nexec git \"$@\"\n"
+    )
+    endless.chmod(0o755)
+    one.remotes._transport = transport.GitTransport(os.fspath(endless))
+    with pytest.raises(RemoteError, match="sends more than anybody can read"):
+        one.remotes.pull()
 
 
 # An export

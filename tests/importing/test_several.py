@@ -117,6 +117,7 @@ def test_table(manager, tmp_path):
     [
         ("", "profile_id"),
         ("note\nx", "profile_id"),
+        ("id,platform\n\n", "has no rows"),
         ("id,name\na,b", "profile_id"),
         ("id,secret\na,b", "'secret'"),
         ("id,note,note\na,b,c", "twice"),

@@ -21,7 +21,8 @@ __all__ = ["new_file"]
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Write a new file that only its owner can read; an error or a kill leaves none.
 
-    Until it is complete it has no name where the system can do that (Linux), else one beside.
+    Until it is complete it has no name where the system can do that (Linux), else one beside. A
+    name that the disk did not confirm is taken back, so that what failed has not happened.
 
     Raises:
         InvalidInputError: the name is taken, and nothing is ever replaced; or there is no such
@@ -45,10 +46,12 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             durable.sync_descriptor(descriptor)
             try:
                 _name(descriptor, temporary, path)
-            except FileExistsError:
-                _refuse(path)
+                durable.fsync_directory(path.parent)
+            except BaseException as error:  # Ctrl-C may come just after it has its name
+                _take_back(descriptor, path)
+                if isinstance(error, FileExistsError):
+                    _refuse(path)
                 raise
-        durable.fsync_directory(path.parent)
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -62,6 +65,13 @@ def _refuse(path: Path) -> None:
         )
     if not path.parent.is_dir():
         raise InvalidInputError(f"there is no directory {path.parent}", hint="make it first")
+
+
+def _take_back(descriptor: int, path: Path) -> None:
+    """Remove the name, if it is ours and not one that somebody else took first."""
+    with contextlib.suppress(OSError):  # Windows removes no file that is open
+        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+            os.unlink(path)
 
 
 def _name(descriptor: int, temporary: Path | None, path: Path) -> None:

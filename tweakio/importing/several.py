@@ -136,7 +136,10 @@ def from_csv(
         text = read_file(table, _MOST_BYTES).decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise ForeignDataError(f"{table.name!r} is no text in UTF-8") from None
-    return settle(_rows(text, table, platform), existing)
+    found = settle(_rows(text, table, platform), existing)
+    if not found:
+        raise ForeignDataError(f"{table.name!r} has no rows", hint="give a profile a line")
+    return found
 
 
 def _rows(text: str, table: Path, platform: str | None) -> Iterator[Incoming]:

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tweakio.errors import HostileContentError, RemoteError
@@ -78,6 +79,8 @@ _LEFT_OUT = (
     "GIT_CEILING_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_ALLOW_PROTOCOL",
 )  # fmt: skip
 _END_WAIT = 5.0
+_MOST_SAID = 16 << 20
+"""Characters of git's output; a hundred thousand branches with long names are fewer."""
 _TELLS = ("fatal:", "error:", "ERROR", "remote:")
 """How lines begin that say why git failed, the most telling first."""
 _SAYS_NOTHING = (
@@ -252,9 +255,14 @@ class GitTransport:
                 f"git cannot be run: {error.strerror}", hint="check your installation of git"
             ) from None
         try:
-            out, err = process.communicate()
+            out, err = _Said(process).all()
         finally:
             _end(process, alone=alone)
+        if len(out) > _MOST_SAID or len(err) > _MOST_SAID:
+            raise RemoteError(
+                f"{shown_url(url)} sends more than anybody can read",
+                hint="a repository of profiles has one branch; check the address",
+            )
         log.debug("git %s: %d: %s", arguments[0], process.returncode, _clean(err))
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
@@ -276,12 +284,39 @@ class GitTransport:
         done = subprocess.run(
             [self._program, f"--git-dir={git_dir}", "config", "core.sshCommand"],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             check=False,
             env=environment,
             cwd=git_dir,
         )
         return done.returncode == 0
+
+
+class _Said:
+    """What git says on both pipes; it is killed when it says more than is read of it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._said = ["", ""]
+        # Both have to be read at once, or git waits for the one that is not.
+        self._beside = threading.Thread(target=self._read, args=(1,), daemon=True)
+        self._beside.start()
+
+    def all(self) -> tuple[str, str]:
+        """All of it, once git has ended."""
+        self._read(0)
+        self._process.wait()
+        self._beside.join()
+        return self._said[0], self._said[1]
+
+    def _read(self, index: int) -> None:
+        pipe = (self._process.stdout, self._process.stderr)[index]
+        assert pipe is not None
+        with pipe:
+            self._said[index] = pipe.read(_MOST_SAID + 1)
+            if len(self._said[index]) > _MOST_SAID:
+                self._process.kill()
 
 
 def _end(process: subprocess.Popen[str], *, alone: bool) -> None:
@@ -296,9 +331,6 @@ def _end(process: subprocess.Popen[str], *, alone: bool) -> None:
         except (subprocess.TimeoutExpired, OSError):
             process.kill()
             process.wait()
-    for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
 
 
 def _process_options() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from tweakio.cli.completion import complete_platforms, complete_profiles
 from tweakio.cli.options import DryRun, Json
 from tweakio.cli.output import clean, emit, notice
 from tweakio.cli.progress import counted
-from tweakio.errors import HomeNotFoundError, InvalidInputError, VaultError
+from tweakio.errors import HomeNotFoundError, InvalidInputError, ProfileNotFoundError, VaultError
 
 if TYPE_CHECKING:
     from tweakio.archive.importer import Existing, Imported, Incoming
@@ -63,6 +63,7 @@ def export(
     secret = _ask(twice=True) if passphrase else None
     with state.manager("profile export") as manager:
         archives = manager.archives
+        _refuse_profile(manager, path)
         for profile_id in ids:
             manager.get_profile(profile_id)
         total = archives.content_size(ids) if with_session else 0
@@ -93,6 +94,18 @@ def export(
         notice("it has settings only; --with-session takes the logins along")
     elif not done.sealed:
         notice("whoever has this file is logged in; keep it as you keep a password")
+
+
+def _refuse_profile(manager: "ProfileManager", path: str) -> None:
+    """Refuse a file that is called as a profile is: its name was forgotten."""
+    try:
+        manager.get_profile(path)
+    except (InvalidInputError, ProfileNotFoundError):
+        return
+    raise InvalidInputError(
+        f"{path} is a profile, and the last word names the file",
+        hint=f"tweakio profile export ... {path} FILE.zip; or give ./{path}",
+    )
 
 
 def import_(
