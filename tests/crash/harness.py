@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import tweakio
 from tests.crash.faults import DEADLY, ERRORS, POWER, Injector, applies
@@ -190,12 +191,15 @@ def snapshot(home: Path, varies: tuple[str, ...]) -> dict[str, Any]:
         ]
     with ProfileManager(home) as manager:
         snapshots = snapshots_of(manager)
+        exports = exports_of(manager)
         leases = leases_of(manager, profiles)
     log = git(home / "profiles", "log", "--format=%B%x00").stdout if git_dir.exists() else b""
     return {
         "profiles": profiles,
         "trash": sorted(entries, key=str),
         "snapshots": snapshots,
+        "exports": exports,
+        "remotes": remotes_of(home),
         "leases": leases,
         "history": [
             [line for line in text.strip().split("\n") if not line.startswith(_VARYING)]
@@ -248,6 +252,26 @@ def snapshots_of(manager: ProfileManager) -> list[list[str]]:
         for profile_id in os.listdir(place)
         for found in manager.snapshots.verify(profile_id)
     )
+
+
+def exports_of(manager: ProfileManager) -> dict[str, list[str]]:
+    """The files that exports left in the home, each read to its last byte."""
+    found = {}
+    for path in manager.home.glob("*.zip"):
+        with ZipFile(path) as archive:
+            names = [f"{item.filename} {item.CRC:x}" for item in archive.infolist()]
+        checked = manager.archives.import_file(path, as_id="another", dry_run=True)
+        found[path.name] = [*(str(item) for item in checked), *sorted(names)]
+    return found
+
+
+def remotes_of(home: Path) -> dict[str, str]:
+    """What the remotes in the home have."""
+    found = {}
+    for path in home.glob("*.git"):
+        assert git(path, "fsck", "--strict").returncode == 0, path
+        found[path.name] = git(path, "for-each-ref").stdout.decode()
+    return found
 
 
 def leases_of(manager: ProfileManager, profile_ids: Iterable[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from tests.invariants import git
 from tweakio import ProfileManager, clone_repository
 from tweakio.snapshots.retention import Keep
+from tweakio.vault import confirmed
 
 __all__ = ["OPERATIONS", "Operation", "fill"]
 
@@ -341,6 +342,14 @@ def add_recipient(manager: ProfileManager, _: object) -> None:
     manager.vault.add_recipients([SECOND])
 
 
+def seal_for_one(manager: ProfileManager, _: object) -> None:
+    """What a second recipient gets who comes by a merge, and is confirmed only afterwards."""
+    both = manager.vault.recipients()
+    confirmed.note(manager.layout, [item for item in both if item != SECOND])
+    manager.vault.reseal()
+    confirmed.note(manager.layout, both)
+
+
 def doctor(manager: ProfileManager, _: object) -> None:
     report = manager.doctor(fix=True)
     assert report.healthy, report
@@ -551,6 +560,10 @@ OPERATIONS: dict[str, Operation] = {
     "vault-recipients-remove": Operation(
         lambda manager, _: manager.vault.remove_recipient(SECOND), after(make_vault, add_recipient)
     ),
+    "vault-reseal": Operation(
+        lambda manager, _: manager.vault.reseal(),
+        after(make_vault, add_recipient, seal_for_one),
+    ),
     "expire": Operation(lambda manager, _: manager.record_expiry(["b", "c"]), three),
     "update": Operation(note("changed", "b", "c"), three),
     "adopt": Operation(note("x", "c"), after(edit), between=(settle,), dirty="edits"),
@@ -602,7 +615,8 @@ OPERATIONS: dict[str, Operation] = {
         lambda manager, _: manager.remotes.push("other"),
         after(lambda m, home: subprocess.run(["git", "init", "-q", "--bare", remote(home)])),
         begin=lambda manager: manager.remotes.add("other", remote(manager.home)),
-        changes=False,
+        # What failed after the other side had taken it over has happened there.
+        between=(lambda manager, _: manager.remotes.push("other"),),
     ),
     "snapshot-create": Operation(lambda manager, _: manager.snapshots.create("b"), after(closed)),
     "snapshot-restore": Operation(
@@ -621,7 +635,8 @@ OPERATIONS: dict[str, Operation] = {
     "clone-profile": Operation(
         lambda manager, _: manager.clone_profile("b", "d", with_session=True), after(closed)
     ),
-    "export": Operation(export, after(closed), changes=False),
+    # A disk on which everything fails does not let the name be taken back either.
+    "export": Operation(export, after(closed), between=(export,)),
     "import": Operation(import_file, after(exported)),
     "import-user-data-dir": Operation(import_user_data, foreign, rare=True),
     "import-storage-state": Operation(import_storage_state, foreign, rare=True),
