@@ -18,12 +18,12 @@ from tweakio import ProfileManager, clone_repository, validation
 from tweakio.archive import container
 from tweakio.errors import (
     ArchiveError,
+    DiskFullError,
     HostileContentError,
     LeaseError,
     LockTimeoutError,
     RemoteError,
     SecretNotFoundError,
-    StorageError,
 )
 from tweakio.lease.local import FileBackend
 from tweakio.references import is_reference, resolve
@@ -234,7 +234,7 @@ def test_an_import_that_cannot_fit_is_refused_before_it_begins(tmp_path, monkeyp
     with zipfile.ZipFile(tmp_path / "g.zip", "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    with ProfileManager(tmp_path / "b") as two, pytest.raises(StorageError, match="has room for"):
+    with ProfileManager(tmp_path / "b") as two, pytest.raises(DiskFullError, match="has room for"):
         two.archives.import_file(tmp_path / "g.zip")
 
 

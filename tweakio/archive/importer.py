@@ -16,10 +16,10 @@ from tweakio import changes, directories, durable, schema
 from tweakio.browser import record
 from tweakio.errors import (
     ArchiveError,
+    DiskFullError,
     InvalidInputError,
     NewerFormatError,
     ProfileExistsError,
-    StorageError,
     TweakioError,
     storage_error,
 )
@@ -206,7 +206,7 @@ def bring_in(
         progress: called with the bytes of browser data so far.
 
     Raises:
-        StorageError: there is no room for it.
+        DiskFullError: there is no room for it.
         As ``plan``, ``Repository.transaction`` and what ``unpack`` raises; nothing was changed.
     """
     # Before the repository's lock: others need not wait while gigabytes are unpacked.
@@ -255,7 +255,7 @@ def _need_room(
     )
     free = shutil.disk_usage(repository.layout.profiles).free
     if size > free:
-        raise StorageError(
+        raise DiskFullError(
             f"it has {size} bytes of browser data, and the disk has room for {free}",
             hint="make room, or give --home on another disk",
         )

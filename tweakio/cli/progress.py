@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["busy", "counted"]
+__all__ = ["WORTH_A_BAR", "busy", "counted"]
 
-_WORTH_A_BAR = 20
+WORTH_A_BAR = 64 << 20
+"""Bytes; fewer take less than a second."""
+
+_MANY_PROFILES = 20
 """Fewer profiles are made before rich is imported."""
 
 
@@ -21,7 +24,7 @@ def _is_watched() -> bool:
 
 @contextmanager
 def counted(
-    what: str, total: int, *, worth: int = _WORTH_A_BAR
+    what: str, total: int, *, worth: int = _MANY_PROFILES
 ) -> Iterator[Callable[[int], None] | None]:
     """A bar; gives what takes the number done so far, or None where nobody would see it.
 

@@ -7,7 +7,7 @@ import typer
 from tweakio.cli.completion import complete_platforms, complete_profiles
 from tweakio.cli.options import DryRun, Json
 from tweakio.cli.output import clean, emit, notice
-from tweakio.cli.progress import counted
+from tweakio.cli.progress import WORTH_A_BAR, counted
 from tweakio.errors import HomeNotFoundError, InvalidInputError, ProfileNotFoundError, VaultError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ __all__ = ["export", "import_"]
 
 _MANY = ("folder", "csv", "camouchat-home")
 """Sources of several profiles, with ids of their own."""
-_WORTH_A_BAR = 64 << 20
-"""Bytes; fewer take less than a second."""
 
 Passphrase = Annotated[
     bool, typer.Option("--passphrase", help="Ask for a passphrase; from a pipe it is a line.")
@@ -67,7 +65,7 @@ def export(
         for profile_id in ids:
             manager.get_profile(profile_id)
         total = archives.content_size(ids) if with_session else 0
-        with counted("exporting", total, worth=_WORTH_A_BAR) as progress:
+        with counted("exporting", total, worth=WORTH_A_BAR) as progress:
             done = archives.export(
                 ids,
                 path,
@@ -240,7 +238,7 @@ def _act(
     dry_run: bool,
 ) -> "list[Imported]":
     total = sum(item.size for item in incoming)
-    with counted("importing", total, worth=_WORTH_A_BAR) as progress:
+    with counted("importing", total, worth=WORTH_A_BAR) as progress:
         if dry_run:
             return manager.archives.check(
                 incoming, as_id=as_id, existing=existing, progress=progress

@@ -6,15 +6,12 @@ import typer
 
 from tweakio.cli.options import Json, ProfileId
 from tweakio.cli.output import emit, notice
-from tweakio.cli.progress import counted
+from tweakio.cli.progress import WORTH_A_BAR, counted
 
 if TYPE_CHECKING:
     from tweakio.cli.context import State
 
 __all__ = ["clone"]
-
-_WORTH_A_BAR = 64 << 20
-"""Bytes; fewer take less than a second."""
 
 
 def clone(
@@ -37,7 +34,7 @@ def clone(
     with state.manager("profile clone") as manager:
         manager.get_profile(profile_id)
         total = manager.archives.content_size([profile_id]) if with_session else 0
-        with counted("copying", total, worth=_WORTH_A_BAR) as progress:
+        with counted("copying", total, worth=WORTH_A_BAR) as progress:
             profile = manager.clone_profile(
                 profile_id, new_id, with_session=with_session, progress=progress
             )

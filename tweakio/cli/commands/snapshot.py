@@ -8,7 +8,7 @@ import typer
 from tweakio.cli.completion import complete_snapshots
 from tweakio.cli.options import DryRun, Json, ProfileId
 from tweakio.cli.output import emit, is_terminal, notice
-from tweakio.cli.progress import busy
+from tweakio.cli.progress import WORTH_A_BAR, busy, counted
 from tweakio.cli.tree import SETTINGS, group
 from tweakio.errors import InvalidInputError, SnapshotError, VaultError
 
@@ -57,8 +57,13 @@ def create(
 ) -> None:
     """Copy session and browser data of a profile that is not in use."""
     state: State = ctx.obj
-    with state.manager("profile snapshot create") as manager, busy("packing, bytes") as progress:
-        made = manager.snapshots.create(profile_id, encrypt=not no_encryption, progress=progress)
+    with state.manager("profile snapshot create") as manager:
+        manager.get_profile(profile_id)
+        total = manager.archives.content_size([profile_id])
+        with counted("packing", total, worth=WORTH_A_BAR) as progress:
+            made = manager.snapshots.create(
+                profile_id, encrypt=not no_encryption, progress=progress
+            )
         elsewhere = bool(manager.snapshots.store)
     if made.is_new:
         if elsewhere and not made.snapshot.sealed:
