@@ -21,6 +21,12 @@ from tweakio.errors import RemoteError
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs sshd")
 _SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/libexec")
 
+# What a host does with a key that may only read.
+_READS = (
+    "case $SSH_ORIGINAL_COMMAND in git-upload-pack*) eval $SSH_ORIGINAL_COMMAND;; "
+    "*) echo 'ERROR: this key may only read' >&2; exit 1;; esac"
+)
+
 
 def _free_port() -> int:
     with socket.socket() as found:
@@ -34,11 +40,13 @@ class Server:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.port = _free_port()
-        for name, phrase in (("host", ""), ("mine", ""), ("other", ""), ("locked", "secret")):
+        phrases = {"host": "", "mine": "", "other": "", "reader": "", "locked": "secret"}
+        for name, phrase in phrases.items():
             made = ["ssh-keygen", "-q", "-t", "ed25519", "-N", phrase, "-f", str(place / name)]
             subprocess.run(made, check=True)
-        known = (place / "mine.pub").read_text() + (place / "locked.pub").read_text()
-        (place / "authorized").write_text(known)
+        known = [(place / f"{name}.pub").read_text() for name in ("mine", "locked")]
+        reader = (place / "reader.pub").read_text()
+        (place / "authorized").write_text(f'{"".join(known)}restrict,command="{_READS}" {reader}')
         kind, key = (place / "host.pub").read_text().split()[:2]
         (place / "known").write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
         (place / "nobody").write_text("")
@@ -79,9 +87,9 @@ class Server:
 def server(tmp_path_factory):
     if _SSHD is None or shutil.which("ssh") is None:
         pytest.skip("needs OpenSSH's sshd")
-    # Absent where no sshd runs as a service; without it one that root starts ends.
-    if os.geteuid() == 0 and not Path("/run/sshd").is_dir():
-        pytest.skip("needs /run/sshd")
+    if os.geteuid() == 0:
+        # Absent where no sshd runs as a service; without it one that root starts ends.
+        os.makedirs("/run/sshd", exist_ok=True)
     found = Server(tmp_path_factory.mktemp("sshd"))
     yield found
     found.process.terminate()
@@ -112,6 +120,19 @@ def test_there_and_back(tmp_path, server, remote, home, monkeypatch):
         other.update_profiles(["x"], note="by ssh")
         other.remotes.sync()
     assert home.remotes.pull().changed == ("x",)
+    check(tmp_path / "b")
+
+
+def test_a_key_that_may_only_read(server, remote, home, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_SSH_COMMAND", server.command())
+    home.remotes.push()
+    monkeypatch.setenv("GIT_SSH_COMMAND", server.command("reader"))
+    clone_repository(server.url(remote), tmp_path / "b")
+    with ProfileManager(tmp_path / "b") as other:
+        other.update_profiles(["x"], note="theirs")
+        with pytest.raises(RemoteError, match="this key may only read$"):
+            other.remotes.push()
+        other.remotes.pull()
     check(tmp_path / "b")
 
 
