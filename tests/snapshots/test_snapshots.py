@@ -540,7 +540,11 @@ def test_commands(manager: ProfileManager, home: Path, tmp_path: Path) -> None:
     gone = cli.ok("profile", "snapshot", "prune", "a", "--keep-last", "1")
     assert gone.err.endswith("nothing to prune\n")
     assert cli.ok("profile", "snapshot", "store").out == f"{path.parent.parent}\n"
-    assert cli.run("profile", "snapshot", "store", "s3://a:b@c").code == 2
+    for wrong in ("s3://a:b@c", "s4://bucket"):
+        assert cli.run("profile", "snapshot", "store", wrong).code == 2
+    assert cli.run("profile", "snapshot", "list", "mistyped").code == 3
+    cli.ok("profile", "delete", "a")
+    assert len(cli.ok("profile", "snapshot", "list", "a").rows) == 1
 
 
 def test_the_doctor_takes_snapshots_over(manager: ProfileManager, home: Path) -> None:

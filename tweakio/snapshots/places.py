@@ -16,7 +16,7 @@ from tweakio import references
 from tweakio.errors import InvalidInputError
 from tweakio.snapshots.directory import Directory
 
-__all__ = ["Place", "check_url", "open_place"]
+__all__ = ["Place", "check_url", "open_place", "refuse_unknown"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII)
 _SECRETS_HINT = "keep it in fsspec's own configuration, or give the whole address as env:NAME"
@@ -71,6 +71,26 @@ def check_url(url: str) -> str:
             "the address of the snapshot store has a password or options in it", hint=_SECRETS_HINT
         )
     return url
+
+
+def refuse_unknown(url: str) -> None:
+    """Refuse a mistyped protocol, which else only the next snapshot would find.
+
+    Raises:
+        InvalidInputError: the fsspec that is here knows no such protocol.
+    """
+    if references.is_reference(url) or os.path.isabs(url):
+        return
+    try:
+        from fsspec import available_protocols  # type: ignore[import-untyped]
+    except ImportError:
+        return  # it may be installed later
+    scheme = url.partition("://")[0]
+    if scheme not in available_protocols():
+        raise InvalidInputError(
+            f"there is no kind of store {scheme}://",
+            hint="give an absolute path, a URL such as s3://bucket/path, or env:NAME",
+        )
 
 
 def open_place(url: str) -> Place:

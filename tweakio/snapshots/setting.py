@@ -43,7 +43,9 @@ def write_store(layout: Layout, repository: Repository, url: str) -> None:
     Raises:
         InvalidInputError: it is no address, or has a secret in it.
     """
-    content = json.dumps({"store": places.check_url(url)}) + "\n" if url else ""
+    if url:
+        places.refuse_unknown(places.check_url(url))
+    content = json.dumps({"store": url}) + "\n" if url else ""
     path = layout.snapshot_store
     with repository.exclusive():
         try:

@@ -80,6 +80,8 @@ def list_(ctx: typer.Context, *, profile_id: ProfileId, as_json: Json = False) -
     state: State = ctx.obj
     with state.manager("profile snapshot list") as manager:
         found = manager.snapshots.list(profile_id)
+        if not found:
+            manager.get_profile(profile_id)  # of one that was deleted there may be some
     if as_json:
         emit(json_text([snapshot_json(item) for item in found]))
     elif not is_terminal():
