@@ -542,6 +542,7 @@ def test_a_kill_in_a_commit(template, tmp_path, monkeypatch, after):
     assert 10 < position < 99
 
 
+@pytest.mark.no_cover  # the same lines again and again
 def test_a_kill_in_packing(template, tmp_path, monkeypatch):
     content = template.content()
     for position in range(1, 500):

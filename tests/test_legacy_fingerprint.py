@@ -188,6 +188,7 @@ def test_a_pickle_that_contains_itself_is_refused(monkeypatch, protocol):
             read_fingerprint_pickle(pickle.dumps(made, protocol))
 
 
+@pytest.mark.no_cover  # thousands of reads, whose lines the others run
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_cut_or_longer_files_are_refused(monkeypatch, protocol):
     classes = browserforge()

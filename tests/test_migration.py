@@ -254,6 +254,7 @@ SINGLE_POINTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.no_cover  # what is killed leaves no record
 @pytest.mark.parametrize(("call", "point", "number"), SINGLE_POINTS)
 def test_killed_in_the_middle_of_the_single_account(
     single: Path, call: str, point: str, number: int

@@ -904,6 +904,7 @@ class KilledError(BaseException):
     pass
 
 
+@pytest.mark.no_cover  # the same lines again and again
 def test_a_kill_at_any_call_is_healed_by_the_next_run(template, tmp_path, monkeypatch):
     """From one call on nothing reaches the disk any more, no cleaning up either."""
     content = template.content()
