@@ -186,6 +186,8 @@ class _Check:
         # Not before, and not after; each in the order of the history.
         self.earliest: list[float] = []
         self.latest: list[float] = []
+        # Not before this it was settled what a commit changes.
+        self.settled: list[float] = []
         self.versions: dict[str, tuple[list[int], list[Metadata | None]]] = {}
         self.tops: list[tuple[list[tuple[Change, Change]], list[tuple[Change, Change]]]] = []
         self.changes: dict[str, Change] = {}
@@ -209,9 +211,14 @@ class _Check:
     def order(self) -> None:
         """A commit is made between the invocation and the answer of its operation."""
         began, last = -math.inf, ""
+        settled = -math.inf
         for commit in self.history:
             operation = self.operations.get(commit.marker)
             if operation is not None:
+                if operation.name != "git":
+                    # Plain git's commits take none of our locks: one may come between a change
+                    # and its place in history, which then stands on top of it.
+                    settled = max(settled, operation.began)
                 if operation.ended < began:
                     self.say(
                         f"{commit.marker} was acknowledged before {last} was invoked, "
@@ -220,6 +227,7 @@ class _Check:
                 if operation.began > began:
                     began, last = operation.began, commit.marker
             self.earliest.append(began)
+            self.settled.append(settled)
         ended = math.inf
         for commit in reversed(self.history):
             operation = self.operations.get(commit.marker)
@@ -339,8 +347,8 @@ class _Check:
         return found
 
     def _held(self, number: int, commit: Commit, operation: Operation) -> dict[str, Holder]:
-        """Who has which profile at the moment of a commit."""
-        began, ended = self.earliest[number], self.latest[number]
+        """Who has which profile at the moment of a commit, or of settling what it changes."""
+        began, ended = self.settled[number], self.latest[number]
         held: dict[str, Holder] = {}
         for name, value in self.model.profiles.items():
             if value["status"] != "active" and name not in commit.contents:
@@ -518,6 +526,8 @@ class _Check:
             model.profiles = dict(profiles)
             model.held, model.damaged = dict(held), set(spoilt)
             model.undos, model.redos = list(undos), list(redos)
+            # What a reset put aside comes back by an undo, if nobody uses the profile.
+            model.trash = [entry for _, last in (*undos, *redos) for entry in last.kept]
             asked = operation
             if operation.name == "restore":
                 then = self.index.get(operation.given["revision"], -1) + 1

@@ -216,6 +216,37 @@ def test_an_undo_just_after_a_selection() -> None:
     assert "(undo b-3): the model refuses it: ProfileActiveError" in story.problems()
 
 
+def test_a_plain_commit_between_a_change_and_its_place() -> None:
+    """Somebody lets go of a profile before that, and after it was settled what changes."""
+    story = Story()
+    story.do(A, "create", "x")
+    story.do(A, "select", "x")  # 1
+    story.do(A, "create", "y")  # 2
+    story.known.maybe.add("x", Span(25, 42, B))
+    story.model.held = {"x": B}
+    story.do(A, "select", "y")  # 3
+    assert "x" not in story.history[-1].contents
+    change = story.history.pop()
+    story.operations["g"] = Operation("g", C, "git", "", 43, ended=44, outcome="done")
+    story.history += [Commit("9" * 40, "git", "g"), change]
+    story.operations["a-3"].ended = 48
+    assert check(story.history, story.operations, story.known)[0] == []
+    # Without that commit, it is the moment of the change that counts.
+    story.operations["a-3"].began = 43
+    assert "has x as" in "".join(check(story.history, story.operations, story.known)[0])
+
+
+def test_an_undo_of_a_reset_that_somebody_has_by_now() -> None:
+    story = Story()
+    story.do(A, "create", "x")
+    story.do(A, "recover", "x", mode="hard")  # 1
+    story.refuse(B, "undo", "", "ProfileActiveError")  # 2
+    story.known.maybe.add("x", Span(22, 30, C))
+    assert story.problems() == ""
+    story.known.maybe = Spans()
+    assert "(undo ): ProfileActiveError" in story.problems()
+
+
 def lose_a_commit(story: Story) -> None:
     del story.history[-1]
 
