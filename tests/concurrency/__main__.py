@@ -3,6 +3,7 @@
 python -m tests.concurrency --seconds 1800 --processes 8 --profiles 32
 python -m tests.concurrency --seconds 60 --processes 64
 python -m tests.concurrency --seconds 60 --kill --seed 7
+python -m tests.concurrency --verify DIRECTORY
 """
 
 from __future__ import annotations
@@ -48,11 +49,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--violations", type=int, default=20, help="show at most so many")
     parser.add_argument("--keep", action="store_true", help="leave the home, and say where it is")
+    parser.add_argument("--verify", type=Path, help="run nothing, but check what --keep left there")
     return parser.parse_args()
 
 
 def main() -> int:
     given = arguments()
+    if given.verify:
+        campaign, findings = verify_kept(given.verify)
+        report(campaign, findings, given.violations)
+        return 1 if findings.violations else 0
     seed = random.SystemRandom().randrange(1 << 31) if given.seed is None else given.seed
     print(f"seed {seed}", flush=True)
     root = Path(tempfile.mkdtemp(prefix="tweakio-campaign-"))
@@ -69,7 +75,7 @@ def main() -> int:
     try:
         campaign.work()
         began = time.monotonic()
-        findings = verify(campaign)
+        findings = verify_kept(root)[1] if given.keep else verify(campaign)
         verified = time.monotonic() - began
     finally:
         if given.keep:
@@ -80,6 +86,13 @@ def main() -> int:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\nverified in {verified:.1f} s, with at most {memory:.0f} MB")
     return 1 if findings.violations else 0
+
+
+def verify_kept(root: Path) -> tuple[Campaign, Findings]:
+    """Check a copy of a campaign: the check itself makes changes in the end."""
+    with tempfile.TemporaryDirectory(prefix="tweakio-campaign-") as place:
+        campaign = Campaign.kept(shutil.copytree(root, Path(place, "copy"), symlinks=True))
+        return campaign, verify(campaign)
 
 
 def report(campaign: Campaign, findings: Findings, limit: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -29,6 +30,7 @@ __all__ = ["Campaign", "preload", "sweep_faketime"]
 
 # How long after the end the slowest may take: a worker may be in a wait of 30 s.
 _PATIENCE = 90.0
+_RECORD = "campaign.json"
 _COMMITTED = re.compile(rb"^\[\S+(?: \([^)]*\))? ([0-9a-f]{4,40})\] (\S+)", re.MULTILINE)
 
 
@@ -156,6 +158,15 @@ class Campaign:
         self._wait_for_all(until + _PATIENCE)
         sweep_faketime()
         self.elapsed = time.monotonic() - began
+        kept = {**vars(self), "root": None, "_children": {}}
+        (self.root / _RECORD).write_text(json.dumps(kept))
+
+    @classmethod
+    def kept(cls, root: Path) -> Campaign:
+        """One that ran before and was kept, to be looked at again."""
+        found = cls(**{**json.loads((root / _RECORD).read_text()), "root": root})
+        found._environment()
+        return found
 
     def _environment(self) -> None:
         for name in [name for name in os.environ if name.startswith(("GIT_", "TWEAKIO_"))]:

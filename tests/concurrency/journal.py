@@ -1,7 +1,7 @@
 """What every process of a campaign writes down, one line of JSON at a time.
 
 A line is one ``write`` to a file opened for appending, so a ``kill -9`` never cuts what
-was said before it.
+was said before it. The last line itself it can cut, where that crosses a page.
 """
 
 from __future__ import annotations
@@ -36,4 +36,4 @@ def read_journals(directory: Path) -> Iterator[Iterator[dict[str, Any]]]:
     """The lines of each process, in their order; never all at once."""
     for path in sorted(directory.glob("*.jsonl")):
         with path.open("rb") as file:
-            yield map(json.loads, file)
+            yield (json.loads(line) for line in file if line.endswith(b"\n"))

@@ -26,6 +26,7 @@ from tweakio.errors import (
 from tweakio.store.checkout import Checkout
 from tweakio.store.refs import GitLocks
 from tweakio.store.repository import Repository
+from tweakio.store.worktree import WorkTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,6 +176,32 @@ def test_undo_takes_back_what_is_the_last_change_when_it_is_made(
         assert manager.history(limit=1)[0].summary == "beside"
     assert beside
     assert manager.get_profile("kept").note == before
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["one", "all"])
+def test_a_commit_by_plain_git_while_a_change_begins(
+    home: Path, git: Callable[..., str], monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """After the look at HEAD, and before the change starts from it."""
+    with ProfileManager(home) as manager:
+        manager.create_profiles(["a", "b"], "custom")
+        manager.activate_profile("a")
+        reconcile, scan_is_due = WorkTree.reconcile, Repository._scan_is_due
+        done = []
+
+        def commit_after(tree: WorkTree, *arguments: Any, **options: Any) -> Any:
+            found = reconcile(tree, *arguments, **options)
+            if not done:
+                done.append(git("commit", "--allow-empty", "-m", "by hand"))
+            return found
+
+        monkeypatch.setattr(WorkTree, "reconcile", commit_after)
+        monkeypatch.setattr(Repository, "_scan_is_due", lambda self: full or scan_is_due(self))
+        manager.activate_profile("b")
+        assert done
+        status = {profile.id: profile.status for profile in manager.list_profiles()}
+        assert status == {"a": "inactive", "b": "active"}
+        assert manager.locks.held == {"b"}
 
 
 @pytest.mark.parametrize("digits", [40, 39, 12])

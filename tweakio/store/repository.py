@@ -186,11 +186,7 @@ class Repository:
         with self._locked(self.timeout if timeout is None else timeout):
             self._ensure_driver()
             try:
-                clean = self.work_tree.reconcile(list(profile_ids), full=self._scan_is_due())
-                if Journal.exists(self.layout):
-                    # Edits by hand were committed but not completed: one thing at a time.
-                    self._heal()
-                transaction = Transaction(self, operation, command, clean)
+                transaction = self._begin(operation, command, list(profile_ids))
             except OSError as error:
                 raise _as_storage_error(error, operation) from error
             try:
@@ -202,6 +198,21 @@ class Repository:
                 raise _as_storage_error(error, operation) from error
             finally:
                 transaction.discard()
+
+    def _begin(self, operation: str, command: str, profile_ids: list[str]) -> Transaction:
+        """A transaction that knows which profiles are active where it starts from."""
+        attempts = 8
+        while True:
+            clean = self.work_tree.reconcile(profile_ids, full=self._scan_is_due())
+            if Journal.exists(self.layout):
+                # Edits by hand were committed but not completed: one thing at a time.
+                self._heal()
+            transaction = Transaction(self, operation, command, clean)
+            attempts -= 1
+            if transaction.head.surveyed or transaction.head.commit == NO_COMMIT or not attempts:
+                return transaction
+            # Plain git, which takes none of our locks, has committed since. It is looked at, too:
+            # an activation that did not know of others would leave them active.
 
     def _ensure_driver(self) -> None:
         """Install the merge driver and the hooks in a repository that is older than they are."""
