@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, get_args
 
-from standin import Service
+from standin import NotCurrentError, Service
 
 from platforms.cases import Case
 from tweakio.platforms.protocols import LoginState, Snapshot
@@ -31,8 +31,15 @@ async def log_in(
 ) -> Snapshot:
     """From nothing to logged in, by QR code."""
     await page.goto(handler.login_url)
-    shown = await until(handler, page, "needs_qr")
-    service.scan(shown.qr or "", account)
+    end = time.monotonic() + PATIENCE
+    while True:
+        shown = await until(handler, page, "needs_qr")
+        try:
+            service.scan(shown.qr or "", account)
+            break
+        except NotCurrentError:
+            # As a person does: on a busy machine a page may show another by now.
+            assert time.monotonic() < end
     if case.confirms:
         await until(handler, page, "confirm_on_phone")
         service.confirm(account)  # type: ignore[attr-defined]
