@@ -168,8 +168,9 @@ def _serve(control: socket.socket) -> None:
         measure = None
         if settings := request[1].get("COVERAGE_PROCESS_CONFIG"):
             data_file = json.loads(base64.b64decode(settings))["data_file"]
-            found = measures.setdefault(data_file, Measure(data_file))
-            measure = found, found.record()
+            if data_file not in measures:
+                measures[data_file] = Measure(data_file)
+            measure = measures[data_file], measures[data_file].record()
         pid = os.fork()
         if not pid:
             signal.set_wakeup_fd(-1)
