@@ -82,6 +82,7 @@ def refuse_unknown(url: str) -> None:
     if references.is_reference(url) or os.path.isabs(url):
         return
     try:
+        # fsspec comes without types.
         from fsspec import available_protocols  # type: ignore[import-untyped]
     except ImportError:
         return  # it may be installed later
