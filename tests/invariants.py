@@ -251,7 +251,8 @@ class _Check:
             wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
             inside = os.path.relpath(path, self.git_dir)
             if inside.startswith("objects/") and not stat.S_ISDIR(status.st_mode):
-                wanted = 0o444
+                # A .keep is another name of the file that our locks are names of, or its copy.
+                wanted = mode if path.suffix == ".keep" and mode == 0o600 else 0o444
             elif inside.startswith("hooks/"):
                 wanted = 0o755
             if mode != wanted:

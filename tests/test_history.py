@@ -736,7 +736,7 @@ class Model(RuleBasedStateMachine):
     def the_browser_data_is_there_after_the_next_change(self):
         repository = self.manager.repository
         with repository.exclusive():
-            repository.work_tree.reconcile([], full=True)
+            repository.work_tree.reconcile(repository.head(), [], full=True)
         for profile_id, (_, _, content) in self.state.items():
             path = self.manager.layout.profile(profile_id).browser_profile / "Cookies"
             assert path.read_bytes() == content

@@ -170,11 +170,11 @@ def create(path: Path | str, data: bytes, *, mode: int = FILE_MODE, sync: bool =
 
 
 class Batch:
-    """New files that are on the disk, all of them, when the ``with`` block has been left.
+    """Files that are on the disk, all of them, after ``sync`` or the end of the ``with`` block.
 
     All are written before the first is synced, and the system is told to begin with them: its
     journal then takes them in one commit, in half the time of one after the other. If the block
-    fails, they are removed.
+    fails before, the new ones are removed.
     """
 
     # Each is one open descriptor.
@@ -183,6 +183,7 @@ class Batch:
     def __init__(self) -> None:
         self._descriptors: list[int] = []
         self._paths: list[Path | str] = []
+        self._directories: set[Path] = set()
 
     def create(self, path: Path | str, data: bytes, *, mode: int = FILE_MODE) -> None:
         """As the function ``create``, but for the sync."""
@@ -192,9 +193,28 @@ class Batch:
         write_all(descriptor, data)
         if hasattr(os, "fchmod"):
             os.fchmod(descriptor, mode)
+        self._begin(descriptor)
+
+    def write_over(self, path: Path, data: bytes) -> None:
+        """As the function ``write_over``; what it wrote stays if the block fails."""
+        descriptor, new = _open_over(path)
+        self._descriptors.append(descriptor)
+        write_all(descriptor, data)
+        if new:
+            self._directories.add(path.parent)
+        self._begin(descriptor)
+
+    def _begin(self, descriptor: int) -> None:
         begin_writing(descriptor)
         if len(self._descriptors) >= self._MOST:
             self._sync()
+
+    def sync(self) -> None:
+        """Bring all that was written so far to the disk; it is the caller's from then on."""
+        self._sync()
+        sync_tree(sorted(self._directories))
+        self._directories.clear()
+        self._paths.clear()
 
     def _sync(self) -> None:
         while self._descriptors:
@@ -212,20 +232,21 @@ class Batch:
     ) -> None:
         try:
             if error is None:
-                self._sync()
+                self.sync()
         except BaseException:
-            self._remove()
+            self.discard()
             raise
         if error is not None:
-            self._remove()
+            self.discard()
 
-    def _remove(self) -> None:
-        for descriptor in self._descriptors:
+    def discard(self) -> None:
+        """Close what is open, and remove the new files that no sync has handed over."""
+        while self._descriptors:
             with contextlib.suppress(OSError):
-                os.close(descriptor)
-        for path in self._paths:
+                os.close(self._descriptors.pop())
+        while self._paths:
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                os.unlink(self._paths.pop())
 
 
 def begin_writing(descriptor: int) -> None:
@@ -290,23 +311,33 @@ def write_over(path: Path, data: bytes, *, sync: bool = False) -> None:
         data: its new begin.
         sync: bring it to the disk.
     """
+    if sync:
+        with Batch() as batch:
+            batch.write_over(path, data)
+        return
+    descriptor, _ = _open_over(path)
+    try:
+        write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def _open_over(path: Path) -> tuple[int, bool]:
+    """Open a file to write over it; whether its name may be a new one."""
     flags = os.O_WRONLY | os.O_CREAT
     descriptor, status = _open_own(path, flags)
     if status.st_nlink > 1:
         os.close(descriptor)
         os.unlink(path)
         descriptor, status = _open_own(path, flags | os.O_EXCL)
-    try:
-        new = not status.st_size
-        if new and hasattr(os, "fchmod"):
+    new = not status.st_size
+    if new and hasattr(os, "fchmod"):
+        try:
             os.fchmod(descriptor, FILE_MODE)
-        write_all(descriptor, data)
-        if sync:
-            sync_descriptor(descriptor)
-    finally:
-        os.close(descriptor)
-    if sync and new:
-        fsync_directory(path.parent)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor, new
 
 
 def read_begin(path: Path | str, length: int) -> bytes:

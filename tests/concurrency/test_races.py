@@ -24,6 +24,7 @@ from tweakio.errors import (
     StorageError,
 )
 from tweakio.store.checkout import Checkout
+from tweakio.store.head import Head
 from tweakio.store.refs import GitLocks
 from tweakio.store.repository import Repository
 from tweakio.store.worktree import WorkTree
@@ -195,8 +196,11 @@ def test_a_commit_by_plain_git_while_a_change_begins(
                 done.append(git("commit", "--allow-empty", "-m", "by hand"))
             return found
 
+        def is_due(repository: Repository, head: Head) -> bool:
+            return full or scan_is_due(repository, head)
+
         monkeypatch.setattr(WorkTree, "reconcile", commit_after)
-        monkeypatch.setattr(Repository, "_scan_is_due", lambda self: full or scan_is_due(self))
+        monkeypatch.setattr(Repository, "_scan_is_due", is_due)
         manager.activate_profile("b")
         assert done
         status = {profile.id: profile.status for profile in manager.list_profiles()}

@@ -492,7 +492,7 @@ def test_writer(path: Path, reader: ObjectReader, writer: ObjectWriter) -> None:
     tree = writer.add(b"tree", serialise_tree([TreeEntry(BLOB_MODE, b"file", blob)]))
     raw = b"tree %b\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nm\n" % tree.hex().encode()
     commit = writer.add(b"commit", raw)
-    assert writer.get(blob) == b"content"
+    assert writer.get(blob) == (b"blob", b"content")
     assert writer.get(b"1" * 20) is None
     assert git(path, "cat-file", "-t", commit.hex(), check=False).startswith("fatal")
     writer.flush()

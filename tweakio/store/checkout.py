@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tweakio.store.head import Head
+    from tweakio.store.index import Staged
     from tweakio.store.repository import Repository
 
-__all__ = ["Checkout", "Placement"]
+__all__ = ["Checkout", "Placement", "Prepared"]
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,18 @@ class Placement(NamedTuple):
     expected: bytes | None
 
 
+class Prepared(NamedTuple):
+    """What was written for a change and is not yet at its place.
+
+    Attributes:
+        new_index: not yet at its place; None if it stays as it is.
+        placements: the files of the work tree.
+    """
+
+    new_index: Staged | None
+    placements: list[Placement]
+
+
 class Checkout:
     """What a transaction does to the index and the work tree around its commit point.
 
@@ -79,33 +92,39 @@ class Checkout:
         self._repository = repository
         self._layout = repository.layout
 
-    def prepare(self, journal: Journal, before: Head, after: bytes) -> list[Placement]:
-        """Write the new files and the branch, not yet at their places, and the index.
+    def prepare(
+        self, journal: Journal, before: Head, after: bytes, batch: durable.Batch
+    ) -> Prepared:
+        """Write the new files, the index and the branch, none of them at its place.
 
         Args:
             journal: of the transaction.
             before: the state that is changed.
             after: the root tree of the new commit.
-
-        Returns:
-            What ``finish`` is to put in place.
+            batch: which takes them to the disk.
         """
         repository = self._repository
         staged = None
-        with durable.Batch() as batch:
-            entries, placements = self._stage(journal, before.root, after, batch)
-            index = repository.index_file.read()
-            if index is None:
-                index = self._index_of(after)
-            elif repository.index_file.checksum() != before.index_checksum:
-                # Written by another program since we last looked.
-                entries = {**repository.work_tree.outdated_entries(index, before.root), **entries}
-            if entries:
-                staged = repository.index_file.prepare(index.edit(entries), batch)
-            repository.refs.prepare(journal.new, batch)
-        if staged is not None:
-            repository.index_file.put_in_place(staged)
-        return placements
+        entries, placements = self._stage(journal, before.root, after, batch)
+        index = repository.index_file.read()
+        if index is None:
+            index = self._index_of(after)
+        elif repository.index_file.checksum() != before.index_checksum:
+            # Written by another program since we last looked.
+            entries = {**repository.work_tree.outdated_entries(index, before.root), **entries}
+        if entries:
+            staged = repository.index_file.prepare(index.edit(entries), batch)
+        repository.refs.prepare(journal.new, batch)
+        return Prepared(staged, placements)
+
+    def publish(self, journal: Journal, prepared: Prepared) -> None:
+        """Put the index and then the branch in place, when all is on the disk.
+
+        With the branch the commit point is reached.
+        """
+        if prepared.new_index is not None:
+            self._repository.index_file.put_in_place(prepared.new_index)
+        self._repository.refs.put_in_place(journal.branch)
 
     def finish(
         self,
@@ -121,7 +140,7 @@ class Checkout:
 
         Args:
             journal: of the transaction.
-            placements: what ``prepare`` returned; None if that was in another process, or
+            placements: as ``prepare`` returned them; None if that was in another process, or
                 if it is not the first try.
             insist: keep the journal if a trash entry cannot be removed, to try once more.
         """

@@ -70,9 +70,16 @@ class Journal(NamedTuple):
 
     def write_to(self, path: Path) -> None:
         """The same for a repository that is not yet at its place."""
+        durable.write_over(path, bytes(self), sync=True)
+
+    def prepare(self, layout: Layout, batch: durable.Batch) -> None:
+        """Write it as one of several files, of which none has a meaning before all are synced."""
+        batch.write_over(layout.journal, bytes(self))
+
+    def __bytes__(self) -> bytes:
         moves = [move._asdict() for move in self.moves]
         text = json.dumps({"version": _VERSION, **self._asdict(), "moves": moves}).encode()
-        durable.write_over(path, _checksum(text) + b"\n" + text + b"\n", sync=True)
+        return _checksum(text) + b"\n" + text + b"\n"
 
     @staticmethod
     def drop(layout: Layout) -> None:

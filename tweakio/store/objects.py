@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tweakio.store.packed import PackedObjects
+    from tweakio.store.packs.commit import CommitPack
 
 __all__ = [
     "BLOB_MODE",
@@ -349,6 +350,8 @@ class ObjectReader:
         # Small trees and blobs, read again and again within one change; their ids name
         # their content, so nothing here can become wrong.
         self._recent: OrderedDict[str, tuple[bytes, bytes]] = OrderedDict()
+        self.coming: ObjectWriter | None = None
+        """What is being written and not yet at its place; found here as well."""
 
     def read(self, name: bytes, kind: bytes) -> bytes:
         """The body of an object.
@@ -378,6 +381,9 @@ class ObjectReader:
         recent = self._recent.get(hexadecimal)
         if recent is not None:
             return recent
+        coming = self.coming
+        if coming is not None and (queued := coming.get(bytes.fromhex(hexadecimal))) is not None:
+            return queued
         # Between two looks a gc may have moved it from loose to packed or back.
         found = (
             self._read_loose(hexadecimal)
@@ -504,26 +510,32 @@ class ObjectReader:
 class ObjectWriter:
     """Collects new objects and writes them durably in one go.
 
-    They become one small pack, which takes three fsyncs however many they are. Nothing
-    refers to them until the branch moves, so a crash in between leaves garbage, which the
-    next packing takes with the rest and ``git gc`` removes in the end.
+    They become one small pack, however many they are. Nothing refers to them until the branch
+    moves, so a crash in between leaves garbage, which the next packing takes with the rest and
+    ``git gc`` removes in the end.
+
+    Args:
+        objects: the repository's ``objects`` directory.
+        temporary: an existing directory in the same file system for files being written.
+        marker: see ``CommitPack.put_in_place``.
     """
 
-    def __init__(self, objects: Path, temporary: Path) -> None:
+    def __init__(self, objects: Path, temporary: Path, marker: Path | None = None) -> None:
         self._objects = objects
         self._temporary = temporary
-        self._pending: dict[bytes, tuple[bytes, bytes]] = {}
+        self._marker = marker
+        self._queued: dict[bytes, tuple[bytes, bytes]] = {}
+        self._packs: list[CommitPack] = []
 
     def add(self, kind: bytes, body: bytes) -> bytes:
         """Queue an object; returns its 20-byte id."""
         name = object_id(kind, body)
-        self._pending[name] = (kind, body)
+        self._queued[name] = (kind, body)
         return name
 
-    def get(self, name: bytes) -> bytes | None:
-        """The body of a queued object."""
-        found = self._pending.get(name)
-        return found[1] if found else None
+    def get(self, name: bytes) -> tuple[bytes, bytes] | None:
+        """Kind and body of an object that is not yet at its place."""
+        return self._queued.get(name)
 
     def flush(self) -> None:
         """Write what is queued; when this returns, it is durable.
@@ -531,12 +543,24 @@ class ObjectWriter:
         Raises:
             OSError: what the system said; all is still queued.
         """
-        if self._pending:
-            from tweakio.store.packs.commit import write_commit_pack
+        with durable.Batch() as batch:
+            self.prepare(batch)
+        self.put_in_place()
 
-            write_commit_pack(
-                self._objects,
-                self._temporary,
-                ((name, kind, body) for name, (kind, body) in self._pending.items()),
-            )
-            self._pending.clear()
+    def prepare(self, batch: durable.Batch) -> None:
+        """Write what is queued under temporary names, as some of several files."""
+        if self._queued:
+            from tweakio.store.packs.commit import CommitPack
+
+            items = ((name, kind, body) for name, (kind, body) in self._queued.items())
+            self._packs.append(CommitPack.prepare(self._temporary, items, batch))
+
+    def put_in_place(self) -> None:
+        """Let the repository have what was prepared and synced, durably."""
+        packs, self._packs = self._packs, []
+        # The last one has what the others have, of a change that had to be built anew.
+        for superseded in packs[:-1]:
+            superseded.discard()
+        if packs:
+            packs[-1].put_in_place(self._objects, self._marker)
+        self._queued.clear()

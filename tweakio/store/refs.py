@@ -300,7 +300,7 @@ class GitLocks:
 
     def __init__(self, git_dir: Path, marker: Path) -> None:
         self._git_dir = git_dir
-        self._marker = marker
+        self.marker = marker
         self._held: list[Path] = []
 
     def acquire(self, branch: str, deadline: float) -> None:
@@ -365,7 +365,7 @@ class GitLocks:
                 if time.monotonic() >= look_again:
                     if is_abandoned(path, self._git_dir):
                         with contextlib.suppress(FileNotFoundError):
-                            set_aside(path, self._marker.parent / "abandoned")
+                            set_aside(path, self.marker.parent / "abandoned")
                     elif time.monotonic() >= deadline:
                         raise self._busy(path) from None
                     look_again = min(deadline, time.monotonic() + 1.0)
@@ -374,7 +374,7 @@ class GitLocks:
             except FileNotFoundError:
                 # "git pack-refs" removes directories of refs that it emptied.
                 durable.make_directory(path.parent, parents=True)
-                if not self._marker.exists():
+                if not self.marker.exists():
                     raise
             else:
                 self._held.append(path)
@@ -382,19 +382,19 @@ class GitLocks:
 
     def _link(self, path: Path) -> None:
         try:
-            os.link(self._marker, path)
+            os.link(self.marker, path)
         except FileExistsError:
             raise
         except FileNotFoundError:
             raise
         except OSError:
             # No hard links here (FAT, some network shares): the content alone marks it.
-            durable.create(path, durable.read_regular(self._marker, 4096))
+            durable.create(path, durable.read_regular(self.marker, 4096))
 
     def is_ours(self, path: Path) -> bool:
         """Whether a lock file is one that a tweakio made."""
         try:
-            return durable.read_regular(path, 4096) == durable.read_regular(self._marker, 4096)
+            return durable.read_regular(path, 4096) == durable.read_regular(self.marker, 4096)
         except OSError:
             return False
 

@@ -203,16 +203,17 @@ class Repository:
         """A transaction that knows which profiles are active where it starts from."""
         attempts = 8
         while True:
-            clean = self.work_tree.reconcile(profile_ids, full=self._scan_is_due())
-            if Journal.exists(self.layout):
+            head = self.head()
+            head, clean = self.work_tree.reconcile(head, profile_ids, full=self._scan_is_due(head))
+            if self._unfinished:
                 # Edits by hand were committed but not completed: one thing at a time.
                 self._heal()
-            transaction = Transaction(self, operation, command, clean)
             attempts -= 1
-            if transaction.head.surveyed or transaction.head.commit == NO_COMMIT or not attempts:
-                return transaction
-            # Plain git, which takes none of our locks, has committed since. It is looked at, too:
-            # an activation that did not know of others would leave them active.
+            if head.surveyed or head.commit == NO_COMMIT or not attempts:
+                return Transaction(self, operation, command, clean, head)
+            # Plain git, which takes none of our locks, has committed on top of what was adopted.
+            # It is looked at, too: an activation that did not know of others would leave them
+            # active.
 
     def _ensure_driver(self) -> None:
         """Install the merge driver and the hooks in a repository that is older than they are."""
@@ -369,13 +370,13 @@ class Repository:
                 self._in_transaction = False
                 lock.release()
 
-    def _scan_is_due(self) -> bool:
+    def _scan_is_due(self, head: Head) -> bool:
         """Whether profiles that will not be touched must be looked at, too.
 
         Yes at the first change, after somebody else moved HEAD or put directories here, and
         otherwise so rarely that it costs a fiftieth of the time.
         """
-        if not self.head().surveyed:
+        if not head.surveyed:
             return True
         try:
             if os.stat(self.layout.profiles).st_mtime_ns != self._directory_time:

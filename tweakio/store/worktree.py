@@ -226,22 +226,24 @@ class WorkTree:
 
     # Settling; the repository's lock is held for all that follows
 
-    def reconcile(self, profile_ids: list[str], *, full: bool) -> dict[str, Found]:
+    def reconcile(
+        self, head: Head, profile_ids: list[str], *, full: bool
+    ) -> tuple[Head, dict[str, Found]]:
         """Adopt or rescue what people did, before a change.
 
         Args:
+            head: the present one.
             profile_ids: what the change will touch.
             full: look at all others as well.
 
         Returns:
-            Those of the first that were found to be as HEAD has them.
+            The head then, and those profiles that were found to be as it has them.
         """
         repository = self._repository
-        head = repository.head()
         if not full:
             found = self._look_at(head, profile_ids)
-            self._adopt([item for item in found if item.state == "edited"])
-            return {item.profile_id: item for item in found if item.state == "clean"}
+            clean = {item.profile_id: item for item in found if item.state == "clean"}
+            return self._adopt(head, [item for item in found if item.state == "edited"]), clean
         began = time.monotonic()
         for attic in (repository.trash, repository.rescued):
             attic.discard_incomplete()
@@ -249,11 +251,12 @@ class WorkTree:
         head = repository.head()
         if head.surveyed:
             found = self._look_at(head, self._suspects(head))
-            self._adopt([item for item in found if item.state == "edited"])
+            edited = [item for item in found if item.state == "edited"]
         else:
-            self._adopt(self.survey(head))
+            head, edited = self.survey(head)
+        head = self._adopt(head, edited)
         repository.scanned(time.monotonic() - began)
-        return {}
+        return head, {}
 
     def settle_directories(self) -> None:
         """Put the directories of the work tree where HEAD wants them; edits stay edits."""
@@ -303,13 +306,13 @@ class WorkTree:
         looked_at = (self.examine(head, profile_id) for profile_id in profile_ids)
         return [found for found in looked_at if found is not None]
 
-    def survey(self, head: Head) -> list[Found]:
-        """Look at every profile's content; record what HEAD holds; the edited ones."""
+    def survey(self, head: Head) -> tuple[Head, list[Found]]:
+        """Look at every profile's content; what HEAD holds, recorded, and the edited ones."""
         profiles = self.examine_all(head)
-        self._note_survey(head, profiles)
-        return [found for found in profiles if found.state == "edited"]
+        surveyed = self._note_survey(head, profiles)
+        return surveyed, [found for found in profiles if found.state == "edited"]
 
-    def _note_survey(self, head: Head, profiles: list[Found]) -> None:
+    def _note_survey(self, head: Head, profiles: list[Found]) -> Head:
         """Keep what a look at every profile of a head found out about it."""
         valid = True
         active: dict[str, int | None] = {}
@@ -321,7 +324,7 @@ class WorkTree:
                 valid &= committed is not None
             if committed is not None and committed.get("status") == "active":
                 active[found.profile_id] = committed.get("lock_pid")
-        self._repository.set_survey(head, valid=valid, active=active)
+        return self._repository.set_survey(head, valid=valid, active=active)
 
     def _committed(self, head: Head, profile_id: str) -> dict[str, Any] | None:
         content = self._repository.file_at(head.root, profile_id, METADATA)
@@ -402,11 +405,11 @@ class WorkTree:
             blobs.update(staged.values())
         return any(self._repository.reader.read_any(blob)[0] != b"blob" for blob in blobs - known)
 
-    def _adopt(self, edited: list[Found]) -> None:
-        """Commit edits by hand as what they are."""
+    def _adopt(self, head: Head, edited: list[Found]) -> Head:
+        """Commit edits by hand as what they are; the head then."""
         if not edited:
-            return
-        transaction = Transaction(self._repository, "adopt", "")
+            return head
+        transaction = Transaction(self._repository, "adopt", "", base=head)
         names = ", ".join(found.profile_id for found in edited[:5])
         more = f" and {len(edited) - 5} more" if len(edited) > 5 else ""
         transaction.summary = f"adopt edits by hand: {names}{more}"
@@ -415,6 +418,7 @@ class WorkTree:
                 transaction.put(found.profile_id, name, content)
         transaction.commit()
         log.info("adopted edits by hand: %s%s", names, more)
+        return self._repository.head()
 
     def _rescue_unknown(self) -> None:
         """Put directories that HEAD does not know aside; nothing is ever deleted here."""

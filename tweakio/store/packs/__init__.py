@@ -34,7 +34,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tweakio.store.packs.commit import write_commit_pack
     from tweakio.store.packs.merge import merge_packs
     from tweakio.store.packs.recent import (
         PackReport,
@@ -49,13 +48,11 @@ __all__ = [
     "merge_packs",
     "pack_recent",
     "recent_statistics",
-    "write_commit_pack",
 ]
-
-_HOMES = {"merge_packs": "merge", "write_commit_pack": "commit"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'recent')}"), name)
+    home = "merge" if name == "merge_packs" else "recent"
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
