@@ -1,6 +1,5 @@
-"""The short form of the fault injection, other points in each run: every fourth kill of what people
-do most and one of each other fault; of other operations three points of any fault. The long one
-is ``python -m tests.crash --all``.
+"""The short form of the fault injection, other points in each run: every eighth kill of what people
+do most and one of each other fault; of other operations two points of any fault. The long one is ``python -m tests.crash --all``.
 
 It runs in a process of its own, which forks for every point: the one that runs pytest has
 threads, and what it has open and imported is not what a command has.
@@ -58,7 +57,7 @@ def campaign(*arguments: str) -> None:
 
 @pytest.mark.parametrize("operation", sorted(MOST))
 def test_a_fault_in_what_people_do_most(operation: str) -> None:
-    campaign("--operation", operation, "--sample", "1", "--thin", "4")
+    campaign("--operation", operation, "--sample", "1", "--thin", "8")
 
 
 # Several in one process: a second of each goes into its start.
@@ -69,7 +68,7 @@ BATCHES = [OTHERS[start : start + 6] for start in range(0, len(OTHERS), 6)]
 @pytest.mark.parametrize("operations", BATCHES, ids=" ".join)
 def test_every_fault_leaves_the_old_or_the_new_state(operations: list[str]) -> None:
     named = [word for name in operations for word in ("--operation", name)]
-    campaign(*named, "--sample", "1", "--thin", "24", "--few", "3")
+    campaign(*named, "--sample", "1", "--thin", "24", "--few", "2")
 
 
 # Each takes away one thing that makes the store safe; the harness has to notice.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -13,6 +14,8 @@ from cli_helpers import COMMAND, Cli
 
 from login.helpers import (
     NOBODY,
+    Phone,
+    Running,
     as_nobody,
     check,
     create,
@@ -23,6 +26,8 @@ from login.helpers import (
     operations,
 )
 from tests.invariants import git
+from tweakio.errors import VaultError
+from tweakio.vault import age
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("browser")]
 QUIET = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
@@ -156,6 +161,37 @@ def test_telegram_and_discord_by_vault_push_and_pull(cli, there, telegram, disco
     assert (telegram.logged_in(), discord.logged_in()) == (["bob"], ["eve"])
     assert there.is_its_own()
     assert operations(there, "tg")[-2:] == ["pull", "create"]
+
+
+def test_the_steps_that_a_removed_recipient_makes_necessary(cli, telegram):
+    """As they are printed; after them what the other can still open is worth nothing."""
+    pytest.importorskip("pyrage")
+    create(cli, telegram, "tg")
+    create(cli, telegram, "stolen", "copied")
+    cli.ok("vault", "init", "--file")
+    theirs, recipient = age.generate_identity()
+    cli.ok("vault", "recipients", "add", recipient)
+    log_in(cli, telegram, "tg", "bob")
+    shared = git(cli.profiles, "show", "HEAD:tg/session.json.age").stdout
+    session = age.unseal(shared, [theirs])
+    removed = cli.ok("vault", "recipients", "remove", recipient)
+    steps = [line.partition("tweakio ")[2] for line in removed.err.splitlines()]
+    logout, login = (shlex.split(step) for step in steps if "--profile tg" in step)
+    assert age.unseal(shared, [theirs]) == session  # in history, as the notice says
+    assert telegram.logged_in() == ["bob"]
+    cli.ok(*logout)
+    assert telegram.logged_in() == []
+    with Phone(telegram, "bob"), Running(cli, *login) as running:
+        assert running.end().code == 0
+    assert telegram.logged_in() == ["bob"]
+    new = git(cli.profiles, "show", "HEAD:tg/session.json.age").stdout
+    with pytest.raises(VaultError):
+        age.unseal(new, [theirs])
+    own = age.unseal(new, [(cli.home / "identity").read_text()])
+    assert own == (cli.profiles / "tg" / "session.json").read_bytes() != session
+    for name, content in (("stolen", session), ("copied", own)):
+        (cli.profiles / name / "session.json").write_bytes(content)
+    assert check(cli) == {"copied": "logged_in", "stolen": "logged_out", "tg": "logged_in"}
 
 
 def test_what_a_plain_browser_has(there, whatsapp, telegram):

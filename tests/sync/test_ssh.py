@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+from cli_helpers import Cli
+from login.screen import Screen
 
 from tests.invariants import check, git
 from tweakio import ProfileManager, clone_repository
@@ -172,6 +174,32 @@ def test_what_fails_says_why_in_one_line_and_changes_nothing(
         assert "\n" not in caught.value.message
     assert home.repository.head().commit == head
     assert not (tmp_path / "b").exists()
+    check(home.home)
+
+
+def test_a_passphrase_at_a_terminal(tmp_path, server, home, monkeypatch):
+    """ssh asks the person itself, unseen; what is shown meanwhile does not hide it."""
+    home.close()
+    cli = Cli(tmp_path)
+    locked = {
+        "TWEAKIO_HOME": str(home.home),
+        "GIT_SSH_COMMAND": server.command("locked"),
+        "SSH_ASKPASS_REQUIRE": "never",
+    }
+    prompt = b"Enter passphrase for key"
+    with Screen(cli, "repo", "sync", rows=24, columns=80, **locked) as screen:
+        # A wrong one once, then one for each of git's two connections.
+        for count, answer in enumerate(("wrong\n", "secret\n", "secret\n"), 1):
+            screen.wait_for(lambda count=count: screen.raw.count(prompt) == count)
+            screen.type(answer)
+        assert screen.end() == 0, screen.text
+        assert b"secret" not in screen.raw
+        assert screen.raw.count(prompt) == 3
+    with Screen(cli, "repo", "pull", rows=24, columns=80, **locked) as screen:
+        screen.wait_for(lambda: prompt in screen.raw)
+        screen.type("\x03")
+        assert screen.end() == 130, screen.text
+        assert b"Traceback" not in screen.raw
     check(home.home)
 
 
