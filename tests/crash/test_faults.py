@@ -1,5 +1,6 @@
 """The short form of the fault injection, other points in each run: every eighth kill of what people
-do most and one of each other fault; of other operations two points of any fault. The long one is ``python -m tests.crash --all``.
+do most and one of each other fault; of other operations two points of any fault. The long one is
+``python -m tests.crash --all``.
 
 It runs in a process of its own, which forks for every point: the one that runs pytest has
 threads, and what it has open and imported is not what a command has.
