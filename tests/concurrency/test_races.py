@@ -27,7 +27,7 @@ from tweakio.store.checkout import Checkout
 from tweakio.store.head import Head
 from tweakio.store.refs import GitLocks
 from tweakio.store.repository import Repository
-from tweakio.store.worktree import WorkTree
+from tweakio.store.worktree import Found, WorkTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -206,6 +206,34 @@ def test_a_commit_by_plain_git_while_a_change_begins(
         status = {profile.id: profile.status for profile in manager.list_profiles()}
         assert status == {"a": "inactive", "b": "active"}
         assert manager.locks.held == {"b"}
+
+
+def test_a_commit_by_plain_git_on_top_of_what_was_adopted(
+    home: Path, git: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a change starts from it: the new head is looked at as well."""
+    with ProfileManager(home) as manager:
+        manager.create_profiles(["a", "b"], "custom")
+        manager.activate_profile("a")
+        path = manager.layout.profile("b").metadata
+        path.write_text(json.dumps({**json.loads(path.read_bytes()), "note": "by hand"}))
+        adopt = WorkTree._adopt
+        done = []
+
+        def commit_after(tree: WorkTree, head: Head, edited: list[Found]) -> Head:
+            adopt(tree, head, edited)
+            if edited:
+                done.append(git("commit", "--allow-empty", "-m", "on top"))
+            return tree._repository.head()
+
+        monkeypatch.setattr(WorkTree, "_adopt", commit_after)
+        manager.activate_profile("b")
+        assert len(done) == 1
+        status = {profile.id: profile.status for profile in manager.list_profiles()}
+        assert status == {"a": "inactive", "b": "active"}
+        assert manager.get_profile("b").note == "by hand"
+        summaries = [change.summary for change in manager.history(limit=3)]
+        assert summaries == ["activate b (was a)", "on top", "adopt edits by hand: b"]
 
 
 @pytest.mark.parametrize("digits", [40, 39, 12])
