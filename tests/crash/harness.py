@@ -604,6 +604,8 @@ class Harness:
         if self.operation.purges and done["outcome"] == "refused":
             # Bytes that should be gone and are not are worth an error in any state.
             allowed.add("new")
+        if self.operation.lasting and done["outcome"] == "refused" and fault == "eio-on":
+            allowed.add("new")
         if not states:
             old, new = (
                 self._reference(which, heal, same=not deadly)["snapshot"]

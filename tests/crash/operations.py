@@ -39,6 +39,7 @@ class Operation:
         dirty: ``edits``: the home has edits by hand, which the next change settles;
             ``damage``: it has damage that stays until the operation mends it.
         purges: it removes data on purpose.
+        lasting: a disk on which everything fails does not let it be taken back either.
         keeps: files of the prepared home whose bytes must still be somewhere below it.
         changes: False if old and new state look the same to a user.
         varies: profiles that the next command makes if the operation did not, so that
@@ -54,6 +55,7 @@ class Operation:
     between: tuple[Run, ...] = ()
     dirty: Literal["", "edits", "damage"] = ""
     purges: bool = False
+    lasting: bool = False
     keeps: tuple[str, ...] = ()
     changes: bool = True
     varies: tuple[str, ...] = ()
@@ -635,8 +637,7 @@ OPERATIONS: dict[str, Operation] = {
     "clone-profile": Operation(
         lambda manager, _: manager.clone_profile("b", "d", with_session=True), after(closed)
     ),
-    # A disk on which everything fails does not let the name be taken back either.
-    "export": Operation(export, after(closed), between=(export,)),
+    "export": Operation(export, after(closed), lasting=True),
     "import": Operation(import_file, after(exported)),
     "import-user-data-dir": Operation(import_user_data, foreign, rare=True),
     "import-storage-state": Operation(import_storage_state, foreign, rare=True),
