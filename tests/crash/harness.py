@@ -168,8 +168,16 @@ def fix_sealing() -> None:
 # What a home is like
 
 
-def snapshot(home: Path, varies: tuple[str, ...]) -> dict[str, Any]:
-    """All that a user can tell about a home, without what differs from run to run."""
+def snapshot(
+    home: Path, varies: tuple[str, ...], remotes: Callable[[Path], dict[str, str]]
+) -> dict[str, Any]:
+    """All that a user can tell about a home, without what differs from run to run.
+
+    Args:
+        home: which.
+        varies: see ``Operation``.
+        remotes: what to tell of them.
+    """
     with ProfileManager(home) as manager:
         profiles = profiles_of(manager, varies)
         git_dir = home / "profiles" / ".git"
@@ -199,7 +207,7 @@ def snapshot(home: Path, varies: tuple[str, ...]) -> dict[str, Any]:
         "trash": sorted(entries, key=str),
         "snapshots": snapshots,
         "exports": exports,
-        "remotes": remotes_of(home),
+        "remotes": remotes(home),
         "leases": leases,
         "history": [
             [line for line in text.strip().split("\n") if not line.startswith(_VARYING)]
@@ -272,6 +280,13 @@ def remotes_of(home: Path) -> dict[str, str]:
         assert git(path, "fsck", "--strict").returncode == 0, path
         found[path.name] = git(path, "for-each-ref").stdout.decode()
     return found
+
+
+def tracked_of(home: Path) -> dict[str, str]:
+    """What the home knows of its remotes."""
+    if not (home / "profiles" / ".git").is_dir():
+        return {}
+    return {"tracked": git(home / "profiles", "for-each-ref", "refs/remotes").stdout.decode()}
 
 
 def leases_of(manager: ProfileManager, profile_ids: Iterable[str]) -> dict[str, str]:
@@ -359,6 +374,11 @@ class Harness:
     ) -> None:
         self.name = name
         self._disk = disk
+        # After a power cut what the remotes have is not judged: in life they are another machine's,
+        # and written by the git there, which syncs little.
+        self._remotes = remotes_of
+        if disk is not None:
+            self._remotes = tracked_of if OPERATIONS[name].pushes else lambda _: {}
         self.operation: Operation = OPERATIONS[name]
         self.directory = directory / name
         self.directory.mkdir()
@@ -457,7 +477,7 @@ class Harness:
             with ProfileManager(home, clock=clock) as manager:
                 self._heal(manager, heal)
         return {
-            "snapshot": snapshot(home, self._varies),
+            "snapshot": snapshot(home, self._varies, self._remotes),
             "digests": sorted(data_digests(home)) if home.exists() else [],
             "contents": sorted(self.kept & contents(home)) if self.kept else [],
         }

@@ -39,6 +39,7 @@ class Operation:
         dirty: ``edits``: the home has edits by hand, which the next change settles;
             ``damage``: it has damage that stays until the operation mends it.
         purges: it removes data on purpose.
+        pushes: it changes nothing here but what is known of a remote.
         lasting: a disk on which everything fails does not let it be taken back either.
         keeps: files of the prepared home whose bytes must still be somewhere below it.
         changes: False if old and new state look the same to a user.
@@ -56,6 +57,7 @@ class Operation:
     dirty: Literal["", "edits", "damage"] = ""
     purges: bool = False
     lasting: bool = False
+    pushes: bool = False
     keeps: tuple[str, ...] = ()
     changes: bool = True
     varies: tuple[str, ...] = ()
@@ -619,6 +621,7 @@ OPERATIONS: dict[str, Operation] = {
         begin=lambda manager: manager.remotes.add("other", remote(manager.home)),
         # What failed after the other side had taken it over has happened there.
         between=(lambda manager, _: manager.remotes.push("other"),),
+        pushes=True,
     ),
     "snapshot-create": Operation(lambda manager, _: manager.snapshots.create("b"), after(closed)),
     "snapshot-restore": Operation(
