@@ -286,6 +286,26 @@ def test_the_keep_is_another_name_of_a_marker(home, monkeypatch, links):
     home.check()
 
 
+def test_a_change_that_was_built_anew_is_one_pack(home):
+    """What was prepared for the first attempt is in the second one's, and goes."""
+    writer = home.writer()
+    first = writer.add(b"blob", b"of the first attempt")
+    before = set(home.packs())
+    with Batch() as batch:
+        writer.prepare(batch)
+        second = writer.add(b"blob", b"of the second")
+        writer.prepare(batch)
+        batch.sync()
+        assert set(home.packs()) == before
+        assert writer.get(first) == (b"blob", b"of the first attempt")
+        writer.put_in_place()
+    assert len(set(home.packs()) - before) == 1
+    assert {first.hex(), second.hex()} <= home.content().keys()
+    assert list(home.temporary.iterdir()) == []
+    assert writer.get(first) is None
+    home.check()
+
+
 def test_the_order_of_a_write(home, monkeypatch):
     events = []
     names = {}

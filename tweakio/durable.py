@@ -233,7 +233,7 @@ class Batch:
         try:
             if error is None:
                 self.sync()
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: no new file may stay that is not on the disk
             self.discard()
             raise
         if error is not None:
@@ -334,7 +334,7 @@ def _open_over(path: Path) -> tuple[int, bool]:
     if new and hasattr(os, "fchmod"):
         try:
             os.fchmod(descriptor, FILE_MODE)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: nobody else would close it
             os.close(descriptor)
             raise
     return descriptor, new

@@ -177,7 +177,7 @@ def test_what_fails_says_why_in_one_line_and_changes_nothing(
     check(home.home)
 
 
-def test_a_passphrase_at_a_terminal(tmp_path, server, home, monkeypatch):
+def test_a_passphrase_at_a_terminal(tmp_path, server, home):
     """ssh asks the person itself, unseen; what is shown meanwhile does not hide it."""
     home.close()
     cli = Cli(tmp_path)

@@ -100,7 +100,7 @@ class CommitPack(NamedTuple):
                 _mark(path, None)
             durable.move(self.path + ".pack", path + ".pack")
             durable.move(self.path + ".idx", path + ".idx")
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: half a pack would be garbage for ever
             # Once it is visible, somebody else's commit may count on an object in it.
             if not os.path.lexists(path + ".idx"):
                 for suffix in (".pack", ".keep"):
