@@ -25,7 +25,7 @@ from tweakio.errors import (
 )
 from tweakio.store.checkout import Checkout
 from tweakio.store.head import Head
-from tweakio.store.refs import GitLocks
+from tweakio.store.refs import GitLocks, Refs
 from tweakio.store.repository import Repository
 from tweakio.store.worktree import Found, WorkTree
 
@@ -234,6 +234,31 @@ def test_a_commit_by_plain_git_on_top_of_what_was_adopted(
         assert manager.get_profile("b").note == "by hand"
         summaries = [change.summary for change in manager.history(limit=3)]
         assert summaries == ["activate b (was a)", "on top", "adopt edits by hand: b"]
+
+
+def test_an_adoption_that_was_not_completed_is_before_the_change(
+    home: Path, git: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reflog could not be written; the change that follows must not take its journal."""
+    with ProfileManager(home) as manager:
+        manager.create_profiles(["a", "b"], "custom")
+        path = manager.layout.profile("b").metadata
+        path.write_text(json.dumps({**json.loads(path.read_bytes()), "note": "by hand"}))
+        append = Refs.append_reflog
+        failed = []
+
+        def fail_once(refs: Refs, name: str, line: bytes) -> None:
+            if not failed:
+                failed.append(line)
+                raise OSError(errno.EIO, "once")
+            append(refs, name, line)
+
+        monkeypatch.setattr(Refs, "append_reflog", fail_once)
+        manager.update_profiles(["b"], add_tags=["x"])
+        assert b"adopt edits by hand" in failed[0]
+        shown = git("reflog", "--format=%gs", "-n", "2").splitlines()
+        assert shown[1] == "tweakio: adopt edits by hand: b"
+        assert (manager.get_profile("b").note, git("status", "--porcelain")) == ("by hand", "")
 
 
 @pytest.mark.parametrize("digits", [40, 39, 12])

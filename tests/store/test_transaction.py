@@ -182,6 +182,15 @@ def test_nothing_to_change(store: Repository, profiles: Path) -> None:
     assert_settled(profiles)
 
 
+def test_what_is_too_large_to_be_remembered(store: Repository, profiles: Path) -> None:
+    """It is checked out while its pack is not yet at its place."""
+    large = json.dumps({"schema_version": 1, "generator": "test", "x": "y" * 50_000}) + "\n"
+    with store.transaction("set", ["a"]) as tx:
+        tx.put("a", "fingerprint.json", large.encode())
+    assert (profiles / "a" / "fingerprint.json").read_text() == large
+    assert_settled(profiles)
+
+
 def test_what_it_sees(store: Repository) -> None:
     with store.transaction("x", ["a"]) as tx:
         assert tx.profile_ids() == ["a", "b"]
