@@ -378,6 +378,8 @@ class Harness:
         # and written by the git there, which syncs little.
         self._remotes = remotes_of
         if disk is not None:
+            # A hint to begin writing, which a disk need not follow, hid syncs that were missing.
+            os.posix_fadvise = lambda *_: None
             self._remotes = tracked_of if OPERATIONS[name].pushes else lambda _: {}
         self.operation: Operation = OPERATIONS[name]
         self.directory = directory / name

@@ -57,8 +57,6 @@ def test_missing_syncs_are_noticed() -> None:
         "import os, sys\n"
         "from tests.crash import disk\n"
         "os.fsync = lambda _: None\n"
-        # Else the system has begun to write by itself, and is mostly in time.
-        "os.posix_fadvise = lambda *_: None\n"
         "sys.argv = ['crash', '--power', 'ext4', '--fault', 'power-synced', '--jobs', '1',\n"
         "            '--operation', 'select-switch', '--sample', '12', '--seed', '1']\n"
         "from tests.crash.__main__ import main\n"
