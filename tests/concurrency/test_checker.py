@@ -16,7 +16,7 @@ import pytest
 from tests.concurrency.campaign import Campaign
 from tests.concurrency.journal import read_journals
 from tests.concurrency.linear import _MODEL, Commit, Known, Operation, Span, Spans, _with, check
-from tests.concurrency.verify import Findings, _check_promises
+from tests.concurrency.verify import Findings, _check_promises, verify
 from tests.concurrency.worker import WatchedLocks, Worker, digest
 from tests.model import Change, Holder, Model, Row
 from tweakio import ProfileManager
@@ -394,6 +394,21 @@ def delete_what_is_held(story: Story) -> None:
 def test_a_doctored_history(story: Story, doctor: Callable[[Story], None], said: str) -> None:
     doctor(story)
     assert said in story.problems()
+
+
+def test_a_history_that_git_cannot_read(tmp_path: Path) -> None:
+    """It is a violation like another, and what the journals show is told besides."""
+    for name in ("journals", "sentinels"):
+        (tmp_path / name).mkdir()
+    with ProfileManager(tmp_path / "home") as manager:
+        manager.create_profile("x", "custom")
+    for pack in (tmp_path / "home" / "profiles" / ".git" / "objects" / "pack").glob("*.pack"):
+        pack.unlink()
+    campaign = Campaign(tmp_path, 1.0, 1, 1, 0)
+    campaign.ended["w000"] = "signal 11"
+    first, second = verify(campaign).violations
+    assert first == "w000 ended with signal 11"
+    assert second.startswith("what is left cannot be read: git log: ")
 
 
 TAKE = """

@@ -15,6 +15,7 @@ from tests.concurrency.linear import check as check_history
 from tests.invariants import check
 from tests.model import Holder
 from tweakio import ProfileManager
+from tweakio.errors import TweakioError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,15 +60,21 @@ def verify(campaign: Campaign) -> Findings:
     journals = _Journals(campaign, findings)
     for events in read_journals(campaign.journals):
         journals.read(events)
-    # Before our own next change, whose commit would stand on top.
-    history, authors = _history(campaign.home / "profiles", findings)
-    findings.commits = len(history)
     findings.holds, findings.locks = len(journals.known.held), len(journals.known.locked)
     _check_ends(campaign, findings)
-    _check_promises(journals.operations, history, authors, campaign, findings)
-    violations, profiles = check_history(history, journals.operations, journals.known)
-    findings.violations += violations
-    _check_state(campaign, profiles, journals.known, findings)
+    try:
+        # Before our own next change, whose commit would stand on top.
+        history, authors = _history(campaign.home / "profiles", findings)
+        findings.commits = len(history)
+        _check_promises(journals.operations, history, authors, campaign, findings)
+        violations, profiles = check_history(history, journals.operations, journals.known)
+        findings.violations += violations
+        _check_state(campaign, profiles, journals.known, findings)
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode("utf-8", "replace").strip()
+        findings.say(f"what is left cannot be read: git {error.cmd[3]}: {said}")
+    except (TweakioError, ValueError) as error:
+        findings.say(f"what is left cannot be read: {error}")
     return findings
 
 
