@@ -38,7 +38,7 @@ __all__ = ["Forks", "suits"]
 ROOT = Path(__file__).resolve().parents[1]
 # Playwright as well: half a second of every command that opens a browser.
 _LIBRARIES = (
-    *("dulwich.config", "dulwich.object_store", "filelock", "playwright.async_api", "psutil"),
+    *("dulwich.config", "dulwich.object_store", "playwright.async_api", "psutil"),
     *("pyrage", "rich.progress", "rich.table", "typer", "zstandard"),
 )
 # What Python and the libraries look at when they start, and never again.

@@ -439,7 +439,6 @@ def warmed() -> None:
     schema.metadata_model()
     import dulwich.config
     import dulwich.object_store  # noqa: F401
-    import filelock  # noqa: F401
 
 
 @pytest.mark.parametrize("name", [*READS, "create", "activate", "delete", "set"])

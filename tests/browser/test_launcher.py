@@ -13,7 +13,7 @@ import pytest
 from tests.browsers import wait_until
 from tweakio.browser import launcher
 from tweakio.browser.launcher import Launcher, can_hand_over
-from tweakio.store.lockfile import is_held
+from tweakio.store.system_lock import is_held
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="not on Windows")
 

@@ -58,7 +58,6 @@ def preload() -> None:
     import dulwich.config
     import dulwich.object_store
     import dulwich.pack
-    import filelock
 
     import tweakio.directories
     import tweakio.doctor
@@ -69,7 +68,7 @@ def preload() -> None:
     import tweakio.store.packs
     import tweakio.trash
 
-    assert all((dulwich, filelock, psutil, tweakio))
+    assert all((dulwich, psutil, tweakio))
 
 
 @dataclass

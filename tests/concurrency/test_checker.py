@@ -412,9 +412,9 @@ def test_a_history_that_git_cannot_read(tmp_path: Path) -> None:
 
 
 TAKE = """
-really_take, really_drop = lockfile._SystemLock.take, lockfile._SystemLock.drop
+really_take, really_drop = FlockLock.take, FlockLock.drop
 def take(self):
-    path = str(self._lock.lock_file)
+    path = str(self._path)
     if not {which}:
         return really_take(self)
     self.descriptor = self.broken = os.open(path, os.O_RDWR | os.O_CREAT)
@@ -425,7 +425,7 @@ def drop(self, *, emptied=False):
     elif self.descriptor >= 0:
         os.close(self.descriptor)
     self.descriptor = -1
-lockfile._SystemLock.take, lockfile._SystemLock.drop = take, drop
+FlockLock.take, FlockLock.drop = take, drop
 """
 BROKEN = {
     "every lock is taken at once": TAKE.format(which="True"),
@@ -455,7 +455,7 @@ def test_a_broken_library(how: str) -> None:
     code = f"""
 import os, random, sys
 from tweakio import editing, reading
-from tweakio.store import lockfile
+from tweakio.store.system_lock import FlockLock
 {BROKEN[how]}
 from tests.concurrency.__main__ import main
 sys.exit(main())

@@ -50,7 +50,7 @@ IDENTITY = (
     "age16rug6059xp04scqrqwawylaltz0nlsq24l24z6uqyrl34ghzcqts9nvfu3",
 )
 _SECONDS = 40
-_MODULES = ("zstandard", "dulwich.config", "dulwich.object_store", "filelock", "psutil", "pyrage")
+_MODULES = ("zstandard", "dulwich.config", "dulwich.object_store", "psutil", "pyrage")
 
 
 def unavailable() -> str:

@@ -250,7 +250,6 @@ def serve() -> None:
     schema.metadata_model()
     import dulwich.config
     import dulwich.pack  # noqa: F401
-    import filelock  # noqa: F401
     import psutil  # noqa: F401
     import typer  # noqa: F401
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,10 @@ from tweakio.errors import LockTimeoutError, ProfileNotFoundError, StorageError
 from tweakio.layout import Layout
 from tweakio.models import LockRecord
 from tweakio.store import lockfile
-from tweakio.store.lockfile import RecordedLock, describe_owner, is_held, read_record
+from tweakio.store.lockfile import RecordedLock, describe_owner, read_record
 from tweakio.store.locks import ProfileLockManager
 from tweakio.store.processes import own_record
+from tweakio.store.system_lock import is_held, system_lock
 
 from . import child, end, line_of
 
@@ -57,13 +60,21 @@ def until(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
     return True
 
 
+@pytest.fixture(params=["linux", "win32"])
+def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The lock of this process is by flock, or by filelock as on Windows."""
+    name = str(request.param)
+    monkeypatch.setattr(lockfile, "system_lock", partial(system_lock, platform=name))
+    return name
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path: Path, platform: str) -> Path:
     return tmp_path / "x.lock"
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
+def layout(tmp_path: Path, platform: str) -> Layout:
     for name in ("a", "b"):
         (tmp_path / "profiles" / name).mkdir(parents=True)
     return Layout(tmp_path)
@@ -285,6 +296,69 @@ def test_same_thread_and_other_thread(path: Path) -> None:
     thread.start()
     thread.join()
     assert len(failed) == 1
+    lock.release()
+
+
+def test_what_is_held_is_not_taken_again(path: Path) -> None:
+    lock = acquired(path)
+    with pytest.raises(RuntimeError, match=r"x\.lock is held already"):
+        lock.acquire(0)
+    assert is_held(path)
+    lock.release()
+    assert not is_held(path)
+
+
+def test_a_forgotten_object_holds_nothing(path: Path) -> None:
+    lock = acquired(path)
+    assert is_held(path)
+    del lock
+    gc.collect()
+    assert not is_held(path)
+
+
+def test_another_name_of_the_file_is_left_alone(tmp_path: Path) -> None:
+    """A backup by hard links; Windows does not remove what is open."""
+    path = tmp_path / "x.lock"
+    backup = path.with_name("backup")
+    backup.write_bytes(b"precious")
+    os.link(backup, path)
+    lock = acquired(path)
+    assert backup.read_bytes() == b"precious"
+    assert read_record(path) == own_record()
+    assert is_held(path)
+    assert not is_held(backup)
+    lock.release()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no list of open files here")
+def test_fork_while_another_thread_takes_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child has no copy of what was just opened, or its life would keep the lock."""
+    path = tmp_path / "x.lock"
+    lock = RecordedLock(path)
+    opened = threading.Event()
+    real = os.open
+
+    def open_slowly(name: str | Path, *arguments: int) -> int:
+        descriptor = real(name, *arguments)
+        if name == path and arguments[0] & os.O_RDWR:
+            opened.set()
+            time.sleep(0.3)
+        return descriptor
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_slowly)
+        thread = threading.Thread(target=lock.acquire, args=[5])
+        thread.start()
+        assert opened.wait(5)
+        child_id = os.fork()
+        if child_id == 0:
+            names = {os.path.realpath(f"/proc/self/fd/{name}") for name in range(3, 64)}
+            os._exit(7 if str(path) in names else 0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child_id, 0)[1]) == 0
+        thread.join()
+    assert is_held(path)
     lock.release()
 
 

@@ -10,8 +10,9 @@ from tweakio.browser.locks import this_host
 from tweakio.browser.processes import Process
 from tweakio.errors import BrowserLockedError
 from tweakio.models import LockRecord
-from tweakio.store.lockfile import is_held, read_record
+from tweakio.store.lockfile import read_record
 from tweakio.store.processes import is_alive
+from tweakio.store.system_lock import is_held
 
 if TYPE_CHECKING:
     from pathlib import Path

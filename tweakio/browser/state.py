@@ -8,8 +8,9 @@ from tweakio.browser import engines
 from tweakio.browser.locks import this_host
 from tweakio.browser.orphans import browsers_of, still_runs
 from tweakio.browser.record import BrowserRecord, read
-from tweakio.store.lockfile import is_held, read_record
+from tweakio.store.lockfile import read_record
 from tweakio.store.processes import is_alive
+from tweakio.store.system_lock import is_held
 
 if TYPE_CHECKING:
     from tweakio.layout import Layout, ProfilePaths

@@ -13,22 +13,20 @@ import json
 import logging
 import math
 import os
-import signal
 import stat
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from tweakio import durable
 from tweakio.errors import LockTimeoutError
 from tweakio.models import LockRecord
 from tweakio.store.processes import is_alive, own_record
+from tweakio.store.system_lock import is_held, read_bytes, system_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["RecordedLock", "describe_owner", "is_held", "read_record"]
+__all__ = ["RecordedLock", "describe_owner", "read_record"]
 
 log = logging.getLogger(__name__)
 
@@ -43,40 +41,25 @@ _LINE_POLL = 0.005
 _LINE_WAIT = 5.0
 # A probe (see is_held) takes the lock for microseconds; so "at once" means a few tries.
 _AT_ONCE = 0.02
-_MAX_RECORD = 4096
-_READ = (
-    os.O_RDONLY
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_BINARY", 0)
-)
 
 
 def read_record(path: Path) -> LockRecord | None:
     """The record in a lock file; None if it is empty, missing or unreadable."""
     try:
-        descriptor = os.open(path, _READ)
-        try:
-            return _record_in(descriptor)
-        finally:
-            os.close(descriptor)
+        return _parse(read_bytes(path))
     except OSError:
         return None
 
 
-def _record_in(descriptor: int) -> LockRecord | None:
+def _parse(data: bytes) -> LockRecord | None:
+    if not data:
+        return None
     try:
-        # Windows locks the first byte of the file against reading too.
-        os.lseek(descriptor, 1, os.SEEK_SET)
-        data = os.read(descriptor, _MAX_RECORD)
-        if not data:
-            return None
         value = json.loads(data)
         return LockRecord(
             int(value["pid"]), float(value["start"]), str(value["boot"]), str(value["host"])
         )
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -87,133 +70,6 @@ def describe_owner(record: LockRecord | None) -> str:
     if is_alive(record) is None:
         return f"process {record.pid} on {record.host}"
     return f"process {record.pid}"
-
-
-def is_held(path: Path, *, platform: str = sys.platform) -> bool:
-    """Whether somebody holds a lock file's lock at this moment."""
-    if platform == "win32":
-        from filelock import FileLock, Timeout
-
-        try:
-            with FileLock(path, timeout=0, preserve_lock_file=True, fallback_to_soft=False):
-                return False
-        except Timeout:
-            return True
-    import fcntl
-
-    try:
-        descriptor = os.open(path, _READ)
-    except OSError:
-        return False
-    try:
-        # Shared, so that two who look do not see each other.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_shared_file(path: Path, *, platform: str = sys.platform) -> None:
-    """Leave a lock file to its other name, if it has one elsewhere.
-
-    A backup by hard links, or a trap: the record must not be written into that. Whoever holds
-    the lock of this one keeps it; the lock that is taken here keeps others from taking it while
-    the name goes.
-
-    Raises:
-        OSError: it is no regular file.
-    """
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    if status.st_nlink == 1 or platform == "win32":
-        return
-    import fcntl
-
-    descriptor = os.open(path, _READ)
-    try:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
-                os.unlink(path)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Let no Ctrl-C come between a lock and the note that it is held.
-
-    Such a lock would stay until the program ends. filelock before 4.2, the last ones for
-    Python 3.10, has this gap inside. Windows has no such mask; and in a program with several
-    threads the system may hand the signal to another one.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-    )
-    try:
-        yield
-    finally:
-        # What waited is raised from here.
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _SystemLock:
-    """The operating system's lock on a file.
-
-    Attributes:
-        descriptor: of the open file; -1 while it is not held.
-    """
-
-    def __init__(self, path: Path) -> None:
-        from filelock import FileLock
-
-        self.descriptor = -1
-        self._lock = FileLock(
-            path,
-            mode=durable.FILE_MODE,
-            thread_local=False,
-            fallback_to_soft=False,
-            preserve_lock_file=True,
-            on_acquired=self._remember,
-        )
-
-    def _remember(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def take(self) -> bool:
-        """Try once, without waiting; whether it is held now."""
-        from filelock import Timeout
-
-        try:
-            with _signals_wait():
-                self._lock.acquire(timeout=0)
-        except Timeout:
-            return False
-        except BaseException:
-            self.drop()
-            raise
-        return True
-
-    def drop(self, *, emptied: bool = False) -> None:
-        """Let go of it if it is held, after emptying the file if that is asked for."""
-        with _signals_wait():
-            try:
-                if emptied and self.descriptor >= 0:
-                    with contextlib.suppress(OSError):
-                        os.ftruncate(self.descriptor, 0)
-            finally:
-                self.descriptor = -1
-                self._lock.release()
 
 
 class RecordedLock:
@@ -227,8 +83,7 @@ class RecordedLock:
     def __init__(self, path: Path, line: Path | None = None) -> None:
         self.path = path
         self._line = line
-        self._lock: _SystemLock | None = None
-        self._pid = os.getpid()
+        self._lock = system_lock(path)
 
     def acquire(self, timeout: float) -> LockRecord | None:
         """Take the lock.
@@ -242,7 +97,10 @@ class RecordedLock:
         Raises:
             LockTimeoutError: it is still held; the message names the holder.
             FileNotFoundError: the directory of the file is gone.
+            RuntimeError: this object holds it.
         """
+        if self.descriptor >= 0:
+            raise RuntimeError(f"{self.path.name} is held already")
         deadline = time.monotonic() + max(timeout, _AT_ONCE)
         if self._line is None:
             return self._acquire(deadline, _PROFILE_POLL)
@@ -250,7 +108,7 @@ class RecordedLock:
             # Nobody waits: a tenth of a millisecond saved. Who gets it now is first in line.
             with contextlib.suppress(LockTimeoutError):
                 return self._acquire(time.monotonic(), _POLL)
-        line = _SystemLock(self._line)
+        line = system_lock(self._line)
         try:
             line_ends = min(time.monotonic() + _LINE_WAIT, deadline)
             while not line.take() and time.monotonic() < line_ends:
@@ -260,21 +118,14 @@ class RecordedLock:
             line.drop()
 
     def _acquire(self, deadline: float, poll: float) -> LockRecord | None:
-        lock = self._lock = self._mine() or _SystemLock(self.path)
+        lock = self._lock
         tell_after = time.monotonic() + _AT_ONCE
         try:
             while True:
-                # filelock would make a missing directory: that of a profile which is gone.
-                if not stat.S_ISDIR(os.lstat(self.path.parent).st_mode):
-                    raise NotADirectoryError(
-                        errno.ENOTDIR, "not a directory", str(self.path.parent)
-                    )
-                _refuse_shared_file(self.path)
-                # Up to 4.1, the last for Python 3.10, filelock empties a file it has locked.
-                before = read_record(self.path)
+                self._refuse_strange()
                 if lock.take():
-                    if self.is_current():
-                        return self._exchange_record(before)
+                    if self.is_current() and not self._lost_to_another_name():
+                        return self._exchange_record()
                     # The profile was deleted (its directory moved) while we waited for it.
                     lock.drop()
                     continue
@@ -297,23 +148,12 @@ class RecordedLock:
 
     def release(self) -> None:
         """Empty the record and let go of the lock; nothing to do if it is not held."""
-        if (lock := self._mine()) is not None:
-            lock.drop(emptied=True)
+        self._lock.drop(emptied=True)
 
     @property
     def descriptor(self) -> int:
         """Of the locked file; -1 while it is not held."""
-        return -1 if (lock := self._mine()) is None else lock.descriptor
-
-    def _mine(self) -> _SystemLock | None:
-        """What this process has made; after a fork that of the parent is forgotten.
-
-        filelock has closed the descriptor in the child by then, so that nothing stays locked
-        when the parent ends.
-        """
-        if self._pid != os.getpid():
-            self._pid, self._lock = os.getpid(), None
-        return self._lock
+        return self._lock.descriptor
 
     def is_current(self) -> bool:
         """Whether the file that is locked is still the one at the path."""
@@ -324,19 +164,42 @@ class RecordedLock:
             return False
         return (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)
 
-    def _exchange_record(self, before: LockRecord | None) -> LockRecord | None:
-        """Write our record.
+    def _refuse_strange(self) -> None:
+        """Neither follow a link nor open what does things when it is opened.
 
-        Args:
-            before: what was there just before the lock was taken.
+        Raises:
+            OSError: the file is no regular one, or where it belongs is no directory.
+        """
+        parent = self.path.parent
+        if not stat.S_ISDIR(os.lstat(parent).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(parent))
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(self.path).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", str(self.path))
+
+    def _lost_to_another_name(self, *, platform: str = sys.platform) -> bool:
+        """Leave the file to its other name, if it has one elsewhere.
+
+        A backup by hard links, or a trap: the record must not be written into that. Nobody else
+        takes this one meanwhile, for it is locked. Windows does not remove an open file.
+        """
+        if platform == "win32" or os.fstat(self.descriptor).st_nlink == 1:
+            return False
+        os.unlink(self.path)
+        return True
+
+    def _exchange_record(self) -> LockRecord | None:
+        """Write our record.
 
         Returns:
             The record of a holder that did not empty it.
         """
-        descriptor = self.descriptor
-        previous = _record_in(descriptor)
-        if previous is None and before is not None and is_alive(before) is not True:
-            previous = before
+        descriptor, previous = self.descriptor, None
+        with contextlib.suppress(OSError):
+            previous = _parse(read_bytes(descriptor))
+        if previous is None and (before := _parse(self._lock.before)) is not None:
+            # Read before the lock was taken, so its holder may have let go since.
+            previous = None if is_alive(before) is True else before
         text = b"\n" + json.dumps(own_record()._asdict()).encode() + b"\n"
         # Written over the old one and cut after, so that no reader finds it empty.
         os.lseek(descriptor, 0, os.SEEK_SET)

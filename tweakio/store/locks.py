@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
 import os
 from contextlib import contextmanager
@@ -16,8 +14,9 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.models import LockRecord
-from tweakio.store.lockfile import RecordedLock, describe_owner, is_held, read_record
+from tweakio.store.lockfile import RecordedLock, describe_owner, read_record
 from tweakio.store.processes import own_record
+from tweakio.store.system_lock import is_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,25 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "HeldLock", "ProfileLockManager"]
 
 log = logging.getLogger(__name__)
-
-
-def _refuse_stray(lock: RecordedLock, before: int) -> None:
-    """Remove an empty directory that filelock made because the profile's went just then.
-
-    Args:
-        lock: held.
-        before: the inode of its directory before it was taken.
-
-    Raises:
-        FileNotFoundError: that is what the lock was in; it is released.
-    """
-    directory = lock.path.parent
-    if os.stat(directory).st_ino != before and os.listdir(directory) == [lock.path.name]:
-        lock.release()
-        with contextlib.suppress(OSError):
-            os.unlink(lock.path)
-            os.rmdir(directory)
-        raise FileNotFoundError(errno.ENOENT, "the profile is gone", str(directory))
 
 
 class Guard(Protocol):
@@ -169,9 +149,7 @@ class ProfileLockManager:
             return known
         lock = RecordedLock(self._layout.profile(profile_id).lock)
         try:
-            before = os.stat(lock.path.parent).st_ino
             dead = lock.acquire(timeout)
-            _refuse_stray(lock, before)
         except LockTimeoutError as error:
             owner = error.details.get("owner")
             raise LockTimeoutError(

@@ -20,7 +20,6 @@ from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
 from tweakio.models import parse_time
 from tweakio.references import is_age_file
 from tweakio.store.index import entry_header, is_unchanged
-from tweakio.store.lockfile import is_held
 from tweakio.store.objects import (
     BLOB_MODE,
     TreeEntry,
@@ -29,6 +28,7 @@ from tweakio.store.objects import (
     parse_tree,
     serialise_tree,
 )
+from tweakio.store.system_lock import is_held
 from tweakio.store.transaction import Transaction
 from tweakio.validator import ProfileValidator
 
