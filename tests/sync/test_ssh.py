@@ -19,6 +19,7 @@ from login.screen import Screen
 from tests.invariants import check, git
 from tweakio import ProfileManager, clone_repository
 from tweakio.errors import RemoteError
+from tweakio.sync.transport import GitTransport
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs sshd")
 _SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/libexec")
@@ -227,3 +228,32 @@ def test_interrupted_while_it_waits_for_the_host(tmp_path, home):
                 pass  # ends with ssh
     assert not list((home.layout.git_dir / "tweakio" / "incoming").glob("*"))
     check(home.home)
+
+
+def test_interrupted_before_the_start_of_git_was_noted(tmp_path, home, monkeypatch):
+    """Git has a session of its own then: nobody else would end it."""
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setenv("GIT_SSH_COMMAND", "ssh -F none")
+    monkeypatch.setattr(sys, "stdin", None)
+    # Run in the background, a shell's children ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"ssh://127.0.0.1:{silent.getsockname()[1]}/x.git"
+            monkeypatch.setattr(subprocess, "Popen", Interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                GitTransport().branches(url, home.layout.git_dir)
+            (process,) = started
+            assert process.returncode == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for process in started:
+            with process:  # closes its pipes
+                process.kill()

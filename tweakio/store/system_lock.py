@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
 import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from tweakio import durable
+from tweakio import durable, interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["FilelockLock", "FlockLock", "SystemLock", "is_held", "read_bytes", "system_lock"]
@@ -94,26 +92,6 @@ def read_bytes(file: Path | int) -> bytes:
             os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Let no Ctrl-C come between a lock and the note that it is held, or not any more.
-
-    Such a lock would stay until the program ends. Windows has no such mask; and in a program
-    with several threads the system may hand the signal to another one.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-    )
-    try:
-        yield
-    finally:
-        # What waited is raised from here.
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class FlockLock:
     """By flock."""
 
@@ -160,7 +138,7 @@ class FlockLock:
             return
         import fcntl
 
-        with _signals_wait():
+        with interrupts.held_back():
             descriptor, held = self._open, self.descriptor >= 0
             try:
                 if held and emptied:
@@ -235,7 +213,7 @@ class FilelockLock:
             # Up to 4.1, the last for Python 3.10, filelock empties a file that it has locked.
             self.before = read_bytes(self._path)
         try:
-            with _signals_wait():
+            with interrupts.held_back():
                 self._lock.acquire(timeout=0)
             self._refuse_stray(directory)
         except Timeout:
@@ -259,7 +237,7 @@ class FilelockLock:
 
     def drop(self, *, emptied: bool = False) -> None:
         """Let go of it if it is held, after emptying the file if that is asked for."""
-        with _signals_wait():
+        with interrupts.held_back():
             try:
                 if emptied and self.descriptor >= 0:
                     with contextlib.suppress(OSError):

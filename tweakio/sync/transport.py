@@ -17,12 +17,13 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tweakio import interrupts
 from tweakio.errors import HostileContentError, RemoteError
 from tweakio.references import child_environment
 from tweakio.sync.urls import check_url, is_local, shown_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 __all__ = ["FETCHED", "MOST_BYTES", "GitTransport", "RejectedError", "Transport", "find_transport"]
@@ -237,27 +238,17 @@ class GitTransport:
         command = [self._program, *settings, f"--git-dir={git_dir}", *arguments]
         # Nobody is there who could answer: git and ssh get no terminal to ask at.
         alone = sys.stdin is None or not sys.stdin.isatty()
+        environment = self._environment(git_dir, alone=alone)
+        process: subprocess.Popen[str] | None = None
         try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=self._environment(git_dir, alone=alone),
-                cwd=git_dir,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=alone,
-                **_process_options(),
-            )
-        except OSError as error:
-            raise RemoteError(
-                f"git cannot be run: {error.strerror}", hint="check your installation of git"
-            ) from None
-        try:
+            # With a session of its own git gets no Ctrl-C, and would outlive one that came between
+            # its start and the note of it.
+            with interrupts.held_back() as mask:
+                process = _start(command, git_dir, environment, alone=alone, mask=mask)
             out, err = _Said(process).all()
         finally:
-            _end(process, alone=alone)
+            if process is not None:
+                _end(process, alone=alone)
         if len(out) > _MOST_SAID or len(err) > _MOST_SAID:
             raise RemoteError(
                 f"{shown_url(url)} sends more than anybody can read",
@@ -319,6 +310,33 @@ class _Said:
                 self._process.kill()
 
 
+def _start(
+    command: list[str],
+    git_dir: Path,
+    environment: dict[str, str],
+    *,
+    alone: bool,
+    mask: Collection[int] | None,
+) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd=git_dir,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=alone,
+            **_process_options(mask),
+        )
+    except OSError as error:
+        raise RemoteError(
+            f"git cannot be run: {error.strerror}", hint="check your installation of git"
+        ) from None
+
+
 def _end(process: subprocess.Popen[str], *, alone: bool) -> None:
     """End a git that still runs, because of Ctrl-C or a signal, with the ssh that it started."""
     if process.poll() is None:
@@ -333,17 +351,24 @@ def _end(process: subprocess.Popen[str], *, alone: bool) -> None:
             process.wait()
 
 
-def _process_options() -> dict[str, Any]:
+def _process_options(mask: Collection[int] | None) -> dict[str, Any]:
+    """For git.
+
+    Args:
+        mask: the signals that it holds back.
+    """
     if os.name != "posix":
         return {}
     import resource
 
-    def limit() -> None:
+    def prepare() -> None:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         most = MOST_BYTES if hard == resource.RLIM_INFINITY else min(MOST_BYTES, hard)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
 
-    return {"umask": 0o077, "preexec_fn": limit}
+    return {"umask": 0o077, "preexec_fn": prepare}
 
 
 def _clean(text: str) -> str:
