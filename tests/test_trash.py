@@ -179,6 +179,19 @@ def test_an_entry_with_damaged_metadata(manager, alpha, content):
     check(manager.home, permissions=False)
 
 
+def test_damaged_metadata_of_an_older_profile_of_the_name(manager, alpha):
+    """What history has of a later one is not taken for it, nor does it hide what it has of this."""
+    (alpha.path / "metadata.json").write_bytes(b"{")
+    manager.delete_profile("alpha", force=True)
+    (entry,) = manager.trash("alpha")
+    manager.create_profile("alpha", "custom", note="another")
+    manager.delete_profile("alpha", purge=True)
+    found = manager.restore_from_trash(entry.name)
+    assert (found.platform, found.note) == ("telegram", "kept")
+    assert found.created_at == alpha.created_at
+    assert cookies(found) == DATA
+
+
 def test_a_directory_that_history_never_knew(manager, alpha, caplog):
     stray = manager.layout.profiles / "stray"
     (stray / "browser_profile").mkdir(parents=True)

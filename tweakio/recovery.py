@@ -156,12 +156,21 @@ class Recovery:
             )
         return metadata, fingerprint
 
-    def last_valid_metadata(self, profile_id: str) -> dict[str, Any] | None:
-        """The newest metadata in history that fits the schema and is not marked corrupted."""
+    def last_valid_metadata(
+        self, profile_id: str, created_at: str | None = None
+    ) -> dict[str, Any] | None:
+        """The newest metadata in history that fits the schema and is not marked corrupted.
+
+        Args:
+            profile_id: whose.
+            created_at: of the profile that was made then, whatever had its name later.
+        """
         for content in self._versions(profile_id, METADATA):
             try:
                 metadata = schema.load(content, profile_id)
             except (InvalidMetadataError, NewerFormatError):
+                continue
+            if created_at is not None and metadata["created_at"] != created_at:
                 continue
             if metadata["status"] != "corrupted":
                 return metadata

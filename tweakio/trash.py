@@ -122,11 +122,11 @@ def _restore_profile(
     except NewerFormatError:
         raise
     except InvalidMetadataError:
-        known = Recovery(repository, locks).last_valid_metadata(profile_id)
-        created = entry.profile_created_at
-        if known is None or created is None or known["created_at"] != format_time(created):
-            known = rebuild_metadata(data, profile_id)
-        metadata = known
+        known, created = None, entry.profile_created_at
+        if created is not None:
+            recovery = Recovery(repository, locks)
+            known = recovery.last_valid_metadata(profile_id, format_time(created))
+        metadata = known or rebuild_metadata(data, profile_id)
     metadata = {key: item for key, item in metadata.items() if key != "lock_pid"}
     files[METADATA] = schema.dump({**metadata, "status": "inactive"})
     if FINGERPRINT not in files:
