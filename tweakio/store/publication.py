@@ -197,7 +197,7 @@ class Publication:
             batch.sync()
             writer.put_in_place()
             checkout.publish(journal, prepared)
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C as well: half a change must not stay
             batch.discard()
             if self._repository.refs.resolve(journal.branch) == journal.new:
                 # The branch has moved and only the sync after it failed.
@@ -221,7 +221,7 @@ class Publication:
                 repository.checkout.finish(journal, self._placements)
             except Exception:
                 raise
-            except BaseException as error:
+            except BaseException as error:  # Ctrl-C: raised when the change is complete
                 interruption = error
                 repository.checkout.finish(journal)
         except (OSError, RepositoryDamagedError) as error:

@@ -116,7 +116,7 @@ class FlockLock:
         except BlockingIOError:
             self.drop()
             return False
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: it may be locked by now
             self.drop()
             raise
         return True
@@ -127,7 +127,7 @@ class FlockLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _FLAGS, durable.FILE_MODE)
         try:
             os.fchmod(descriptor, durable.FILE_MODE)  # whatever the umask has left of it
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: nobody else would close it
             os.close(descriptor)
             raise
         return descriptor
@@ -218,7 +218,7 @@ class FilelockLock:
             self._refuse_stray(directory)
         except Timeout:
             return False
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: it may be locked by now
             self.drop()
             raise
         return True
