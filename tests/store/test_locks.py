@@ -316,6 +316,15 @@ def test_a_forgotten_object_holds_nothing(path: Path) -> None:
     assert not is_held(path)
 
 
+def test_a_copy_of_the_descriptor_does_not_keep_what_was_let_go(path: Path) -> None:
+    """As a program has that another thread is just starting."""
+    lock = acquired(path)
+    copy = os.dup(lock.descriptor)
+    lock.release()
+    assert not is_held(path)
+    os.close(copy)
+
+
 def test_another_name_of_the_file_is_left_alone(tmp_path: Path) -> None:
     """A backup by hard links; Windows does not remove what is open."""
     path = tmp_path / "x.lock"
