@@ -8,6 +8,7 @@ command line ends with; a number, once given, is never given to another error.
 from __future__ import annotations
 
 import errno
+import os
 from typing import ClassVar
 
 __all__ = [
@@ -54,6 +55,8 @@ __all__ = [
     "TweakioError",
     "UnknownPlatformError",
     "VaultError",
+    "command",
+    "run",
     "storage_error",
 ]
 
@@ -326,6 +329,52 @@ class ForeignDataError(TweakioError):
     """What another program made cannot be imported; nothing was changed."""
 
     exit_code = 42
+
+
+# What no shell gives a meaning to, and no program takes for an option.
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+=./:@")
+# Between double quotes, cmd still replaces %NAME% and !NAME!, and PowerShell $name and `x.
+_NEVER_ON_WINDOWS = frozenset('"%!`$\u201c\u201d\u201e')
+_LONGEST_WORD = 4096
+_NOT_SHOWN = "..."
+
+
+def command(words: str, *values: object) -> str:
+    """A command for a hint, which can be pasted into a shell whoever wrote the values.
+
+    Every name, path, revision or address that ends up in a suggested command goes through here.
+    A value that cannot be pasted safely is replaced by ``...``, so that the command does nothing:
+    one with characters that a terminal would obey, or that begins like an option.
+
+    Args:
+        words: written by us, such as ``"tweakio profile recover"``.
+        *values: what follows, each as one word.
+    """
+    return " ".join((words, *(_quoted(str(value)) for value in values)))
+
+
+def run(words: str, *values: object) -> str:
+    """A hint to run a command; see ``command``.
+
+    Quotes around the command stand there only if it has none of its own: pasted together with
+    them, the value would be outside.
+    """
+    made = command(words, *values)
+    return f"run: {made}" if any(mark in made for mark in "'\"") else f"run '{made}'"
+
+
+def _quoted(text: str) -> str:
+    if not text.isprintable() or text.startswith("-") or len(text) > _LONGEST_WORD:
+        return _NOT_SHOWN
+    if os.name == "nt":
+        if _PLAIN.issuperset(text.replace("\\", "/")) and text:
+            return text
+        # A backslash before the closing quote would belong to the quote.
+        unsafe = _NEVER_ON_WINDOWS.intersection(text) or text.endswith("\\")
+        return _NOT_SHOWN if unsafe else f'"{text}"'
+    if text and _PLAIN.issuperset(text):
+        return text
+    return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})

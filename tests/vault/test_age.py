@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,10 +111,33 @@ def test_no_changed_byte_is_taken() -> None:
         age.unseal_passphrase(bytes(sealed), "q")
 
 
-def test_work_without_end_is_not_begun() -> None:
-    sealed = age.seal_passphrase(b"x", "p").replace(b" 10\n", b" 40\n")
-    with pytest.raises(VaultError, match="too many"):
+@pytest.mark.parametrize("work", [21, 22, 40, 99])
+def test_more_work_than_can_be_done_is_refused_before_it_begins(work: int) -> None:
+    sealed = age.seal_passphrase(b"x", "p").replace(b" 10\n", f" {work}\n".encode())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(VaultError, match=f"work factor {work}, which takes .*at most 20") as caught:
         age.unseal_passphrase(sealed, "p")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+    assert "age -d" in caught.value.hint
+
+
+def test_work_that_the_memory_limit_forbids_says_so() -> None:
+    script = """
+import resource, sys
+from tweakio.errors import VaultError
+from tweakio.vault import age
+age._cipher()
+resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))
+try:
+    age.unseal_passphrase(sys.stdin.buffer.read(), "p")
+except VaultError as error:
+    print(error.message)
+"""
+    sealed = age.seal_passphrase(b"x", "p").replace(b" 10\n", b" 20\n")
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=sealed, capture_output=True, check=False
+    )
+    assert done.stdout == b"there is not enough memory to use the passphrase: 1 GiB are needed\n"
 
 
 def test_an_error_of_the_stream_stays_what_it_is() -> None:

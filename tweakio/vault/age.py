@@ -43,7 +43,8 @@ _TAG = 16
 _LABEL = b"age-encryption.org/v1/scrypt"
 _WORK = 18
 """The binary logarithm of scrypt's N: what the ``age`` program takes as well; 256 MB, a second."""
-_MOST_WORK = 22
+_MOST_WORK = 20
+"""1 GB. From 21 on OpenSSL, which has the limits of 32 bits, cannot do it at all."""
 _STANZA = re.compile(
     rb"age-encryption\.org/v1\n-> scrypt ([A-Za-z0-9+/]{22}) ([1-9][0-9]?)\n"
     rb"([A-Za-z0-9+/]{43})\n---"
@@ -365,7 +366,11 @@ def unseal_stream_passphrase(reader: BinaryIO, writer: BinaryIO, passphrase: str
         raise VaultError("it is not sealed with a passphrase", hint="give an identity instead")
     work = int(found[2])
     if work > _MOST_WORK:
-        raise VaultError(f"its passphrase needs 2^{work} steps, which is too many")
+        raise VaultError(
+            f"the passphrase has the scrypt work factor {work}, which takes {_memory(work)};"
+            f" tweakio takes at most {_MOST_WORK} ({_memory(_MOST_WORK)})",
+            hint="decrypt it with 'age -d' where there is so much memory, and encrypt it again",
+        )
     try:
         salt, wrapped, mac = (
             base64.b64decode(part + b"=" * (-len(part) % 4), validate=True)
@@ -434,15 +439,30 @@ def _invalid_tag() -> type[Exception]:
 
 
 def _stretched(passphrase: str, salt: bytes, work: int) -> bytes:
-    return hashlib.scrypt(
-        passphrase.encode("utf-8", "surrogateescape"),
-        salt=_LABEL + salt,
-        n=1 << work,
-        r=8,
-        p=1,
-        maxmem=(1 << work) * 1024 + (1 << 20),
-        dklen=32,
-    )
+    try:
+        return hashlib.scrypt(
+            passphrase.encode("utf-8", "surrogateescape"),
+            salt=_LABEL + salt,
+            n=1 << work,
+            r=8,
+            p=1,
+            maxmem=(1 << work) * 1024 + (1 << 20),
+            dklen=32,
+        )
+    except (MemoryError, ValueError):  # Python takes OpenSSL's failed allocation for a wrong value
+        raise VaultError(
+            f"there is not enough memory to use the passphrase: {_memory(work)} are needed",
+            hint="end other programs, or raise the memory limit",
+        ) from None
+
+
+def _memory(work: int) -> str:
+    kibibytes = 1 << work  # 128 * r * N bytes
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        if kibibytes < 1024:
+            return f"{kibibytes} {unit}"
+        kibibytes >>= 10
+    return f"{kibibytes} PiB"
 
 
 def _derived(key: bytes, salt: bytes, info: bytes) -> bytes:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tweakio import durable
-from tweakio.errors import VaultError, storage_error
-from tweakio.vault.recipients import dump, parse
+from tweakio.errors import VaultError, command, storage_error
+from tweakio.vault.recipients import checked, dump, parse
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -75,9 +75,17 @@ def note_first(layout: Layout, listed: Collection[str]) -> None:
 
 
 def unconfirmed_hint(recipients: Sequence[str]) -> str:
-    """How to confirm some."""
-    shown = " ".join(f"'{item}'" if " " in item else item for item in recipients)
-    return f"If they are who they should be: tweakio vault recipients add {shown}"
+    """How to confirm some, which somebody else wrote; what is not a recipient is not repeated."""
+    known = [item for item in map(checked, recipients) if item is not None]
+    unknown = len(recipients) - len(known)
+    parts = []
+    if known:
+        shown = command("tweakio vault recipients add", *known)
+        parts.append(f"If they are who they should be: {shown}")
+    if unknown:
+        lines = "1 line is" if unknown == 1 else f"{unknown} lines are"
+        parts.append(f"{lines} not a recipient at all; look at .age-recipients in an editor")
+    return ". ".join(parts)
 
 
 def require(confirmed: Sequence[str]) -> None:
