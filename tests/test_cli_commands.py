@@ -124,7 +124,7 @@ class TestDelete:
 
     def test_purge_keeps_nothing(self, two):
         result = two.ok("profile", "delete", "alpha", "--purge")
-        assert "gone for good" in result.err
+        assert "deleted permanently; exported files are not touched" in result.err
         assert two.ok("profile", "trash", "list").out == ""
 
     def test_several_are_one_commit(self, two):

@@ -135,6 +135,16 @@ def test_to_another_machine_and_back(manager: ProfileManager, home: Path, host: 
     ]
 
 
+def test_a_link_in_the_place_of_a_profile_is_refused(
+    manager: ProfileManager, host: Host, tmp_path: Path
+) -> None:
+    (host.directory / "a").symlink_to(tmp_path)
+    for step in (make, lambda manager: manager.snapshots.list("a")):
+        with pytest.raises(SnapshotError, match="symbolic link"):
+            step(manager)
+    assert list(tmp_path.glob("*.tar.zst")) == []
+
+
 def test_a_host_that_nobody_knows_is_refused(manager: ProfileManager, host: Host) -> None:
     known = host.client / ".ssh" / "known_hosts"
     content = known.read_text()

@@ -554,3 +554,77 @@ def test_the_doctor_takes_snapshots_over(manager: ProfileManager, home: Path) ->
     (git_dir / "HEAD").unlink()
     assert manager.doctor(fix=True).healthy
     assert [item.name for item in manager.snapshots.list("a")] == [snapshot.name]
+
+
+@pytest.mark.parametrize("place", ["own", "directory", "local"])
+def test_a_link_in_the_place_of_a_profile_is_refused(
+    manager: ProfileManager, home: Path, tmp_path: Path, place: str
+) -> None:
+    root = home / "profiles" / ".git" / "tweakio" / "snapshots"
+    if place != "own":
+        root = tmp_path / "share"
+        root.mkdir()
+        manager.snapshots.set_store(str(root) if place == "directory" else f"local://{root}")
+    elsewhere = tmp_path / "elsewhere"
+    make(manager)
+    shutil.move(root / "a", elsewhere)
+    (root / "a").symlink_to(elsewhere)
+    before = tree_digest(elsewhere)
+    for step in (
+        make,
+        lambda manager: manager.snapshots.list("a"),
+        lambda manager: manager.snapshots.restore("a"),
+        lambda manager: manager.snapshots.verify("a"),
+        lambda manager: manager.snapshots.prune("a", Keep(last=1)),
+        lambda manager: manager.snapshots.purge("a"),
+        lambda manager: manager.snapshots.left("a"),
+    ):
+        with pytest.raises(SnapshotError, match="share/a|snapshots/a") as caught:
+            step(manager)
+        assert "symbolic link" in caught.value.message
+    assert tree_digest(elsewhere) == before
+    check(home)
+
+
+def test_a_purge_says_what_is_left_and_takes_it_along(
+    manager: ProfileManager, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "share").mkdir()
+    make(manager)
+    manager.snapshots.set_store(str(tmp_path / "share"))
+    make(manager)
+    manager.create_profile("b", "telegram")
+    manager.close()
+    cli = Cli(tmp_path)
+    kept = [home / "profiles" / ".git" / "tweakio" / "snapshots" / "a", tmp_path / "share" / "a"]
+    assert cli.run("profile", "delete", "a", "--snapshots").code == 2
+    cli.ok("profile", "recover", "b", "--mode", "hard")
+    left = cli.ok("profile", "delete", "b", "--purge").err
+    assert "the trash still has 1 older entry of b: tweakio profile trash list" in left
+    left = cli.ok("profile", "delete", "a", "--purge").err
+    how = "tweakio profile snapshot prune --all a"
+    assert f"2 snapshots of a not removed, 2 of them unencrypted: {how}\n" in left
+    assert all(any(place.iterdir()) for place in kept)
+    (kept[0] / "20260101T000000Z-00000000.json").write_bytes(b"no manifest")
+    assert cli.ok(*how.split()[1:], "--dry-run").out == "would prune 2 snapshots of a\n"
+    assert cli.ok(*how.split()[1:]).out == "pruned 2 snapshots of a\n"
+    assert not any(any(place.iterdir()) for place in kept)
+    assert cli.ok(*how.split()[1:]).err.endswith("nothing to prune\n")
+    assert cli.run(*how.split()[1:], "--keep-last", "1").code == 2
+
+
+def test_a_purge_with_snapshots_does_not_begin_without_the_store(
+    manager: ProfileManager, home: Path, tmp_path: Path
+) -> None:
+    make(manager)
+    (tmp_path / "share").mkdir()
+    manager.snapshots.set_store(str(tmp_path / "share"))
+    (tmp_path / "share").rmdir()
+    manager.close()
+    cli = Cli(tmp_path)
+    assert cli.run("profile", "delete", "a", "--purge", "--snapshots").code == 36
+    assert cli.ok("profile", "list").rows[0][0] == "a"
+    (tmp_path / "share").mkdir()
+    result = cli.ok("profile", "delete", "a", "--purge", "--snapshots")
+    assert "not removed" not in result.err
+    assert list((home / "profiles" / ".git" / "tweakio" / "snapshots" / "a").iterdir()) == []

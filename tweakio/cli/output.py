@@ -45,9 +45,9 @@ def clean(text: str) -> str:
     )
 
 
-def counted(number: int, noun: str) -> str:
-    """The number and the noun, which takes an s for every number but 1."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """The number and the noun, which takes an s for every number but 1 unless a plural is given."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
 def emit(text: str) -> None:

@@ -35,11 +35,28 @@ class Directory:
         self._root = root
         self._make_root = make_root
 
+    def _path(self, profile_id: str, name: str = "") -> Path:
+        """Where a profile's files are.
+
+        Raises:
+            SnapshotError: that is a link, which would lead out of the store.
+        """
+        directory = self._root / profile_id
+        with contextlib.suppress(OSError):
+            status = os.lstat(directory)
+            # On Windows a junction is a directory with this tag.
+            junction = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", 0)
+            tag = getattr(status, "st_reparse_tag", 0)
+            if stat.S_ISLNK(status.st_mode) or (tag and tag == junction):
+                raise _link(directory)
+        return directory / name if name else directory
+
     def files(self, profile_id: str) -> dict[str, int]:
         """See ``Place``; links and whatever else is no file are left out."""
         found = {}
+        directory = self._path(profile_id)
         try:
-            with os.scandir(self._root / profile_id) as entries:
+            with os.scandir(directory) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode):
@@ -60,14 +77,14 @@ class Directory:
     def read(self, profile_id: str, name: str, limit: int) -> bytes:
         """See ``Place``."""
         try:
-            return durable.read_regular(self._root / profile_id / name, limit)
+            return durable.read_regular(self._path(profile_id, name), limit)
         except OSError as error:
             raise storage_error(error, "read a snapshot") from error
 
     def open(self, profile_id: str, name: str) -> BinaryIO:
         """See ``Place``."""
         try:
-            return open(self._root / profile_id / name, "rb")
+            return open(self._path(profile_id, name), "rb", opener=_open_own)
         except OSError as error:
             raise storage_error(error, "read a snapshot") from error
 
@@ -109,20 +126,34 @@ class Directory:
 
     def _directory(self, profile_id: str) -> Path:
         self._need_root()
+        path = self._path(profile_id)
         try:
-            if durable.make_directory(self._root / profile_id, parents=self._make_root):
+            if durable.make_directory(path, parents=self._make_root):
                 durable.fsync_directory(self._root)
         except OSError as error:
             raise storage_error(error, "store a snapshot") from error
-        return self._root / profile_id
+        return path
 
     def remove(self, profile_id: str, name: str) -> None:
         """See ``Place``."""
+        directory = self._path(profile_id)
         try:
-            durable.remove(self._root / profile_id / name)
-            durable.fsync_directory(self._root / profile_id)
+            durable.remove(directory / name)
+            durable.fsync_directory(directory)
         except OSError as error:
             raise storage_error(error, "remove a snapshot") from error
+
+
+def _link(directory: Path) -> SnapshotError:
+    return SnapshotError(
+        f"{directory} is a symbolic link, which a snapshot store does not follow",
+        hint="remove the link, or set the store to where the snapshots are: "
+        "tweakio profile snapshot store URL",
+    )
+
+
+def _open_own(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _took_back(path: Path) -> bool:

@@ -106,8 +106,9 @@ def open_place(url: str) -> Place:
         url = references.resolve(url, "the snapshot store")
     if os.path.isabs(url):
         return Directory(Path(url), make_root=False)
-    if url.startswith("file:///"):
-        return Directory(Path(unquote(url[len("file://") :])), make_root=False)
+    if url.startswith(("file:///", "local:///")):
+        path = unquote(url.partition("://")[2])
+        return Directory(Path(path), make_root=False)
     from tweakio.snapshots.remote import Remote
 
     return Remote(url)

@@ -67,7 +67,10 @@ class Remote:
         self._is_local = scheme in ("file", "local")
 
     def _path(self, profile_id: str, name: str = "") -> str:
-        return f"{self._root}/{profile_id}/{name}" if name else f"{self._root}/{profile_id}"
+        directory = f"{self._root}/{profile_id}"
+        if hasattr(self._fs, "refuse_link"):
+            self._fs.refuse_link(directory)
+        return f"{directory}/{name}" if name else directory
 
     def files(self, profile_id: str) -> dict[str, int]:
         """See ``Place``."""
@@ -129,8 +132,8 @@ class Remote:
 
     def put(self, profile_id: str, name: str, content: bytes) -> None:
         """See ``Place``."""
-        part = self._path(profile_id, part_file(name))
         with _asking():
+            part = self._path(profile_id, part_file(name))
             self._make_directory(profile_id)
             self._fs.pipe_file(part, content)
             self._fs.mv(part, self._path(profile_id, name))

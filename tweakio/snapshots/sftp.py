@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from typing import Any
 
 import paramiko  # type: ignore[import-untyped]
@@ -40,6 +41,19 @@ class _Sftp(SFTPFileSystem):  # type: ignore[misc]
         channel = self.ftp.get_channel()
         if channel is not None:
             channel.settimeout(_ANSWERING)
+
+    def refuse_link(self, path: str) -> None:
+        """Refuse a directory that is a link, which would lead out of the store."""
+        try:
+            mode = self.ftp.lstat(path).st_mode
+        except FileNotFoundError:
+            return
+        if mode is not None and stat.S_ISLNK(mode):
+            raise SnapshotError(
+                f"{path[:200]!a} in the snapshot store is a symbolic link, which is not followed",
+                hint="remove the link, or set the store to where the snapshots are: "
+                "tweakio profile snapshot store URL",
+            )
 
     def mkdir(self, path: str, create_parents: bool = True, mode: int = 0o700) -> None:  # noqa: FBT001, FBT002
         super().mkdir(path, create_parents=create_parents, mode=mode)

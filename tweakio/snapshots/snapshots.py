@@ -19,6 +19,7 @@ from tweakio.errors import (
 )
 from tweakio.models import parse_time
 from tweakio.snapshots import manifest, packing, setting
+from tweakio.snapshots.directory import Directory
 from tweakio.snapshots.listing import find, list_snapshots
 from tweakio.snapshots.manifest import Snapshot
 from tweakio.snapshots.reading import Verified, unpack, verify
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
 
-__all__ = ["Created", "Snapshots", "Verified"]
+__all__ = ["Created", "Left", "Snapshots", "Verified"]
 
 _ABANDONED = timedelta(days=1)
 """After this long, data without a manifest is not an upload that is under way."""
@@ -53,6 +54,18 @@ class Created(NamedTuple):
 
     snapshot: Snapshot
     is_new: bool
+
+
+class Left(NamedTuple):
+    """How many snapshots there are of a profile, in the repository's own store and the one set.
+
+    Attributes:
+        snapshots: all of them, also those whose manifest cannot be read.
+        unencrypted: those of them that whoever can read the store can log in with.
+    """
+
+    snapshots: int
+    unencrypted: int
 
 
 _Found = list[Snapshot]
@@ -341,6 +354,49 @@ class Snapshots:
             place.remove(profile_id, manifest.data_file(item))
         self._sweep(place, profile_id)
         return removed
+
+    def left(self, profile_id: str) -> Left:
+        """What the stores still have of a profile.
+
+        Raises:
+            SnapshotError, StorageError: a store cannot be used.
+        """
+        self._layout.profile(profile_id)
+        found = [
+            file
+            for place in self._places()
+            for file in place.files(profile_id)
+            if manifest.is_data(file) is not None
+        ]
+        return Left(len(found), sum(not file.endswith(".age") for file in found))
+
+    def purge(self, profile_id: str) -> int:
+        """Remove all snapshots of a profile, whole or not, from both stores.
+
+        Args:
+            profile_id: whose; it need not exist any more.
+
+        Returns:
+            How many snapshots it were.
+
+        Raises:
+            SnapshotError, StorageError: a store cannot be used.
+        """
+        self._layout.profile(profile_id)
+        count = 0
+        for place in self._places():
+            files = sorted(place.files(profile_id), key=lambda file: not manifest.is_manifest(file))
+            for file in files:
+                is_data = manifest.is_data(file) is not None
+                if is_data or manifest.is_manifest(file) or manifest.is_part(file):
+                    place.remove(profile_id, file)
+                    count += is_data
+        return count
+
+    def _places(self) -> Sequence[Place]:
+        """The repository's own store, and the one that was set."""
+        own = Directory(self._layout.snapshots, make_root=True)
+        return (own, self._place()) if self.store else (own,)
 
     def _sweep(self, place: Place, profile_id: str) -> None:
         """Remove what snapshots that never came to be left; other files are left alone."""

@@ -7,6 +7,7 @@ import typer
 
 from tweakio.cli.completion import complete_snapshots
 from tweakio.cli.options import DryRun, Json, ProfileId
+from tweakio.cli.output import counted as how_many
 from tweakio.cli.output import emit, is_terminal, notice
 from tweakio.cli.progress import WORTH_A_BAR, busy, counted
 from tweakio.cli.tree import SETTINGS, group
@@ -141,6 +142,10 @@ def prune(
     keep_monthly: Annotated[
         int, typer.Option("--keep-monthly", metavar="N", help="Keep the last of each of N months.")
     ] = 0,
+    all_: Annotated[
+        bool,
+        typer.Option("--all", help="Remove all, from the repository's store and the one set."),
+    ] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Remove the snapshots that no rule keeps, for good. Does not ask."""
@@ -148,11 +153,28 @@ def prune(
 
     state: State = ctx.obj
     keep = Keep(keep_last, keep_daily, keep_weekly, keep_monthly)
+    if all_ and any(keep):
+        raise InvalidInputError("--all keeps no snapshot", hint="leave out --all or the rules")
+    if all_:
+        _purge(state, profile_id, dry_run=dry_run)
+        return
     with state.manager("profile snapshot prune") as manager:
         removed = manager.snapshots.prune(profile_id, keep, dry_run=dry_run)
     verb = "would prune" if dry_run else "pruned"
     emit("".join(f"{verb} {item.name}\n" for item in removed))
     if not removed:
+        notice("nothing to prune")
+
+
+def _purge(state: "State", profile_id: str, *, dry_run: bool) -> None:
+    with state.manager("profile snapshot prune") as manager:
+        if dry_run:
+            number = manager.snapshots.left(profile_id).snapshots
+        else:
+            number = manager.snapshots.purge(profile_id)
+    verb = "would prune" if dry_run else "pruned"
+    emit(f"{verb} {how_many(number, 'snapshot')} of {profile_id}\n" if number else "")
+    if not number:
         notice("nothing to prune")
 
 
