@@ -303,6 +303,42 @@ def test_interleavings(two):
     check(two.home)
 
 
+@pytest.mark.parametrize(
+    "trailers",
+    [
+        "Tweakio-Op: undo\nTweakio-Undoes: nonsense",
+        "Tweakio-Op: undo\nTweakio-Undoes: ../../HEAD",
+        "Tweakio-Op: undo\nTweakio-Undoes: HEAD",
+        "Tweakio-Op: undo\nTweakio-Undoes: \uff15",
+        "Tweakio-Op: undo\nTweakio-Undoes: " + "a" * 40,
+        "Tweakio-Op: undo\nTweakio-Undoes: {blob}",
+        "Tweakio-Op: undo\nTweakio-Undoes: {tree}",
+        "Tweakio-Op: undo\nTweakio-Undoes:",
+        "Tweakio-Op: redo\nTweakio-Redoes: nonsense",
+        "Tweakio-Op: set\nTweakio-Profile: ../..\nTweakio-Profile: CON",
+        "Tweakio-Op: delete\nTweakio-Trash: ../../../x\nTweakio-Profile: alpha",
+        "Tweakio-Op: \x1b[31mred",
+    ],
+)
+def test_a_trailer_that_somebody_made_up_ends_no_command(two, git, trailers):
+    two.update_profiles(["alpha"], note="one")
+    path = two.get_profile("alpha").path / "metadata.json"
+    path.write_text(path.read_text().replace('"one"', '"two"'))
+    ids = {
+        name: git("rev-parse", revision).strip()
+        for name, revision in (("blob", "HEAD:alpha/metadata.json"), ("tree", "HEAD^{tree}"))
+    }
+    git("commit", "-qam", f"by hand\n\n{trailers.format(**ids)}\n")
+    with pytest.raises(NothingToRedoError):
+        two.redo()
+    assert len(list(two.history())) > 1
+    assert list(two.history("alpha"))
+    assert two.show("HEAD")
+    two.undo()  # of that commit, or of the change before if it says that it is an undo
+    two.redo()
+    assert notes(two)["alpha"] == "two"
+
+
 def test_undo_and_redo_tell_which_change(two):
     two.update_profiles(["alpha"], note="x")
     change = two.history()[0]

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["HISTORY_HINT", "History", "changed_names"]
 
 _HEX = re.compile(r"[0-9a-f]{4,40}")
-_STEPS = re.compile(r"(?:~\d*|\^1?)")
-_REVISION = re.compile(r"(?P<base>.+?)(?P<steps>(?:~\d*|\^1?)*)", re.DOTALL)
+_STEPS = re.compile(r"~[0-9]*|\^1?")
+# As in git no name has one of the characters that steps begin with.
+_REVISION = re.compile(r"(?P<base>[^~^]+)(?P<steps>(?:~[0-9]*|\^1?)*)", re.DOTALL)
 _MOST_CHARACTERS = 1024
 _MOST_TAGS = 16  # that point to tags
 HISTORY_HINT = "run 'tweakio profile history'"

@@ -151,16 +151,22 @@ class Undo:
     def _redo_target(self, head: str) -> tuple[Commit, Commit]:
         """The change to do again, and the commit that undid it."""
         redone: set[str] = set()
-        for commit in self._history.commits(head):
+        commits = self._history.commits(head)
+        for commit in commits:
             operation = commit.trailer("Tweakio-Op")
             if operation in _NOT_UNDONE:
                 continue
             if operation == "redo" and (again := commit.trailer("Tweakio-Redoes")):
                 redone.add(again)
             elif operation == "undo" and (taken := commit.trailer("Tweakio-Undoes")):
-                if taken not in redone:
-                    return self._repository.reader.commit(taken), commit
-                redone.discard(taken)
+                if taken in redone:
+                    redone.discard(taken)
+                    continue
+                # Anybody can write a trailer: what it names is looked for, and not looked up.
+                target = next((older for older in commits if older.id == taken), None)
+                if target is None:
+                    break
+                return target, commit
             else:
                 break
         raise NothingToRedoError(
