@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from tweakio import LeaseError, LeaseLostError, ProfileManager
 from tweakio.errors import InvalidInputError
 from tweakio.layout import Layout
 from tweakio.lease.backends import check_url, open_backend
+from tweakio.lease.shared import RedisBackend
 
 HOLD = """
 import sys
@@ -170,3 +172,141 @@ def test_nothing_without_a_backend(manager):
     manager.activate_profile("a")
     assert manager.locks.guard is None
     assert not manager.layout.leases.exists()
+
+
+FENCE, LEASE = "tweakio:{a}:fence", "tweakio:{a}:lease"
+POISONS = {
+    "a last token that is a word": (FENCE, ["SET", FENCE, "abc"]),
+    "a last token without end": (FENCE, ["SET", FENCE, "1e308"]),
+    "a last token that is infinite": (FENCE, ["SET", FENCE, "inf"]),
+    "a last token that is no number": (FENCE, ["SET", FENCE, "nan"]),
+    "a last token that is negative": (FENCE, ["SET", FENCE, "-5"]),
+    "the last token that can be counted": (FENCE, ["SET", FENCE, str((1 << 53) - 1)]),
+    "a last token of a megabyte": (FENCE, ["SET", FENCE, "9" * 1_000_000]),
+    "a last token that is a list": (FENCE, ["RPUSH", FENCE, "1"]),
+    "a lease that is a text": (LEASE, ["SET", LEASE, "x"]),
+    "a lease without a token": (LEASE, ["HSET", LEASE, "holder", "h/1/x"]),
+    "a lease that never ends": (LEASE, ["HSET", LEASE, "holder", "h/1/x", "token", "5"]),
+    "a token that is a word": (LEASE, ["HSET", LEASE, "holder", "h/1/x", "token", "abc"]),
+    "a token of many digits": (LEASE, ["HSET", LEASE, "holder", "h/1/x", "token", "9" * 5000]),
+    "a token in other digits": (LEASE, ["HSET", LEASE, "holder", "h/1/x", "token", "\uff15"]),
+    "a token that is not text": (LEASE, ["HSET", LEASE, "holder", "h", "token", b"\xff\xfe"]),
+    "a holder of a megabyte": (LEASE, ["HSET", LEASE, "holder", "h" * 1_000_000, "token", "5"]),
+}
+
+
+@pytest.mark.parametrize("poison", POISONS)
+def test_what_others_write_into_redis_ends_in_an_error_that_names_it(
+    tmp_path: Path, redis_url: str, poison: str
+) -> None:
+    import redis as library
+
+    key, written = POISONS[poison]
+    client = library.Redis.from_url(redis_url)
+    with ProfileManager(tmp_path / "home") as manager:
+        manager.create_profile("a", "custom")
+        manager.leases.use(redis_url, ttl=1.5)
+        manager.activate_profile("a")
+        manager.deactivate_profile()
+        client.delete(LEASE)
+        try:
+            client.delete(key)
+            client.execute_command(*written)
+            if "never ends" not in poison and key == LEASE:
+                client.pexpire(key, 60_000)
+            actions = [lambda: manager.activate_profile("a")]
+            if key == LEASE:
+                actions.append(lambda: manager.leases.status())
+                actions.append(lambda: manager.update_profiles(["a"], note="x"))
+            for action in actions:
+                with pytest.raises(LeaseError) as caught:
+                    action()
+                assert key in caught.value.message
+                assert f"'{key}'" in caught.value.hint
+                assert not manager.locks.is_locked("a")
+        finally:
+            client.delete(FENCE, LEASE)
+        manager.activate_profile("a")
+        manager.deactivate_profile()
+        client.delete(FENCE, LEASE)
+
+
+def test_a_holder_of_another_alphabet_or_with_a_number_of_any_length_is_somebody_else(
+    tmp_path: Path, redis_url: str
+) -> None:
+    import redis as library
+
+    client = library.Redis.from_url(redis_url)
+    with ProfileManager(tmp_path / "home") as manager:
+        manager.create_profile("a", "custom")
+        manager.leases.use(redis_url, ttl=1.5)
+        for holder in (f"{socket.gethostname()}/{'9' * 500}/x"[:500], b"\xff/1/x", "h/\u00b2/x"):
+            client.hset(LEASE, mapping={"holder": holder, "token": "5"})
+            client.pexpire(LEASE, 60_000)
+            with pytest.raises(LeaseError, match="is held by"):
+                manager.activate_profile("a")
+            assert len(manager.leases.status().leases) == 1
+            client.delete(LEASE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"holder": "h/1/x", "token": 1e308, "expires": 1}',
+        '{"holder": "h/1/x", "token": 1, "expires": Infinity}',
+        '{"holder": "h/1/x", "token": 1, "expires": NaN}',
+        '{"holder": "h/1/x", "token": true, "expires": 1}',
+        '{"holder": 7, "token": 1, "expires": 1}',
+        '{"holder": "h/1/x", "token": -1, "expires": 1}',
+        '{"holder": "h/1/x", "token": %s, "expires": 1}' % ("9" * 4000),
+        "[" * 10_000,
+    ],
+)
+def test_a_lease_file_that_somebody_wrote_is_named(tmp_path: Path, content: str) -> None:
+    with ProfileManager(tmp_path / "home") as manager:
+        manager.create_profile("a", "custom")
+        manager.leases.use("file", ttl=1.5)
+        manager.layout.leases.mkdir(mode=0o700)
+        path = manager.layout.leases / "a.json"
+        path.write_text(content)
+        with pytest.raises(LeaseError, match="cannot be read") as caught:
+            manager.activate_profile("a")
+        assert str(path) in caught.value.hint
+
+
+def test_over_tls_the_certificate_has_to_be_of_that_host(tmp_path: Path) -> None:
+    pytest.importorskip("redis")
+    server = tmp_path / "server"
+    server.mkdir()
+    for name, host in (("right", "IP:127.0.0.1"), ("wrong", "DNS:other.example")):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "1", "-subj", "/CN=x", "-addext", f"subjectAltName={host}",
+             "-keyout", server / f"{name}.key", "-out", server / f"{name}.pem"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(server / f"{name}.pem", server / f"{name}.key")
+        outcome = []
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(10)
+
+            def serve(context: ssl.SSLContext = context, outcome: list[bool] = outcome) -> None:
+                with listener.accept()[0] as plain:
+                    plain.settimeout(10)
+                    try:
+                        with context.wrap_socket(plain, server_side=True) as encrypted:
+                            outcome.append(bool(encrypted.recv(100)))
+                    except OSError:
+                        outcome.append(False)
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+            port = listener.getsockname()[1]
+            ca = server / f"{name}.pem"
+            backend = RedisBackend(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={ca}", timeout=5)
+            with pytest.raises(LeaseError):  # that listener is no Redis
+                backend.acquire("a", "x", 5.0)
+            thread.join()
+        # Whether it was told anything.
+        assert outcome == [name == "right"]

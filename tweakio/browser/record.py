@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BrowserRecord", "LoginStatus", "Running", "read", "write"]
 
+_MOST_EXITS = 1 << 31
 _LIMIT = 1 << 16
 _SCHEMA = 1
 _LOGINS = ("logged_in", "logged_out", "expired")
@@ -100,7 +101,7 @@ def _record(value: Any) -> BrowserRecord:
     running, login, last = value.get("running"), value.get("login"), value.get("last_unclean_exit")
     return BrowserRecord(
         running=None if running is None else _running(running),
-        unclean_exits=max(0, int(value.get("unclean_exits", 0))),
+        unclean_exits=min(max(0, int(value.get("unclean_exits", 0))), _MOST_EXITS),
         last_unclean_exit=None if last is None else parse_time(str(last)),
         login=None if login is None else _login(login),
         session_to_import=value.get("session_to_import") is True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["FileBackend"]
 
 _WAIT = 5.0
+_MOST_TOKEN = 1 << 53
 
 
 class FileBackend:
@@ -60,7 +62,15 @@ class FileBackend:
         """Holder, last token and the time of expiry; what cannot be read must not begin anew."""
         try:
             value = json.loads(durable.read_regular(self._path(profile), 1 << 16))
-            return str(value["holder"]), int(value["token"]), float(value["expires"])
+            holder, token, expires = value["holder"], value["token"], float(value["expires"])
+            if not (
+                isinstance(holder, str)
+                and type(token) is int
+                and 0 <= token < _MOST_TOKEN
+                and math.isfinite(expires)
+            ):
+                raise ValueError("not written by tweakio")
+            return holder, token, expires
         except FileNotFoundError:
             return "", 0, 0.0
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

@@ -10,6 +10,8 @@ from tweakio.store.processes import process_start
 
 __all__ = ["holder_name", "is_dead", "is_here", "parse_holder"]
 
+_LONGEST_PID = 10
+
 
 def holder_name() -> str:
     """A name that no other holder has: machine, process, and a random part."""
@@ -20,7 +22,8 @@ def parse_holder(name: str) -> tuple[str, int]:
     """Machine and process of a holder; 0 if the name is nobody's of ours."""
     host, _, rest = name.partition("/")
     process = rest.partition("/")[0]
-    return host, int(process) if process.isascii() and process.isdigit() else 0
+    usual = len(process) <= _LONGEST_PID and process.isascii() and process.isdigit()
+    return host, int(process) if usual else 0
 
 
 def is_here(holder: str) -> bool:

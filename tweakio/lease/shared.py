@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from tweakio.errors import InvalidInputError, LeaseError, MissingExtraError
+from tweakio.errors import InvalidInputError, LeaseError, MissingExtraError, command
 from tweakio.lease.backends import LeaseRecord
 
 if TYPE_CHECKING:
@@ -15,14 +16,18 @@ __all__ = ["RedisBackend"]
 
 # Each is run by Redis as one step (https://redis.io/docs/latest/develop/programmability/).
 # The token counts on from the server's clock in milliseconds, so that it does not begin anew
-# after a server lost its data.
+# after a server lost its data. Whoever can write to the server can write anything there: a last
+# token that is none of ours is named, and never counted on from. Lua's numbers are exact to 2^53.
 _ACQUIRE: Final = """
 local holder = redis.call('HGET', KEYS[1], 'holder')
 if holder and holder ~= ARGV[1] then return '' end
 local now = redis.call('TIME')
 local token = math.floor(now[1] * 1000 + now[2] / 1000)
-local last = tonumber(redis.call('GET', KEYS[2]) or '0')
-if token <= last then token = last + 1 end
+local last = redis.call('GET', KEYS[2]) or '0'
+if #last > 16 or not string.find(last, '^[0-9]+$') or tonumber(last) >= 9007199254740991 then
+  return 'poisoned'
+end
+if token <= tonumber(last) then token = tonumber(last) + 1 end
 local text = string.format('%.0f', token)
 redis.call('SET', KEYS[2], text)
 redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'token', text)
@@ -42,6 +47,10 @@ local found = redis.call('HMGET', KEYS[1], 'holder', 'token')
 if not found[1] then return {} end
 return {found[1], found[2], redis.call('PTTL', KEYS[1])}
 """
+_TOKEN: Final = re.compile(rb"[0-9]{1,16}")
+_LONGEST_HOLDER: Final = 512
+_LONGEST_LEASE: Final = 86400 * 1000
+_POISONED: Final = b"poisoned"
 
 
 class RedisBackend:
@@ -64,10 +73,13 @@ class RedisBackend:
                 extra="redis",
             ) from None
         self._error: type[Exception] = redis.RedisError
+        self._refused: type[Exception] = redis.ResponseError
+        # Before redis-py 6 that was no by default: any certificate of any host was taken.
+        options = {"ssl_check_hostname": True} if url.startswith("rediss://") else {}
         try:
             self._client: Any = redis.Redis.from_url(
                 url,
-                decode_responses=True,
+                **options,
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
                 # By itself it would try again for longer than a lease lasts.
@@ -81,10 +93,12 @@ class RedisBackend:
             ) from None
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _asking(self, *keys: str) -> Iterator[None]:
         try:
             yield
         except (self._error, OSError) as error:
+            if isinstance(error, self._refused) and "WRONGTYPE" in str(error)[:200]:
+                raise _poisoned(*keys) from None
             # What the library says may have the password in it.
             raise LeaseError(
                 f"the lease backend does not answer ({type(error).__name__})",
@@ -93,12 +107,14 @@ class RedisBackend:
 
     def _run(self, script: str, profile: str, *arguments: object) -> Any:
         keys = _keys(profile)
-        with self._asking():
+        with self._asking(*keys):
             return self._client.eval(script, len(keys), *keys, *arguments)
 
     def acquire(self, profile: str, holder: str, ttl: float) -> int | None:
         """See ``LeaseBackend``."""
         token = self._run(_ACQUIRE, profile, holder, _milliseconds(ttl))
+        if token == _POISONED:
+            raise _poisoned(_keys(profile)[1])
         return int(token) if token else None
 
     def renew(self, profile: str, token: int, ttl: float) -> bool:
@@ -114,14 +130,15 @@ class RedisBackend:
         with self._asking(), self._client.pipeline(transaction=False) as questions:
             for profile in profiles:
                 questions.eval(_READ, 2, *_keys(profile))
-            answers = questions.execute()
-        return {
-            profile: LeaseRecord(str(holder), int(token), max(int(left), 0) / 1000)
-            for profile, (holder, token, left) in zip(
-                profiles, (answer or ("", 0, 0) for answer in answers), strict=True
-            )
-            if holder
-        }
+            answers = questions.execute(raise_on_error=False)
+        found = {}
+        for profile, answer in zip(profiles, answers, strict=True):
+            if isinstance(answer, Exception):
+                with self._asking(*_keys(profile)):
+                    raise answer
+            if answer:
+                found[profile] = _record(profile, *answer)
+        return found
 
     def close(self) -> None:
         """Close the connections."""
@@ -132,6 +149,34 @@ class RedisBackend:
 def _keys(profile: str) -> tuple[str, str]:
     # The braces keep both on one node of a cluster.
     return f"tweakio:{{{profile}}}:lease", f"tweakio:{{{profile}}}:fence"
+
+
+def _record(profile: str, holder: object, token: object, left: object) -> LeaseRecord:
+    """A lease as Redis has it.
+
+    Raises:
+        LeaseError: something in it is nothing that a holder of ours writes.
+    """
+    if (
+        isinstance(holder, bytes)
+        and isinstance(token, bytes)
+        and type(left) is int
+        and len(holder) <= _LONGEST_HOLDER
+        and _TOKEN.fullmatch(token)
+        # Without an expiry (-1) nobody could ever have the lease again.
+        and 0 <= left <= _LONGEST_LEASE
+    ):
+        return LeaseRecord(holder.decode("utf-8", "replace"), int(token), left / 1000)
+    raise _poisoned(_keys(profile)[0])
+
+
+def _poisoned(*keys: str) -> LeaseError:
+    names = " or ".join(keys)
+    return LeaseError(
+        f"the key {names} in Redis holds something that tweakio did not write",
+        hint="find out who can write there; when nobody uses the profile: "
+        + command("redis-cli DEL", *keys),
+    )
 
 
 def _milliseconds(seconds: float) -> int:

@@ -218,7 +218,7 @@ def remove_dead_buildings(layout: Layout) -> None:
 
     for name in os.listdir(layout.profiles):
         pid = name[len(BUILDING) :].split("-")[0]
-        if name.startswith(BUILDING) and pid.isdigit() and process_start(int(pid)) is None:
+        if name.startswith(BUILDING) and pid.isdecimal() and process_start(int(pid)) is None:
             building = layout.profiles / name
             rescued = building / "tweakio" / layout.rescued.name
             if rescued.is_dir() and os.listdir(rescued):

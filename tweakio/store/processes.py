@@ -16,8 +16,11 @@ def process_start(pid: int, *, platform: str = sys.platform) -> float | None:
 
     On Linux clock ticks since the boot, which a step of the wall clock does not change
     (psutil adds the boot's wall-clock time); elsewhere seconds since the epoch.
-    A zombie counts as gone: it holds nothing any more.
+    A zombie counts as gone: it holds nothing any more. So does a number that no process can
+    have, which may stand in a file.
     """
+    if not 0 < pid < 1 << 32:
+        return None
     if platform.startswith("linux"):
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:

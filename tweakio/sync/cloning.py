@@ -136,7 +136,7 @@ def _remove_dead(home: Path) -> None:
     """Remove what clones that were killed have left."""
     for name in os.listdir(home):
         pid = name[len(_BUILDING) :].split("-")[0]
-        if name.startswith(_BUILDING) and pid.isdigit() and process_start(int(pid)) is None:
+        if name.startswith(_BUILDING) and pid.isdecimal() and process_start(int(pid)) is None:
             shutil.rmtree(home / name, ignore_errors=True)
 
 
