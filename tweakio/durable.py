@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from tweakio.errors import is_of_the_moment
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
@@ -29,8 +31,11 @@ __all__ = [
     "create",
     "cut_end",
     "fsync_directory",
+    "is_there",
     "make_directory",
+    "mode_of",
     "move",
+    "open_regular",
     "read_begin",
     "read_end",
     "read_regular",
@@ -340,6 +345,35 @@ def _open_over(path: Path) -> tuple[int, bool]:
     return descriptor, new
 
 
+def is_there(path: Path | str) -> bool:
+    """Whether anything, a dangling link included, has this name.
+
+    Raises:
+        OSError: that cannot be told now. ``os.path.exists`` and its kind take every error for a
+            no, and a file that cannot be looked at for one that is gone.
+    """
+    return bool(mode_of(path))
+
+
+def mode_of(path: Path | str) -> int:
+    """The type and the permissions of whatever has this name, a link included; 0 for nothing.
+
+    Raises:
+        OSError: that cannot be told now.
+    """
+    try:
+        return os.lstat(path).st_mode
+    except OSError as error:
+        if is_of_the_moment(error):
+            raise
+        return 0
+
+
+def open_regular(path: Path | str) -> int:
+    """Open a regular file to read; links are not followed and a FIFO does not block."""
+    return _open_own(path, os.O_RDONLY)[0]
+
+
 def read_begin(path: Path | str, length: int) -> bytes:
     """The first bytes of a regular file."""
     descriptor = os.open(path, os.O_RDONLY | _BINARY | _CLOEXEC | _NOFOLLOW | _NONBLOCK)
@@ -432,6 +466,19 @@ def read_regular(path: Path | str, limit: int) -> bytes:
         OSError: with ``ELOOP`` for a link, ``EFBIG`` for a larger file, ``EINVAL`` for
             anything that is not a regular file, or what the system said.
     """
+    try:
+        return _read_regular(path, limit)
+    except OSError as error:
+        if error.filename is None:
+            # What is done to a descriptor does not say of which file it is.
+            error.filename = os.fspath(path)
+        if sys.platform == "win32" and os.path.isdir(path):
+            # There a directory that is opened as a file is a matter of permissions.
+            raise IsADirectoryError(errno.EISDIR, "a directory", os.fspath(path)) from None
+        raise
+
+
+def _read_regular(path: Path | str, limit: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | _BINARY | _CLOEXEC | _NOFOLLOW | _NONBLOCK)
     try:
         status = os.fstat(descriptor)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+import sys
 from typing import ClassVar
 
 __all__ = [
@@ -56,8 +58,11 @@ __all__ = [
     "UnknownPlatformError",
     "VaultError",
     "command",
+    "is_of_the_moment",
+    "refuse_lack_of_memory",
     "run",
     "storage_error",
+    "system_error",
 ]
 
 
@@ -379,22 +384,141 @@ def _quoted(text: str) -> str:
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+# What an error says of the file itself: it is not there, or something else is in its place.
+# EINVAL and EFBIG are our own, of a file that is not regular or larger than any of ours.
+_CERTAIN = frozenset(
+    {
+        errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO,
+        errno.EINVAL, errno.EFBIG,
+    }
+)  # fmt: skip
+_HINTS = {
+    errno.ENFILE: "the whole system has too many open files: close some programs, and run the "
+    "command again",
+    errno.ENOMEM: "free some memory and run the command again",
+    errno.EIO: "check the disk (the system's log names it), and run the command again",
+    getattr(errno, "ESTALE", -1): "wait until the network drive is back, and run the command again",
+}
+# How a library's error tells of a limit that has no number: the loader of extension modules has
+# only words.
+_WORDS = {"Too many open files": errno.EMFILE, "Cannot allocate memory": errno.ENOMEM}
+
+
+def is_of_the_moment(error: OSError) -> bool:
+    """Whether a read failed for a reason that tells nothing of the file.
+
+    That is a limit, a permission, or the device: later, or for somebody else, the same file can
+    be read. It is never damage. What is no such error says that there is no such file, or that
+    something else is in its place.
+    """
+    return error.errno not in _CERTAIN
+
+
+def refuse_lack_of_memory(error: Exception) -> None:
+    """Return if what zlib could not decompress is damaged.
+
+    Raises:
+        MemoryError: zlib itself had no memory.
+    """
+    if str(error).startswith("Error -4 "):
+        raise MemoryError from None
 
 
 def storage_error(cause: OSError, doing: str, *, ours: bool = True) -> StorageError:
     """Turn an ``OSError`` into the error of the tree that says what was being done.
 
     Args:
-        cause: what the operating system said.
+        cause: what the operating system said; one of the tree is returned as it is.
         doing: the action in the infinitive, such as ``"write metadata.json"``.
         ours: whether it was in the home directory, whose doctor may help.
     """
+    if isinstance(cause, StorageError):
+        return cause
     reason = cause.strerror or str(cause)
-    where = f": {cause.filename}" if cause.filename else ""
+    where = f": {os.fsdecode(cause.filename)}" if isinstance(cause.filename, (str, bytes)) else ""
     message = f"cannot {doing}: {reason}{where}"
+    kind, hint = StorageError, "run 'tweakio repo doctor'" if ours else ""
     if cause.errno in _FULL:
-        return DiskFullError(message, hint="free some space and run the command again")
-    if cause.errno in _DENIED:
+        kind, hint = DiskFullError, "free some space and run the command again"
+    elif cause.errno in _DENIED:
+        kind = FileAccessError
+        owner, hint = _owner(cause) if where else ("", "")
+        message += owner
         of = " of the home directory" if ours else ""
-        return FileAccessError(message, hint=f"check the owner and the permissions{of}")
-    return StorageError(message, hint="run 'tweakio repo doctor'" if ours else "")
+        hint = hint or f"check the owner and the permissions{of}"
+    elif cause.errno == errno.EMFILE:
+        message += f" (this process may have {_most_files()}: RLIMIT_NOFILE)"
+        hint = "raise the limit with 'ulimit -n 1024', and run the command again"
+    elif cause.errno in _HINTS:
+        hint = _HINTS[cause.errno]
+    error = kind(message, hint=hint)
+    error.errno = cause.errno
+    return error
+
+
+def system_error(error: BaseException, doing: str, *, ours: bool = False) -> StorageError | None:
+    """The same for whatever a limit made of an import or of a library's call.
+
+    None if it is something else. An extension module that cannot be opened is an ``ImportError``,
+    and memory that cannot be had a ``MemoryError``.
+    """
+    if isinstance(error, OSError):
+        # One of the tree that is no StorageError (a timeout) speaks for itself.
+        return None if isinstance(error, TweakioError) else storage_error(error, doing, ours=ours)
+    number = errno.ENOMEM if isinstance(error, MemoryError) else None
+    if isinstance(error, ImportError):
+        number = next((code for text, code in _WORDS.items() if text in str(error)), None)
+    if number is None:
+        return None
+    path = getattr(error, "path", None)
+    return storage_error(OSError(number, os.strerror(number), path), doing, ours=ours)
+
+
+def _most_files() -> str:
+    try:
+        # Without the module "resource", for which a descriptor would be needed.
+        return str(os.sysconf("SC_OPEN_MAX"))
+    except (AttributeError, ValueError, OSError):
+        return "no more"
+
+
+def _owner(cause: OSError) -> tuple[str, str]:
+    """What refuses access and whose it is, and the command that gives it; both may be empty."""
+    if sys.platform == "win32" or cause.errno == errno.EROFS:
+        return "", ""
+    path = os.path.abspath(os.fsdecode(cause.filename))
+    while True:
+        try:
+            status = os.lstat(path)
+            break
+        except OSError:
+            # Nothing in a directory that may not be searched can be looked at.
+            above = os.path.dirname(path)
+            if above == path:
+                return "", ""
+            path = above
+    if not stat.S_ISDIR(status.st_mode) and os.access(path, os.R_OK):
+        # It could be read, so it was to be replaced or removed, which its directory refuses.
+        path = os.path.dirname(path)
+        status = os.lstat(path)
+    mode = stat.S_IMODE(status.st_mode)
+    owner = _name(status.st_uid)
+    where = "" if path == os.path.abspath(os.fsdecode(cause.filename)) else f"{path}, "
+    text = f" ({where}owner {owner}, mode {mode:04o})"
+    if os.geteuid() == 0:
+        return text, ""  # not its owner nor its mode keep root away
+    if status.st_uid != os.geteuid():
+        return text, run("sudo chown -R", _name(os.geteuid()), path)
+    wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+    return text, run("chmod u+rwX", path) if mode & wanted != wanted else ""
+
+
+def _name(uid: int) -> str:
+    if sys.platform == "win32":
+        return str(uid)
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OSError):
+        return str(uid)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from tweakio import durable
-from tweakio.errors import TrashEntryNotFoundError
+from tweakio.errors import TrashEntryNotFoundError, is_of_the_moment, storage_error
 from tweakio.models import TrashEntry, format_time, parse_time, utc_now
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ class Attic:
 
         Raises:
             TrashEntryNotFoundError: there is none of this name.
+            StorageError: it cannot be read now.
         """
         entry = self._read(name) if name in self._names() else None
         if entry is None:
@@ -176,19 +177,26 @@ class Attic:
                 path=path,
                 size=0,
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise storage_error(error, "read an entry of the trash") from error
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
 
 def _has_data(entry: Path) -> bool:
-    """Whether an entry keeps anything; a directory of which all was taken is nothing."""
+    """Whether an entry keeps anything; a directory of which all was taken is nothing.
+
+    What cannot be looked at now is kept.
+    """
     if os.path.islink(entry / "data"):
         return True  # the profile was a link; where it leads to is not looked at
     try:
         with os.scandir(entry / "data") as items:
             return next(items, None) is not None
-    except OSError:
-        return os.path.lexists(entry / "data")
+    except OSError as error:
+        return is_of_the_moment(error) or os.path.lexists(entry / "data")
 
 
 def _size(path: Path) -> int:

@@ -11,6 +11,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from tweakio import durable
+from tweakio.errors import is_of_the_moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,13 +36,19 @@ class CacheFile:
         self._path = path
         self._summed = summed
 
-    def read(self) -> bytes | None:
-        """What was written last, if all of it is there."""
+    def read(self, *, insist: bool = False) -> bytes | None:
+        """What was written last, if all of it is there.
+
+        Args:
+            insist: raise the ``OSError`` if it cannot be read now; else that only costs time.
+        """
         try:
             data = durable.read_regular(self._path, _MOST_BYTES)
             checksum, length, rest = data.split(b"\n", 2)
             content = rest[: int(length)]
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if insist and isinstance(error, OSError) and is_of_the_moment(error):
+                raise
             return None
         return content if checksum == self._checksum(content) else None
 

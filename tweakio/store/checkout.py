@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
-from tweakio.errors import RepositoryDamagedError
+from tweakio.errors import RepositoryDamagedError, is_of_the_moment
 from tweakio.store.attic import Attic
 from tweakio.store.index import Index, entry_header
 from tweakio.store.journal import Journal, move_back, place
@@ -207,7 +208,7 @@ class Checkout:
             else:
                 self.take_back(journal)
         finally:
-            locks.release(keep=Journal.exists(self._layout))
+            locks.release(keep=Journal.may_exist(self._layout))
 
     def rebuild_index(self) -> None:
         """Write a new index from HEAD."""
@@ -268,14 +269,14 @@ class Checkout:
             there = _is_directory(directory)
             for name in sorted(old.keys() | new.keys()):
                 path = directory / name
-                if name in new and old.get(name) == new[name] and os.path.lexists(path):
+                if name in new and old.get(name) == new[name] and durable.is_there(path):
                     continue
                 key = _key(prefix, name)
                 found = _blob_of(path) if there else None
                 placement = None
                 if name in new and there and found in (None, old.get(name)):
-                    # What cannot be read is a person's, or damaged; it stays.
-                    if found is not None or not os.path.lexists(path):
+                    # What is no file of ours is a person's, or damaged; it stays.
+                    if found is not None or not durable.is_there(path):
                         placement = self._write(batch, path, new[name], found, len(placements))
                 elif name not in new and found is not None and found == old.get(name):
                     placement = Placement(path, None, found)
@@ -306,7 +307,7 @@ class Checkout:
         """Put files in place, or remove them, unless somebody edited them just now."""
         directories = set()
         for path, content, expected in placements:
-            if _blob_of(path) != expected or (expected is None and os.path.lexists(path)):
+            if _blob_of(path) != expected or (expected is None and durable.is_there(path)):
                 if content is not None:
                     durable.remove(content)
                 continue
@@ -375,11 +376,19 @@ def _root_files(root: bytes) -> dict[str, bytes]:
 
 
 def _is_directory(path: os.PathLike[str]) -> bool:
-    return os.path.isdir(path) and not os.path.islink(os.fspath(path).rstrip("/\\"))
+    return stat.S_ISDIR(durable.mode_of(os.fspath(path).rstrip("/\\")))
 
 
 def _blob_of(path: os.PathLike[str]) -> bytes | None:
+    """The id of a file's content; None if nothing is there, or no file that could be ours.
+
+    Raises:
+        OSError: it cannot be read now. Left as it is, it would be taken for a person's edit that
+            takes the change back.
+    """
     try:
         return object_id(b"blob", durable.read_regular(os.fspath(path), _MOST_BYTES))
-    except OSError:
+    except OSError as error:
+        if is_of_the_moment(error):
+            raise
         return None

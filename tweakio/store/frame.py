@@ -10,7 +10,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from tweakio.errors import RepositoryDamagedError
+from tweakio import durable
+from tweakio.errors import RepositoryDamagedError, is_of_the_moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,9 @@ def misplaced(git_dir: Path) -> list[str]:
 
     Args:
         git_dir: a directory; paths are relative to it.
+
+    Raises:
+        OSError: something cannot be looked at now.
     """
     return list(_misplaced(os.fspath(git_dir)))
 
@@ -78,7 +82,9 @@ def _below(base: str, directory: str, *, deep: bool) -> Iterator[str]:
         try:
             with os.scandir(os.path.join(base, place)) as items:
                 entries = list(items)
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise
             continue
         for item in entries:
             name = f"{place}/{item.name}"
@@ -91,11 +97,8 @@ def _below(base: str, directory: str, *, deep: bool) -> Iterator[str]:
 
 
 def _is_odd(path: str, *, directory: bool) -> bool:
-    try:
-        mode = os.lstat(path).st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISDIR(mode) if directory else stat.S_ISREG(mode))
+    mode = durable.mode_of(path)
+    return bool(mode) and not (stat.S_ISDIR(mode) if directory else stat.S_ISREG(mode))
 
 
 def _kind(path: str) -> str:

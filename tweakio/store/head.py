@@ -63,9 +63,13 @@ class HeadCache:
         head = self.last()
         return head if head is not None and head.commit == commit else None
 
-    def last(self) -> Head | None:
-        """The head that a tweakio last made or looked at here, wherever HEAD is now."""
-        content = self._file.read()
+    def last(self, *, insist: bool = False) -> Head | None:
+        """The head that a tweakio last made or looked at here, wherever HEAD is now.
+
+        Args:
+            insist: raise the ``OSError`` if that cannot be read now.
+        """
+        content = self._file.read(insist=insist)
         if content is None:
             return None
         header, _, root = content.partition(b"\n")

@@ -14,6 +14,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
+from tweakio.errors import is_of_the_moment, storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -259,13 +260,19 @@ class IndexFile:
         self._checksum = b""
 
     def read(self) -> Index | None:
-        """The index, or None if there is none that can be read."""
+        """The index, or None if there is none, or one that is damaged.
+
+        Raises:
+            StorageError: it cannot be read now.
+        """
         try:
             signature = self._stat()
             if self._index is not None and signature == self._signature:
                 return self._index
             data = durable.read_regular(self._path, _MAX_BYTES)
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise storage_error(error, "read the index") from error
             return None
         try:
             index = Index.parse(data)

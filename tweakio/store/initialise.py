@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ from tweakio.errors import (
     HomeNotFoundError,
     NewerFormatError,
     RepositoryDamagedError,
+    StorageError,
     TweakioError,
+    is_of_the_moment,
     storage_error,
 )
 from tweakio.layout import Layout
@@ -89,8 +92,15 @@ _PROFILE_MARKS = ("metadata.json", "browser_profile", "session.json")
 
 
 def is_initialised(layout: Layout) -> bool:
-    """Whether there is a git directory at the place of ours."""
-    return os.path.lexists(layout.git_dir)
+    """Whether there is a git directory at the place of ours.
+
+    Raises:
+        StorageError: that cannot be told now.
+    """
+    try:
+        return durable.is_there(layout.git_dir)
+    except OSError as error:
+        raise storage_error(error, "look for the profile repository") from error
 
 
 def open_repository(layout: Layout, *, create: bool, timeout: float = 30.0) -> Repository | None:
@@ -200,7 +210,8 @@ def _create(layout: Layout) -> None:
 def _refuse_linked_profiles(layout: Layout) -> None:
     """The home may be a link, which is a person's choice; what is in it is ours."""
     path = layout.profiles
-    if os.path.lexists(path) and (os.path.islink(path) or not path.is_dir()):
+    mode = durable.mode_of(path)
+    if mode and not stat.S_ISDIR(mode):
         raise ForeignRepositoryError(
             f"{path} is not a directory of its own",
             hint="give another --home; to have it elsewhere, the home itself may be a link",
@@ -314,10 +325,10 @@ def refuse_foreign(layout: Layout) -> None:
         f"{layout.profiles} is a git repository of something else",
         hint="give another --home; tweakio makes its own repository",
     )
-    if os.path.islink(layout.git_dir) or not layout.git_dir.is_dir():
+    if not stat.S_ISDIR(durable.mode_of(layout.git_dir)):
         raise foreign
     version = _configured_format(layout.git_dir / "config")
-    if version is None and not layout.local.is_dir():
+    if version is None and not stat.S_ISDIR(durable.mode_of(layout.local)):
         version = None if misplaced(layout.git_dir) else _committed_format(layout)
         if version is None:
             raise foreign
@@ -332,7 +343,9 @@ def _configured_format(config: Path) -> int | None:
     """``tweakio.format`` in the git configuration."""
     try:
         text = durable.read_regular(config, 1 << 20).decode("utf-8", "replace")
-    except OSError:
+    except OSError as error:
+        if is_of_the_moment(error):
+            raise
         return None
     section = ""
     for raw in text.split("\n"):
@@ -365,6 +378,8 @@ def _committed_format(layout: Layout) -> int | None:
         for entry in parse_tree(root):
             if entry.name == b".gitignore":
                 return format_of(reader.read(entry.id, b"blob"))
+    except StorageError:
+        raise
     except (TweakioError, ValueError):
         return None
     finally:

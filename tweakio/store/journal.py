@@ -88,7 +88,7 @@ class Journal(NamedTuple):
         This is not synced: a journal that comes back after a power cut is applied again, which
         changes nothing.
         """
-        if layout.journal.exists():
+        if durable.is_there(layout.journal):
             durable.write_over(layout.journal, _IDLE)
 
     @staticmethod
@@ -98,6 +98,15 @@ class Journal(NamedTuple):
             return durable.read_begin(layout.journal, 1) not in (b"", _IDLE)
         except FileNotFoundError:
             return False
+
+    @classmethod
+    def may_exist(cls, layout: Layout) -> bool:
+        """The same where an error would hide what came before; what cannot be told is a yes."""
+        try:
+            return cls.exists(layout)
+        except OSError as error:
+            log.debug("the journal cannot be read: %s", error)
+            return True
 
     @classmethod
     def read(cls, layout: Layout) -> Journal | None:
@@ -202,12 +211,12 @@ def move_back(layout: Layout, moves: tuple[Move, ...]) -> None:
     touched = set()
     for move in reversed(moves):
         source, target = place(layout, move.source), place(layout, move.target)
-        if not os.path.lexists(source) and not os.path.lexists(target):
+        if not durable.is_there(source) and not durable.is_there(target):
             # Not what this journal is of; to go on could take a trash entry back to where it
             # was built, with the data in it, and that is garbage.
             log.warning("%s is at neither of its places; the rest stays where it is", source)
             break
-        if not os.path.lexists(source) and os.path.lexists(target):
+        if not durable.is_there(source) and durable.is_there(target):
             durable.make_directory(source.parent, parents=True)
             os.rename(target, source)
             touched |= {source.parent, target.parent}
@@ -219,7 +228,7 @@ def move_on(layout: Layout, moves: tuple[Move, ...]) -> None:
     touched = set()
     for move in moves:
         source, target = place(layout, move.source), place(layout, move.target)
-        if os.path.lexists(target):
+        if durable.is_there(target):
             raise FileExistsError(errno.EEXIST, "something is in the way", str(target))
         os.rename(source, target)
         touched |= {source.parent, target.parent}

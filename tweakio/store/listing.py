@@ -12,6 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from tweakio.errors import storage_error
 from tweakio.schema import looks_valid
 from tweakio.store.cache import CacheFile
 from tweakio.store.worktree import FINGERPRINT, METADATA, Found
@@ -84,8 +85,11 @@ class Listing:
 
     def _directories_here(self) -> set[str]:
         """The directories of the work tree that are no links."""
-        with os.scandir(self._base) as entries:
-            return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+        try:
+            with os.scandir(self._base) as entries:
+                return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+        except OSError as error:
+            raise storage_error(error, "list the profiles") from error
 
     def _signature(self, profile_id: str) -> Signature | None:
         try:

@@ -11,6 +11,7 @@ from tweakio.errors import (
     LockTimeoutError,
     ProfileActiveError,
     ProfileNotFoundError,
+    is_of_the_moment,
     storage_error,
 )
 from tweakio.models import LockRecord
@@ -277,7 +278,9 @@ class ProfileLockManager:
             # An empty record is the common case and costs one stat.
             if os.lstat(path).st_size == 0:
                 return False
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise storage_error(error, f"look at the lock of '{profile_id}'") from error
             return False
         return is_held(path)
 

@@ -1,8 +1,11 @@
 """Git objects: trees and commits as bytes, new ones written durably, everything read.
 
-The new objects of a change become one small pack (``packs.commit``), because dulwich syncs
-neither files nor directories. Packs are read by dulwich, which is imported only when an object
-is neither loose nor known from what was just read or written.
+The new objects of a change become one small pack (``packs.commit``). How packs are read
+(``packed``) is imported only when an object is neither loose nor known from what was just read or
+written.
+
+Every read ends in one of three ways: with the content; with the certainty that an object is not
+there or wrong; or with a ``StorageError``, which tells of the moment and not of the object.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ import contextlib
 import logging
 import os
 import re
-import weakref
 import zlib
 from collections import OrderedDict
 from datetime import datetime, timedelta, timezone
@@ -19,7 +21,12 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
-from tweakio.errors import RepositoryDamagedError
+from tweakio.errors import (
+    RepositoryDamagedError,
+    is_of_the_moment,
+    refuse_lack_of_memory,
+    storage_error,
+)
 from tweakio.models import is_usual
 
 if TYPE_CHECKING:
@@ -51,14 +58,11 @@ log = logging.getLogger(__name__)
 BLOB_MODE = b"100644"
 TREE_MODE = b"40000"
 _TREE_MODES = (TREE_MODE, b"040000")
-_KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
 # Patterns that not every command needs are left to be compiled, and kept, by "re" itself.
 _HEX = rb"[0-9a-f]{40}"
 _LARGEST = 64 << 20
 _SMALL = 4096
 _MANY = 4096
-# How often packs are looked at before one that vanished or is damaged is given up.
-_TRIES = 3
 _PERSON = rb"(?s)(.*) (-?\d+) ([+-]\d{4})"
 
 
@@ -340,13 +344,19 @@ def parse_commit(commit_id: str, raw: bytes) -> Commit:
 
 
 class ObjectReader:
-    """Reads objects of one repository; safe beside a ``git gc`` that moves them."""
+    """Reads objects of one repository; safe beside a ``git gc`` that moves them.
 
-    def __init__(self, objects: Path) -> None:
+    Args:
+        objects: the repository's ``objects`` directory.
+        part: it is known to be a part of a store, and the caller has the rest; what is not there
+            is then only not there.
+    """
+
+    def __init__(self, objects: Path, *, part: bool = False) -> None:
         self._objects = objects
         self._base = os.fspath(objects)
+        self._part = part
         self._packs: PackedObjects | None = None
-        self._closing: weakref.finalize[..., ObjectReader] | None = None
         # Small trees and blobs, read again and again within one change; their ids name
         # their content, so nothing here can become wrong.
         self._recent: OrderedDict[str, tuple[bytes, bytes]] = OrderedDict()
@@ -361,9 +371,11 @@ class ObjectReader:
             kind: ``b"commit"``, ``b"tree"`` or ``b"blob"``.
 
         Raises:
-            RepositoryDamagedError: it is missing, of another kind, or its bytes are wrong.
+            RepositoryDamagedError: it is certainly missing, of another kind, or its bytes are
+                wrong.
+            StorageError: what there is cannot be read now, or may be in another place.
         """
-        found = self._find(name.hex())
+        found = self._find(name.hex(), kind.decode())
         if found is None or found[0] != kind:
             what = "missing" if found is None else f"a {found[0].decode()}"
             raise RepositoryDamagedError(
@@ -374,25 +386,45 @@ class ObjectReader:
         return found[1]
 
     def read_any(self, name: bytes) -> tuple[bytes, bytes]:
-        """The kind and the body of an object; both empty if it is missing or damaged."""
+        """The kind and the body of an object; both empty if it is certainly missing or damaged.
+
+        Raises:
+            StorageError: as ``read``.
+        """
         return self._find(name.hex()) or (b"", b"")
 
-    def _find(self, hexadecimal: str) -> tuple[bytes, bytes] | None:
+    def _find(self, hexadecimal: str, what: str = "object") -> tuple[bytes, bytes] | None:
         recent = self._recent.get(hexadecimal)
         if recent is not None:
             return recent
         coming = self.coming
         if coming is not None and (queued := coming.get(bytes.fromhex(hexadecimal))) is not None:
             return queued
-        # Between two looks a gc may have moved it from loose to packed or back.
-        found = (
-            self._read_loose(hexadecimal)
-            or self._read_packed(hexadecimal)
-            or self._read_loose(hexadecimal)
-        )
+        try:
+            found = self._search(hexadecimal)
+        except OSError as error:
+            raise storage_error(error, f"read {what} {hexadecimal[:12]}") from error
         if found is not None:
             self.remember(hexadecimal, *found)
+        elif not self._part:
+            from tweakio.store.elsewhere import refuse_elsewhere
+
+            refuse_elsewhere(self._objects.parent, f"{what} {hexadecimal[:12]}")
         return found
+
+    def _search(self, hexadecimal: str) -> tuple[bytes, bytes] | None:
+        """Look in every place; an error counts only if the object is in none of them."""
+        failure: OSError | None = None
+        # Between two looks a gc may have moved it from loose to packed or back.
+        for look in (self._read_loose, self._read_packed, self._read_loose):
+            try:
+                if (found := look(hexadecimal)) is not None:
+                    return found
+            except OSError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return None
 
     def remember(self, hexadecimal: str, kind: bytes, body: bytes) -> None:
         """Keep a small object that was just read or written."""
@@ -424,12 +456,15 @@ class ObjectReader:
         path = f"{self._base}/{hexadecimal[:2]}/{hexadecimal[2:]}"
         try:
             data = durable.read_regular(path, _LARGEST)
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise
             return None
         stream = zlib.decompressobj()
         try:
             raw = stream.decompress(data, _LARGEST)
-        except zlib.error:
+        except zlib.error as error:
+            refuse_lack_of_memory(error)
             return None
         if not stream.eof:
             return None  # cut short, or larger than anything of ours
@@ -443,68 +478,61 @@ class ObjectReader:
         if self._packs is None:
             from tweakio.store.packed import PackedObjects
 
-            self._packs = PackedObjects(str(self._objects))
-            # A program may end without closing us; dulwich then complains while Python is
-            # half gone. A finalizer runs before that.
-            self._closing = weakref.finalize(self, self._packs.close)
+            self._packs = PackedObjects(self._base)
         return self._packs
 
     def _read_packed(self, hexadecimal: str) -> tuple[bytes, bytes] | None:
-        for _ in range(_TRIES):
-            store = self._store()
-            try:
-                number, body = store.get_raw(hexadecimal.encode())  # type: ignore[arg-type]
-            except KeyError:
-                return None
-            except Exception as error:  # dulwich raises many kinds
-                log.debug("cannot read %s: %s", hexadecimal, repr(error))
-            else:
-                kind = _KINDS.get(number, b"")
-                if object_id(kind, body).hex() != hexadecimal:
-                    return None
-                return kind, body
-            # A pack that a gc removed while it was open, or a damaged one; the next look is
-            # fresh. Closed here and not above: the traceback keeps views of the mapped file,
-            # with which it cannot be closed.
-            self.close()
-        return None
+        return self._store().find(bytes.fromhex(hexadecimal))
 
     def close(self) -> None:
         """Close the packs that were opened."""
-        if self._closing is not None:
-            self._closing()
-        self._packs = self._closing = None
+        if self._packs is not None:
+            self._packs.close()
 
     def resolve_prefix(self, prefix: str) -> list[str]:
-        """The hexadecimal ids that start with 4 or more digits."""
+        """The hexadecimal ids that start with 4 or more digits.
+
+        Raises:
+            StorageError: some objects cannot be listed now.
+        """
         if len(prefix) == 40:
             return [prefix] if self._find(prefix) else []
-        found = set()
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self._objects / prefix[:2]):
-                if (prefix[:2] + name).startswith(prefix) and len(name) == 38:
-                    found.add(prefix[:2] + name)
-        for _ in range(_TRIES):
-            try:
-                found.update(name.decode() for name in self._store().iter_prefix(prefix.encode()))
-                break
-            except Exception as error:  # dulwich raises many kinds
-                # A pack was merged into another one after it was listed; or one is damaged,
-                # and what the others have was found before.
-                log.debug("cannot look for %s in all packs: %s", prefix, repr(error))
-            self.close()
-        return sorted(found)
+        try:
+            loose = self._loose_names(prefix[:2])
+            packed = {name.hex() for name in self._store().names(prefix)}
+        except OSError as error:
+            raise storage_error(error, "list the objects of history") from error
+        found = sorted(packed.union(name for name in loose if name.startswith(prefix)))
+        if not found and not self._part:
+            from tweakio.store.elsewhere import refuse_elsewhere
+
+            refuse_elsewhere(self._objects.parent, f"object {prefix}")
+        return found
 
     def all_commits(self) -> Iterator[str]:
-        """The ids of all commits that can be read, in whatever order."""
-        names: set[str] = set()
-        for directory in self._objects.glob("[0-9a-f][0-9a-f]"):
-            names.update(directory.name + name for name in os.listdir(directory))
-        with contextlib.suppress(Exception):  # dulwich raises many kinds on damaged packs
-            names.update(name.decode() for name in self._store())
+        """The ids of all commits that can be read, in whatever order.
+
+        Raises:
+            StorageError: some objects cannot be listed, or one not be read now.
+        """
+        try:
+            names = {name.hex() for name in self._store().names()}
+            for number in range(256):
+                names.update(self._loose_names(f"{number:02x}"))
+        except OSError as error:
+            raise storage_error(error, "list the objects of history") from error
         for name in names:
-            if len(name) == 40 and self.read_any(bytes.fromhex(name))[0] == b"commit":
+            if self.read_any(bytes.fromhex(name))[0] == b"commit":
                 yield name
+
+    def _loose_names(self, begin: str) -> set[str]:
+        try:
+            names = os.listdir(f"{self._base}/{begin}")
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise
+            return set()
+        return {begin + name for name in names if re.fullmatch("[0-9a-f]{38}", name)}
 
 
 class ObjectWriter:

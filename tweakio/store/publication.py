@@ -166,7 +166,7 @@ class Publication:
             interruption = self._complete(journal, root) or interruption
         finally:
             # While the index may not be as HEAD is, plain git must not use it.
-            locks.release(keep=Journal.exists(layout))
+            locks.release(keep=Journal.may_exist(layout))
         if interruption is not None:
             raise interruption
         return commit_id
@@ -224,7 +224,7 @@ class Publication:
             except BaseException as error:  # Ctrl-C: raised when the change is complete
                 interruption = error
                 repository.checkout.finish(journal)
-        except (OSError, RepositoryDamagedError) as error:
+        except (OSError, RepositoryDamagedError, ImportError, MemoryError) as error:
             log.warning("committed; the next command completes the work tree (%s)", error)
             repository.left_unfinished()
         first = self._change.head.commit == NO_COMMIT

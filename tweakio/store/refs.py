@@ -12,7 +12,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tweakio import durable
-from tweakio.errors import RepositoryBusyError, RepositoryDamagedError
+from tweakio.errors import (
+    RepositoryBusyError,
+    RepositoryDamagedError,
+    StorageError,
+    is_of_the_moment,
+    storage_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +88,8 @@ class Refs:
 
         Raises:
             RepositoryBusyError: HEAD is detached.
-            RepositoryDamagedError: HEAD is unreadable.
+            RepositoryDamagedError: HEAD is missing or damaged.
+            StorageError: HEAD cannot be read now.
         """
         content = self._head()
         if content.startswith("ref: refs/heads/") and is_ref_name(content[5:]):
@@ -115,9 +122,11 @@ class Refs:
                 packed = self._packed().get(name)
                 # pack-refs writes packed-refs first and unlinks the loose file after, so
                 # what is in neither was looked for at the wrong moment.
-                if packed is not None or not (self._git_dir / name).exists():
+                if packed is not None or not self._is_there(name):
                     return packed
-            except (OSError, UnicodeDecodeError) as error:
+            except OSError as error:
+                raise self._unreadable(name, error) from error
+            except UnicodeDecodeError as error:
                 raise self._damaged(f"{name} cannot be read ({error})") from None
             else:
                 if _HEX.fullmatch(content):
@@ -129,9 +138,13 @@ class Refs:
         raise self._damaged(f"{name} is a chain of symbolic refs")
 
     def names(self) -> dict[str, str]:
-        """All refs below ``refs/`` with their commits; unreadable ones are left out."""
+        """All refs below ``refs/`` with their commits; damaged ones are left out.
+
+        Raises:
+            StorageError: one of them, or their list, cannot be read now.
+        """
         found = self._packed()
-        for directory, _, files in os.walk(self._git_dir / "refs"):
+        for directory, _, files in os.walk(self._git_dir / "refs", onerror=self._not_listed):
             for file in files:
                 name = os.path.relpath(os.path.join(directory, file), self._git_dir)
                 name = name.replace(os.sep, "/")
@@ -199,10 +212,15 @@ class Refs:
         """The (old, new) commit ids of a reflog, newest first; damaged lines are passed.
 
         Of one that no use of ours could make so long, the end is what is read.
+
+        Raises:
+            StorageError: it cannot be read now.
         """
         try:
             data = durable.read_end(self._git_dir / "logs" / name, _MOST_REFLOG)
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise storage_error(error, f"read the reflog of {name}") from error
             return
         for line in reversed(data.decode("utf-8", "replace").split("\n")):
             old, new = line[:40], line[41:81]
@@ -213,13 +231,15 @@ class Refs:
         try:
             content = durable.read_regular(f"{self._base}/HEAD", 4096)
         except OSError as error:
-            raise self._damaged(f"HEAD cannot be read ({error.strerror})") from None
+            raise self._unreadable("HEAD", error) from error
         return content.decode("utf-8", "replace").strip()
 
     def _packed(self) -> dict[str, str]:
         try:
             data = durable.read_regular(self._git_dir / "packed-refs", _MOST_PACKED)
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise storage_error(error, "read packed-refs") from error
             return {}
         found = {}
         for line in data.decode("utf-8", "replace").split("\n"):
@@ -227,6 +247,23 @@ class Refs:
             if _HEX.fullmatch(commit) and is_ref_name(name):
                 found[name] = commit
         return found
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            return durable.is_there(self._git_dir / name)
+        except OSError as error:
+            raise storage_error(error, f"look for {name}") from error
+
+    def _not_listed(self, error: OSError) -> None:
+        # "git pack-refs" removes directories that it emptied.
+        if is_of_the_moment(error):
+            raise storage_error(error, "list the refs") from error
+
+    def _unreadable(self, name: str, error: OSError) -> RepositoryDamagedError | StorageError:
+        """What is there and is no ref is damage; what the system refuses to read is not."""
+        if is_of_the_moment(error):
+            return storage_error(error, f"read {name}")
+        return self._damaged(f"{name} cannot be read ({error.strerror})")
 
     def _damaged(self, reason: str) -> RepositoryDamagedError:
         return RepositoryDamagedError(
@@ -392,10 +429,16 @@ class GitLocks:
             durable.create(path, durable.read_regular(self.marker, 4096))
 
     def is_ours(self, path: Path) -> bool:
-        """Whether a lock file is one that a tweakio made."""
+        """Whether a lock file is one that a tweakio made.
+
+        Raises:
+            OSError: that cannot be told now.
+        """
         try:
             return durable.read_regular(path, 4096) == durable.read_regular(self.marker, 4096)
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise
             return False
 
     def _busy(self, path: Path) -> RepositoryBusyError:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 from tweakio import durable
 from tweakio.errors import (
+    DiskFullError,
+    FileAccessError,
     LockTimeoutError,
     RepositoryBusyError,
     RepositoryDamagedError,
     TweakioError,
     storage_error,
+    system_error,
 )
 from tweakio.models import LockRecord
 from tweakio.store import maintenance
@@ -103,7 +106,10 @@ class Repository:
 
     def last_known_root(self) -> bytes | None:
         """The root tree that a tweakio last made or looked at here."""
-        last = self._cache.last()
+        try:
+            last = self._cache.last(insist=True)
+        except OSError as error:
+            raise storage_error(error, "read what was last known of history") from error
         return last.root if last is not None else None
 
     def remember(self, head: Head) -> None:
@@ -187,14 +193,14 @@ class Repository:
             self._ensure_driver()
             try:
                 transaction = self._begin(operation, command, list(profile_ids))
-            except OSError as error:
+            except (OSError, ImportError, MemoryError) as error:
                 raise _as_storage_error(error, operation) from error
             try:
                 yield transaction
                 commit_id = transaction.commit()
                 if commit_id is not None and maintenance.is_due(commit_id):
                     maintenance.maintain(self)
-            except OSError as error:
+            except (OSError, ImportError, MemoryError) as error:
                 raise _as_storage_error(error, operation) from error
             finally:
                 transaction.discard()
@@ -281,10 +287,7 @@ class Repository:
         moved = self._is_unknown_head()
         if not (moved or Journal.exists(self.layout) or self._index_lock.exists()):
             return
-        quiet = contextlib.suppress(
-            LockTimeoutError, OSError, RepositoryBusyError, RepositoryDamagedError
-        )
-        with quiet, self._locked(0):
+        with contextlib.suppress(RepositoryDamagedError), _if_it_can_be_changed(), self._locked(0):
             if moved:
                 self.work_tree.settle_directories()
                 self.work_tree.survey(self.head())
@@ -313,7 +316,7 @@ class Repository:
         from looking.
         """
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(LockTimeoutError, RepositoryBusyError, OSError):
+            with _if_it_can_be_changed():
                 stack.enter_context(self._locked(self.timeout))
             yield
 
@@ -428,6 +431,22 @@ class Repository:
         return surveyed
 
 
+@contextmanager
+def _if_it_can_be_changed() -> Iterator[None]:
+    """Go on where others are at work, or nothing may be written; not where nothing can be read.
+
+    In the middle of a change that cannot be finished now, sound profiles look damaged.
+    """
+    try:
+        yield
+    except (LockTimeoutError, RepositoryBusyError):
+        return
+    except OSError as error:
+        failure = _as_storage_error(error, "finish an interrupted change")
+        if not isinstance(failure, (DiskFullError, FileAccessError)):
+            raise failure from error
+
+
 def _empty_if_possible(directory: Path) -> None:
     """Remove garbage; what cannot be removed must not stop everything that comes after."""
     try:
@@ -446,5 +465,6 @@ def _empty(directory: Path) -> None:
         durable.remove_tree(directory / name)
 
 
-def _as_storage_error(error: OSError, doing: str) -> Exception:
-    return error if isinstance(error, TweakioError) else storage_error(error, doing)
+def _as_storage_error(error: Exception, doing: str) -> Exception:
+    """What a limit or the device made of it; anything else, one of the tree too, as it is."""
+    return system_error(error, doing, ours=True) or error

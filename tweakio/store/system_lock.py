@@ -15,6 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from tweakio import durable, interrupts
+from tweakio.errors import is_of_the_moment, storage_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,11 @@ def system_lock(path: Path, *, platform: str = sys.platform) -> SystemLock:
 
 
 def is_held(path: Path, *, platform: str = sys.platform) -> bool:
-    """Whether somebody holds a lock file's lock at this moment."""
+    """Whether somebody holds a lock file's lock at this moment.
+
+    Raises:
+        StorageError: that cannot be told now.
+    """
     if platform == "win32":
         from filelock import FileLock, Timeout
 
@@ -68,7 +73,9 @@ def is_held(path: Path, *, platform: str = sys.platform) -> bool:
 
     try:
         descriptor = os.open(path, os.O_RDONLY | _FLAGS)
-    except OSError:
+    except OSError as error:
+        if is_of_the_moment(error):
+            raise storage_error(error, "look at a lock") from error
         return False
     try:
         # Shared, so that two who look do not see each other.

@@ -314,7 +314,7 @@ class Transaction(Collected):
         """Remove what was staged and did not become part of the repository."""
         if self._pid != os.getpid():
             return
-        if self._staging is not None and not Journal.exists(self._repository.layout):
+        if self._staging is not None and not Journal.may_exist(self._repository.layout):
             try:
                 durable.remove_tree(self._staging)
             except OSError:

@@ -16,7 +16,15 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tweakio import durable, schema
-from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
+from tweakio.errors import (
+    InvalidMetadataError,
+    NewerFormatError,
+    RepositoryDamagedError,
+    StorageError,
+    TweakioError,
+    is_of_the_moment,
+    storage_error,
+)
 from tweakio.models import parse_time
 from tweakio.references import is_age_file
 from tweakio.store.index import entry_header, is_unchanged
@@ -126,6 +134,9 @@ class WorkTree:
 
         None if HEAD has no such profile. Nothing outside the profile's directory is read:
         links are not followed.
+
+        Raises:
+            StorageError: a file cannot be read now, which is no damage.
         """
         entry = find_entry(head.root, profile_id.encode())
         return None if entry is None else self.examine_tree(head, profile_id, entry.id)
@@ -172,7 +183,8 @@ class WorkTree:
             return False  # what a link leads to is not the profile's
         try:
             content = durable.read_regular(path, MOST_SEALED)
-        except OSError:
+        except OSError as error:
+            _refuse_moment(error, f"read {SEALED} of profile '{profile_id}'")
             return False
         if not is_age_file(content):
             return False
@@ -211,7 +223,8 @@ class WorkTree:
         problem: dict[str, str] = {}
         try:
             directory = os.lstat(paths.directory)
-        except OSError:
+        except OSError as error:
+            _refuse_moment(error, f"look at profile '{profile_id}'")
             return {}, {METADATA: "its directory is missing"}
         if not stat.S_ISDIR(directory.st_mode):
             return {}, {METADATA: "its directory is not a directory"}
@@ -221,6 +234,7 @@ class WorkTree:
             except FileNotFoundError:
                 problem[path.name] = f"{path.name} is missing"
             except OSError as error:
+                _refuse_moment(error, f"read {path.name} of profile '{profile_id}'")
                 problem[path.name] = f"{path.name} cannot be read ({error.strerror})"
         return contents, problem
 
@@ -295,10 +309,14 @@ class WorkTree:
             log.warning("%s is another profile by now; moved the data of the old to %s", name, kept)
 
     def _created_at(self, root: bytes, profile_id: str) -> datetime | None:
-        with contextlib.suppress(TweakioError, KeyError, ValueError):
+        try:
             content = self._repository.file_at(root, profile_id, METADATA)
             if content is not None:
                 return parse_time(schema.load(content, profile_id)["created_at"])
+        except StorageError:
+            raise
+        except (TweakioError, KeyError, ValueError):
+            pass  # it tells nothing
         return None
 
     def _look_at(self, head: Head, profile_ids: Iterable[str]) -> list[Found]:
@@ -330,6 +348,8 @@ class WorkTree:
         content = self._repository.file_at(head.root, profile_id, METADATA)
         try:
             return None if content is None else schema.load(content, profile_id)
+        except StorageError:
+            raise
         except TweakioError:
             return None
 
@@ -352,7 +372,7 @@ class WorkTree:
                 try:
                     status = os.lstat(f"{base}/{profile_id}/{name}")
                 except OSError:
-                    break
+                    break  # looked at more closely, which says why
                 if not is_unchanged(header, status, written):
                     break
                 blobs[name] = header[40:60]
@@ -444,7 +464,7 @@ class WorkTree:
         """When the profile was created that HEAD had under this id not long ago."""
         repository = self._repository
         for old, _ in list(repository.refs.reflog())[:20]:
-            with contextlib.suppress(TweakioError):
+            with contextlib.suppress(RepositoryDamagedError):
                 created = self._created_at(repository.root_of(old), profile_id)
                 if created is not None:
                     return created
@@ -537,13 +557,20 @@ def _check_fingerprint(content: bytes | None) -> None:
 
 
 def _blob_or_nothing(path: Path) -> bytes | None:
-    """The id of a file's content, None if nothing is there, empty if it cannot be read."""
+    """The id of a file's content, None if nothing is there, empty if it is no file."""
     try:
         return object_id(b"blob", durable.read_regular(path, schema.MAX_BYTES))
     except FileNotFoundError:
         return None
-    except OSError:
+    except OSError as error:
+        _refuse_moment(error, f"read {path.name} of profile '{path.parent.name}'")
         return b""
+
+
+def _refuse_moment(error: OSError, doing: str) -> None:
+    """Return if an error says what is at a path, and not only that it cannot be told now."""
+    if is_of_the_moment(error):
+        raise storage_error(error, doing) from error
 
 
 def _tree_bytes(blobs: dict[str, bytes]) -> bytes:

@@ -64,7 +64,7 @@ class Quarantine:
 
     def __init__(self, path: Path, ours: ObjectReader | None = None) -> None:
         self.path = path
-        self._theirs = ObjectReader(path / "objects")
+        self._theirs = ObjectReader(path / "objects", part=True)
         self._ours = ours
 
     def read(self, name: bytes, kind: bytes, most: int = _MOST_OBJECT) -> bytes:
