@@ -10,11 +10,14 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
+import zstandard
 from cli_helpers import Cli, errors
 
 from tests.archive.homes import fill_closed
@@ -31,6 +34,8 @@ from tweakio import (
     TweakioError,
     VaultError,
 )
+from tweakio.bundle import names
+from tweakio.bundle.tar import header
 from tweakio.vault import age
 
 
@@ -371,6 +376,89 @@ def test_a_member_that_is_elsewhere(exported, target_home, tmp_path, member, bac
     (tmp_path / "bad.zip").write_bytes(content)
     with pytest.raises(ArchiveError):
         target_home.archives.import_file(tmp_path / "bad.zip")
+
+
+_made: list[str] = []
+sys.addaudithook(
+    lambda event, arguments: (
+        _made.append(str(arguments[0])) if event == "os.mkdir" and watching else None
+    )
+)
+watching: list[bool] = []
+
+
+def with_bundle(*parts: bytes):
+    """Other browser data, which the manifest describes as it is."""
+    content = zstandard.ZstdCompressor().compress(b"".join(parts))
+    name = "a/browser_data.tar.zst"
+    return with_file(name, content)
+
+
+@pytest.mark.parametrize("with_files", [False, True])
+def test_too_many_directories_are_refused_before_one_is_made(
+    exported, target_home, tmp_path, monkeypatch, with_files
+):
+    monkeypatch.setattr(names, "MOST_FILES", 2000)
+    parts = [
+        header(f"browser_profile/{number}/x", 0)
+        if with_files
+        else header(f"browser_profile/{number}", None)
+        for number in range(2001)
+    ]
+    rewrite(exported, tmp_path / "many.zip", with_bundle(*parts))
+    before = state(target_home.home)
+    _made.clear()
+    watching.append(True)
+    try:
+        with pytest.raises(ArchiveError, match="more than 2000 files"):
+            target_home.archives.import_file(tmp_path / "many.zip")
+    finally:
+        watching.clear()
+    assert [name for name in _made if "browser_profile" in name] == []
+    assert state(target_home.home) == before
+
+
+def test_names_of_many_parts_take_no_time_and_no_memory():
+    """Each path has 2,000 directories above it, which are new only once."""
+    deep = "/".join("a" * 2000)
+    known = names.Names()
+    began = time.process_time()
+    for number in range(500):
+        known.add(f"{deep}/{number:04}", is_directory=False)
+    assert time.process_time() - began < 2  # walked from the top it took 10 s
+    with pytest.raises(ArchiveError, match="too long together"):
+        for number in range(60_000):
+            known.add(f"{deep}/x{number}", is_directory=True)
+
+
+def test_a_long_list_in_the_zip_is_refused_before_it_is_read(target_home, tmp_path):
+    entry = b"PK\1\2" + bytes(24) + (1).to_bytes(2, "little") + bytes(16) + b"x"
+    many = 100_000
+    directory = entry * many
+    end = (
+        b"PK\5\6" + bytes(4) + b"\xff\xff" * 2 + len(directory).to_bytes(4, "little")
+        + (0).to_bytes(4, "little") + bytes(2)
+    )  # fmt: skip
+    (tmp_path / "f.zip").write_bytes(directory + end)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveError, match="lists more"):
+            target_home.archives.import_file(tmp_path / "f.zip")
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(directory)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_manifest_of_many_small_values_is_refused_before_it_is_parsed(
+    exported, target_home, tmp_path
+):
+    def many(members):
+        content = b'{"format": [' + b"[]," * 1000 + b"[]]}"
+        return [(name, content if name == "tweakio.json" else data) for name, data in members]
+
+    rewrite(exported, tmp_path / "many.zip", many)
+    with pytest.raises(ArchiveError, match="manifest lists more"):
+        target_home.archives.import_file(tmp_path / "many.zip")
 
 
 def test_long_directory(target_home, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from tweakio import bundle, durable
-from tweakio.archive.container import Reader, Writer
+from tweakio.archive.container import MOST_PROFILES, Reader, Writer
 from tweakio.archive.importer import (
     Existing,
     Imported,
@@ -133,6 +133,11 @@ class Archives:
             self._validator.validate_id(profile_id)
         if not profile_ids or len(set(profile_ids)) != len(profile_ids):
             raise InvalidInputError("name each profile once, and at least one")
+        if len(profile_ids) > MOST_PROFILES:
+            raise InvalidInputError(
+                f"one file can have at most {MOST_PROFILES} profiles, not {len(profile_ids)}",
+                hint="export them into several files",
+            )
         files = self._tracked(profile_ids)
         try:
             with new_file(target) as file:

@@ -36,11 +36,16 @@ FORMAT = 1
 MANIFEST = "tweakio.json"
 DATA = "browser_data.tar.zst"
 
-_MOST_DIRECTORY = 32 << 20
+MOST_PROFILES = 25_000
+"""In one file: what a ZIP lists is in memory before the first name of it can be looked at."""
+_MOST_MEMBERS = 3 * MOST_PROFILES + 1
+_MOST_DIRECTORY = 8 << 20
 _MOST_MANIFEST = 1 << 12
-_MOST_OF_ONE = 1 << 10
-"""Bytes that the manifest may have, and those for each file: JSON can take fifty times as much in
-memory, and thousands of times less in the ZIP."""
+_MOST_OF_ONE = 1 << 9
+"""Bytes that the manifest may have, and those for each file."""
+_MOST_VALUES = 16
+"""Marks of JSON in the manifest for each file: a value takes fifty times as much in memory as its
+three characters, and thousands of times less in the ZIP."""
 # Any time would do; this is the first that a ZIP can have, and says nothing of a machine.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _END = struct.Struct("<4s4H2LH")
@@ -195,6 +200,8 @@ class Reader:
         if info is None:
             raise _no_export()
         content = self._content(info, most)
+        if sum(map(content.count, (b",", b"[", b"{"))) > _MOST_VALUES * most // _MOST_OF_ONE:
+            raise ArchiveError("its manifest lists more than the file has")
         with reading(MANIFEST):
             manifest = json.loads(content)
             version = manifest["format"]
@@ -289,6 +296,9 @@ class Reader:
         into: Path | None,
         progress: Callable[[int], None] | None,
     ) -> None:
+        if into is not None:
+            with self._opened(member.info) as stream:
+                bundle.check_names(stream, limit_bytes=size)
         with self._opened(member.info) as stream:
             info = bundle.read_bundle(stream, into, limit_bytes=size, progress=progress)
         if info.sha256 != member.sha256 or info.bytes != size or info.size != member.size:
@@ -321,7 +331,9 @@ def refuse_long_directory(file: BinaryIO) -> None:
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
         raise _no_export()
-    length = _END.unpack_from(tail, at)[5]
+    end = _END.unpack_from(tail, at)
+    length = end[5]
+    start = begin + at
     # The older record says "see the newer" by the largest number; a newer one may be there anyway.
     locator = begin + at - 20
     if locator >= _END64.size:
@@ -334,5 +346,14 @@ def refuse_long_directory(file: BinaryIO) -> None:
             if not block.startswith(b"PK\6\6") or named != locator - _END64.size:
                 raise _no_export()
             length = max(_END64.unpack_from(block)[8], 0 if length == 0xFFFFFFFF else length)
-    if length > _MOST_DIRECTORY:
+            start = locator - _END64.size
+    if length > _MOST_DIRECTORY or _entries(file, start, length) > _MOST_MEMBERS:
         raise ArchiveError("it lists more files than an export can have")
+
+
+def _entries(file: BinaryIO, end: int, length: int) -> int:
+    """How many entries a directory can have at most: each takes Python fifty times its bytes."""
+    file.seek(max(0, end - length))
+    directory = file.read(length)
+    file.seek(0)
+    return directory.count(b"PK\1\2")

@@ -15,7 +15,7 @@ from tweakio.bundle.content import content_size, user_data_files
 from tweakio.bundle.copying import copy_contents, copy_files
 from tweakio.bundle.filters import Counted, Filter, piped_from, piped_into
 from tweakio.bundle.names import MOST_FILES, folded, refuse_path
-from tweakio.bundle.reading import read_bundle
+from tweakio.bundle.reading import check_names, read_bundle
 from tweakio.bundle.tar import FORMAT, LEVEL, BundleInfo
 from tweakio.bundle.writing import write_bundle
 
@@ -26,6 +26,7 @@ __all__ = [
     "BundleInfo",
     "Counted",
     "Filter",
+    "check_names",
     "content_size",
     "copy_contents",
     "copy_files",

@@ -13,6 +13,10 @@ __all__ = ["LONGEST_PATH", "MOST_FILES", "Names", "folded", "refuse_path", "show
 MOST_FILES = 200_000
 """What a bundle may have; a profile of years has some thousand."""
 LONGEST_PATH = 4096
+_MOST_CHARACTERS = 64 << 20
+"""Of all names together, those of the directories above included; they are kept in memory."""
+
+_NEVER = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def refuse_path(path: str) -> None:
@@ -26,8 +30,7 @@ def refuse_path(path: str) -> None:
         not path
         or len(path) > LONGEST_PATH
         or any(part in ("", ".", "..") or len(part) > 255 for part in parts)
-        or "\\" in path
-        or any(ord(character) < 32 or ord(character) == 127 for character in path)
+        or _NEVER.search(path)
         or (os.name == "nt" and set(path) & set(':<>"|?*'))
         or re.match(r"[A-Za-z]:", path)
     ):
@@ -56,23 +59,36 @@ class Names:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[str, bool]] = {}
+        self._characters = 0
 
     def add(self, path: str, *, is_directory: bool) -> list[str]:
-        """Add a path and the directories above it; what is new of them, outermost first."""
+        """Add a path and the directories above it; what is new of them, outermost first.
+
+        It is walked upwards, to the first directory that is known: of a path with thousands of
+        parts, each above its beginning, the names together would be long.
+        """
         refuse_path(path)
-        parts = path.split("/")
         new = []
-        for depth in range(1, len(parts) + 1):
-            name = "/".join(parts[:depth])
-            wanted = (name, is_directory or depth < len(parts))
-            found = self._known.setdefault(folded(name), wanted)
-            if found is wanted:
-                new.append(name)
-            elif found != wanted or not wanted[1]:
+        name, wanted = path, (path, is_directory)
+        while name:
+            key = folded(name)
+            found = self._known.get(key)
+            if found is not None:
+                if found != wanted or not wanted[1]:
+                    raise ArchiveError(
+                        f"{shown(name)} is in it twice, or differs from another name only by case",
+                        hint="nothing was changed",
+                    )
+                break
+            self._known[key] = wanted
+            new.append(name)
+            self._characters += len(name)
+            if len(self._known) > MOST_FILES:
                 raise ArchiveError(
-                    f"{shown(name)} is in it twice, or differs from another name only by case",
-                    hint="nothing was changed",
+                    f"it has more than {MOST_FILES} files", hint="nothing was changed"
                 )
-        if len(self._known) > MOST_FILES:
-            raise ArchiveError(f"it has more than {MOST_FILES} files", hint="nothing was changed")
-        return new
+            if self._characters > _MOST_CHARACTERS:
+                raise ArchiveError("its names are too long together", hint="nothing was changed")
+            name = name.rpartition("/")[0]
+            wanted = (name, True)
+        return new[::-1]

@@ -23,12 +23,12 @@ from tweakio.bundle.tar import (
 from tweakio.errors import ArchiveError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tweakio.bundle.filters import Filter
 
-__all__ = ["read_bundle"]
+__all__ = ["check_names", "read_bundle"]
 
 _WINDOW = 1 << 23
 """More than any bundle of ours needs; what wants more would take memory."""
@@ -60,8 +60,38 @@ def read_bundle(
         NewerFormatError: a newer tweakio has written it.
         MissingExtraError: zstandard is not installed.
     """
-    zstandard = zstd()
     counted = Counted(source)
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(_tar(counted, unseal or copied))
+        written = None if into is None else stack.enter_context(Written(into))
+        unpacking = _Unpacking(stream, written, limit_bytes, progress)
+        unpacking.run()
+        if stream.read(1):
+            raise ArchiveError("there is something behind the end of the browser data")
+    return BundleInfo(unpacking.files, unpacking.bytes, counted.sha256, counted.size)
+
+
+def check_names(source: BinaryIO, *, limit_bytes: int) -> None:
+    """Refuse a bundle for its names and sizes alone, before anything of it is made.
+
+    A megabyte of it can have some hundred thousand directories, each of which would take longer
+    to make than to read. No content is hashed; ``read_bundle`` checks it all.
+
+    Args:
+        source: from here to the list of hashes; not sealed.
+        limit_bytes: how many bytes the files may have together.
+
+    Raises:
+        As ``read_bundle``.
+    """
+    with _tar(source, copied) as stream:
+        _Unpacking(stream, None, limit_bytes, None).names()
+
+
+@contextlib.contextmanager
+def _tar(source: object, unseal: Filter) -> Iterator[BinaryIO]:
+    """The tar in a bundle."""
+    zstandard = zstd()
 
     def decompress(reader: BinaryIO, writer: BinaryIO) -> None:
         stream = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
@@ -74,15 +104,8 @@ def read_bundle(
         if reader.read(1):
             raise ArchiveError("there is something behind the end of the browser data")
 
-    with contextlib.ExitStack() as stack:
-        packed = stack.enter_context(piped_from(counted, unseal or copied))
-        stream = stack.enter_context(piped_from(packed, decompress))
-        written = None if into is None else stack.enter_context(Written(into))
-        unpacking = _Unpacking(stream, written, limit_bytes, progress)
-        unpacking.run()
-        if stream.read(1):
-            raise ArchiveError("there is something behind the end of the browser data")
-    return BundleInfo(unpacking.files, unpacking.bytes, counted.sha256, counted.size)
+    with piped_from(source, unseal) as packed, piped_from(packed, decompress) as stream:
+        yield stream
 
 
 class _Unpacking:
@@ -106,6 +129,16 @@ class _Unpacking:
 
     def run(self) -> None:
         """Unpack everything, and compare the hashes at the end."""
+        self._compare(self._members(self._file) or 0)
+        if any(self._exactly(2 * BLOCK)):
+            raise damaged()
+
+    def names(self) -> None:
+        """Look at the names and sizes only."""
+        self._members(self._skip)
+
+    def _members(self, take: Callable[[str, int], None]) -> int | None:
+        """All members up to the list of hashes, and its size."""
         while True:
             block = self._exactly(BLOCK)
             if block == bytes(BLOCK):
@@ -123,14 +156,12 @@ class _Unpacking:
                 if name == "browser_profile":
                     raise ArchiveError("browser_profile is a file in it")
                 self._make_directories(self._names.add(name, is_directory=False)[:-1])
-                self._file(name, size)
+                take(name, size)
         if name != SUMS:
             raise NewerFormatError(
                 f"a newer tweakio has written it ({shown(name)})", hint="update tweakio"
             )
-        self._compare(size or 0)
-        if any(self._exactly(2 * BLOCK)):
-            raise damaged()
+        return size
 
     def _exactly(self, size: int) -> bytes:
         data: bytes = self._stream.read(size)
@@ -166,11 +197,24 @@ class _Unpacking:
             for name in names:
                 self._written.make_directory(name)
 
-    def _file(self, name: str, size: int) -> None:
+    def _refuse_larger(self, size: int) -> None:
         if self.bytes + size > self._limit:
             raise ArchiveError(
                 f"its files have more than {self._limit} bytes", hint="nothing was changed"
             )
+
+    def _skip(self, _: str, size: int) -> None:
+        self._refuse_larger(size)
+        self.bytes += size
+        left = size + -size % BLOCK
+        while left:
+            piece = self._stream.read(min(left, PIECE))
+            if not piece:
+                raise damaged()
+            left -= len(piece)
+
+    def _file(self, name: str, size: int) -> None:
+        self._refuse_larger(size)
         digest = hashlib.sha256()
         descriptor = None if self._written is None else self._written.create(name)
         left = size
