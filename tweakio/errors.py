@@ -175,7 +175,7 @@ class RepositoryBusyError(TweakioError):
 
 
 class NewerFormatError(TweakioError):
-    """Written by a newer tweakio; this one leaves it alone."""
+    """Written by a newer tweakio, or by git in a form that is not known here; it is left alone."""
 
     exit_code = 16
 

@@ -245,9 +245,19 @@ def index_version_4(home: Path) -> None:
     git(home, "update-index", "--index-version=4")
 
 
+def split_index(home: Path) -> None:
+    git(home, "update-index", "--split-index")
+
+
+def index_without_checksum(home: Path) -> None:
+    """As git 2.40 and later write it with ``index.skipHash``."""
+    path = in_git(home, "index")
+    path.write_bytes(path.read_bytes()[:-20] + bytes(20))
+
+
 def index_of_no_version(home: Path) -> None:
     data = in_git(home, "index").read_bytes()[:-20]
-    data = data[:4] + struct.pack(">I", 9) + data[8:]
+    data = data[:4] + struct.pack(">I", 1) + data[8:]
     in_git(home, "index").write_bytes(data + sha1(data).digest())
 
 
@@ -368,7 +378,8 @@ def _file_cases() -> list[Case]:
     add("shallow damaged", garbled=holding(b"\0\xff garbage\n", "shallow"))
     ways = {**changes("index"), "removed": gone("index")}
     add("the index damaged or missing", **ways, of_no_version=index_of_no_version)
-    add("the index of version 4", it=index_version_4)
+    ways = {"version 4": index_version_4, "split": split_index}
+    add("the index in another form of git's", **ways, no_checksum=index_without_checksum)
     add("the index older than `HEAD`", it=old_index)
     add("the index with an entry of a lost blob", it=staged)
     add("the index with a conflict", it=conflicts)
@@ -385,7 +396,6 @@ def _file_cases() -> list[Case]:
         "config with settings that hide the profiles",
         bare=set_config("core.bare", "true"),
         work_tree=set_config("core.worktree", "/nowhere"),
-        format=set_config("core.repositoryformatversion", "9"),
     )
     add("all loose objects and packs gone", *LAYOUTS, removed=gone("objects"))
     add("alternates that are gone", unused=alternates)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tweakio.store.index import Index, IndexFile, entry_header, is_unchanged
-from tweakio.store.objects import object_id
+from tweakio.store.objects import ObjectReader, object_id
 
 from . import git
 
@@ -190,43 +190,7 @@ def test_empty_index_and_missing_removals() -> None:
     assert edited.edit({b"a": entry_header(bytes(20), None, b"a")}).count == 1
 
 
-# Versions and extensions
-
-
-@pytest.mark.parametrize("version", [2, 3])
-def test_versions(path: Path, version: int) -> None:
-    fill(path, ["a", "b/c", "later"])
-    if version == 3:
-        (path / "new").write_text("new")
-        git(path, "add", "-N", "new")
-        git(path, "update-index", "--assume-unchanged", "a")
-        git(path, "update-index", "--skip-worktree", "b/c")
-    data = index_path(path).read_bytes()
-    assert data[7] == version
-    index = Index.parse(data)
-    assert index.blob(b"a") == object_id(b"blob", b"a")
-    written = bytes(index)
-    assert written[7] == 2
-    index_path(path).write_bytes(written)
-    shown = debugged(path)
-    assert set(shown) == {"a", "b/c", "later"} | ({"new"} if version == 3 else set())
-    assert {item["flags"] for item in shown.values()} == {"0"}
-    assert git(path, "fsck") == ""
-
-
-def test_version_4_is_not_read(path: Path) -> None:
-    fill(path, ["a", "b"])
-    git(path, "update-index", "--index-version", "4")
-    with pytest.raises(ValueError, match="version"):
-        read(path)
-    assert IndexFile(index_path(path), path).read() is None
-
-
-def test_split_index_is_not_read(path: Path) -> None:
-    fill(path, ["a", "b"])
-    git(path, "update-index", "--split-index")
-    with pytest.raises(ValueError, match="split"):
-        read(path)
+# Extensions; other forms are in test_index_forms.py
 
 
 def test_wrong_tree_extension_does_not_survive(path: Path) -> None:
@@ -324,7 +288,7 @@ def test_length_in_an_entry_that_is_not_its_name_s(path: Path) -> None:
 
 def test_index_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (path / "tmp").mkdir()
-    file = IndexFile(index_path(path), path / "tmp")
+    file = IndexFile(index_path(path), path / "tmp", ObjectReader(path / ".git" / "objects"))
     assert file.read() is None
     assert file.written() == 0
     fill(path, ["a", "b"])

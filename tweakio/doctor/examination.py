@@ -24,9 +24,11 @@ from tweakio.validation import objection_to_names, ours
 
 if TYPE_CHECKING:
     from tweakio.doctor.case import Case
-    from tweakio.doctor.report import Report
+    from tweakio.doctor.report import Report, Severity
 
 __all__ = ["Examination"]
+
+_IndexState = Literal["sound", "outdated", "conflict", "damaged"]
 
 
 class Examination:
@@ -118,9 +120,7 @@ class Examination:
                 self._mend_index(repository)
             else:
                 look_at_hooks(self._case)
-            if index != "sound":
-                message = f"the index was {_INDEX_STATES[index]}"
-                self._case.add(f"index-{index}", "damage", message, fixed=self._case.fix)
+            self._report_index(index, repository)
             self._profiles(repository)
             self._names(repository)
         except RepositoryBusyError as error:
@@ -128,26 +128,40 @@ class Examination:
         finally:
             repository.close()
 
-    def _index_state(self, repository: Repository) -> Literal["sound", "outdated", "damaged"]:
+    def _index_state(self, repository: Repository) -> _IndexState:
         index = repository.index_file.read()
         if index is None:
             return "damaged"
         if index.conflicts:
             # Of a person's merge, which is reported besides.
             under_way = operation_in_progress(self._case.layout.git_dir)
-            return "sound" if under_way else "damaged"
+            return "sound" if under_way else "conflict"
         if repository.work_tree.outdated_entries(index, repository.head().root):
             return "outdated"
         if repository.work_tree.has_lost_blobs(index, repository.head().root):
             return "damaged"
-        names = repository.expected_index_names()
-        return "sound" if names.issubset(index.entries()) else "damaged"
+        return "sound"
+
+    def _report_index(self, state: _IndexState, repository: Repository) -> None:
+        """Say what was wrong with the index, and what a person has staged."""
+        if state != "sound":
+            severity: Severity = "damage" if state == "damaged" else "problem"
+            message = f"the index {_INDEX_STATES[state]}"
+            self._case.add(f"index-{state}", severity, message, fixed=self._case.fix)
+        index = repository.index_file.read()
+        if index is None or index.conflicts or (state != "sound" and not self._case.fix):
+            return
+        paths = repository.work_tree.staged_paths(index, repository.head().root)
+        if paths:
+            more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+            names = ", ".join(ascii(path)[1:-1] for path in paths[:5])
+            self._case.add("staged", "note", f"not committed yet: {names}{more}")
 
     def _mend_index(self, repository: Repository) -> None:
         with repository.exclusive():
             if self._index_state(repository) == "outdated":
                 repository.checkout.update_index()
-            if self._index_state(repository) == "damaged":
+            if self._index_state(repository) in ("damaged", "conflict"):
                 path = self._case.layout.git_dir / "index"
                 if os.path.lexists(path):
                     self._case.keep(path)
@@ -192,8 +206,10 @@ class Examination:
 
 
 _INDEX_STATES = {
-    "outdated": "older than history",
-    "damaged": "missing, damaged or of a merge that nobody ends",
+    "outdated": "has not what both history and the files have: it was written by a git that had "
+    "read an older one, or by hand",
+    "conflict": "has the conflicts of a merge that nobody ends",
+    "damaged": "was missing or damaged",
 }
 
 

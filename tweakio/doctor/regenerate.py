@@ -80,7 +80,7 @@ class Known:
         if index is None or index.conflicts:
             return
         nested: dict[bytes, Any] = {}
-        for path, header in index.entries().items():
+        for path, header in index.staged().items():
             *parents, name = path.split(b"/")
             if len(parents) > _DEEPEST:
                 continue

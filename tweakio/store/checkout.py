@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tweakio import durable
 from tweakio.errors import RepositoryDamagedError, is_of_the_moment
 from tweakio.store.attic import Attic
-from tweakio.store.index import Index, entry_header
+from tweakio.store.index import Index, entry_header, files_below
 from tweakio.store.journal import Journal, move_back, place
 from tweakio.store.objects import object_id, parse_tree
 from tweakio.store.refs import NO_COMMIT
@@ -42,15 +42,6 @@ log = logging.getLogger(__name__)
 _GIT_LOCK_WAIT = 30.0
 _STAGED = "checkout-"
 _MOST_BYTES = 64 << 20
-_MOST_FILES = 1 << 20
-_LONGEST_PATH = 4096
-_INDEX_MODES = {
-    b"100644": 0o100644,
-    b"100664": 0o100644,
-    b"100755": 0o100755,
-    b"120000": 0o120000,
-    b"160000": 0o160000,
-}
 
 
 class Placement(NamedTuple):
@@ -339,24 +330,16 @@ class Checkout:
 
     def _index_of(self, root: bytes) -> Index:
         """A whole index from a root tree; git compares the files by content then."""
-        headers: dict[bytes, bytes] = {}
-
-        todo = [(root, b"")]
-        while todo:
-            raw, prefix = todo.pop()
-            for entry in parse_tree(raw):
-                path = prefix + entry.name
-                if entry.is_tree:
-                    todo.append((self._repository.reader.read(entry.id, b"tree"), path + b"/"))
-                elif (mode := _INDEX_MODES.get(entry.mode)) is not None:
-                    headers[path] = entry_header(entry.id, None, path, mode)
-            # A few trees that name each other often stand for more files than there are atoms.
-            if len(headers) + len(todo) > _MOST_FILES or len(prefix) > _LONGEST_PATH:
-                raise RepositoryDamagedError(
-                    "HEAD has more files than an index can hold",
-                    hint="no tweakio has made that commit; go back to an older one with git",
-                )
-        return Index.build(headers)
+        try:
+            files = files_below(root, lambda name: self._repository.reader.read(name, b"tree"))
+            return Index.build(
+                {path: entry_header(blob, None, path, mode) for path, mode, blob in files}
+            )
+        except ValueError as error:
+            raise RepositoryDamagedError(
+                f"HEAD has {error}",
+                hint="no tweakio has made that commit; go back to an older one with git",
+            ) from None
 
 
 def _key(prefix: str, name: str) -> bytes:

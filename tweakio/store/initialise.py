@@ -16,12 +16,12 @@ from tweakio.errors import (
     RepositoryDamagedError,
     StorageError,
     TweakioError,
-    is_of_the_moment,
     storage_error,
 )
 from tweakio.layout import Layout
 from tweakio.store import driver
 from tweakio.store.frame import misplaced, refuse_misplaced
+from tweakio.store.gitconfig import read_settings, refuse_unknown_formats
 from tweakio.store.hooks import install_hooks
 from tweakio.store.journal import Journal
 from tweakio.store.lockfile import RecordedLock
@@ -37,6 +37,7 @@ from tweakio.store.refs import NO_COMMIT, Refs
 from tweakio.store.repository import Repository
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = [
@@ -318,7 +319,7 @@ def refuse_foreign(layout: Layout) -> None:
 
     Raises:
         ForeignRepositoryError: it is somebody else's.
-        NewerFormatError: a newer tweakio made it.
+        NewerFormatError: a newer tweakio made it, or git keeps it in a form that is not known here.
     """
     _refuse_linked_profiles(layout)
     foreign = ForeignRepositoryError(
@@ -327,7 +328,9 @@ def refuse_foreign(layout: Layout) -> None:
     )
     if not stat.S_ISDIR(durable.mode_of(layout.git_dir)):
         raise foreign
-    version = _configured_format(layout.git_dir / "config")
+    settings = read_settings(layout.git_dir / "config")
+    refuse_unknown_formats(layout.git_dir, settings)
+    version = _format_in(settings)
     if version is None and not stat.S_ISDIR(durable.mode_of(layout.local)):
         version = None if misplaced(layout.git_dir) else _committed_format(layout)
         if version is None:
@@ -339,23 +342,10 @@ def refuse_foreign(layout: Layout) -> None:
         )
 
 
-def _configured_format(config: Path) -> int | None:
+def _format_in(settings: Mapping[str, str]) -> int | None:
     """``tweakio.format`` in the git configuration."""
-    try:
-        text = durable.read_regular(config, 1 << 20).decode("utf-8", "replace")
-    except OSError as error:
-        if is_of_the_moment(error):
-            raise
-        return None
-    section = ""
-    for raw in text.split("\n"):
-        line = raw.strip()
-        if line.startswith("["):
-            section = line.lower()
-        key, separator, value = line.partition("=")
-        if section == "[tweakio]" and separator and key.strip().lower() == "format":
-            with contextlib.suppress(ValueError):
-                return int(value.strip())
+    with contextlib.suppress(ValueError):
+        return int(settings["tweakio.format"]) if "tweakio.format" in settings else None
     return None
 
 
@@ -404,7 +394,7 @@ def complete_local(layout: Layout, timeout: float = 30.0) -> None:
         lock.acquire(timeout)
         try:
             if not _has_content(marker):
-                if _configured_format(layout.git_dir / "config") is None:
+                if _format_in(read_settings(layout.git_dir / "config")) is None:
                     # A clone: what was active where it came from is not active here.
                     durable.remove(layout.arrived)
                     durable.create(layout.arrived, b"")
@@ -430,7 +420,7 @@ def _has_content(path: Path) -> bool:
 
 def _complete_config(layout: Layout) -> None:
     config = layout.git_dir / "config"
-    if _configured_format(config) is not None:
+    if _format_in(read_settings(config)) is not None:
         return
     try:
         before = durable.read_regular(config, 1 << 20)

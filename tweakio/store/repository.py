@@ -67,7 +67,7 @@ class Repository:
         self.timeout = timeout
         self.refs = Refs(layout.git_dir, layout.temporary)
         self.reader = ObjectReader(layout.git_dir / "objects")
-        self.index_file = IndexFile(layout.git_dir / "index", layout.temporary)
+        self.index_file = IndexFile(layout.git_dir / "index", layout.temporary, self.reader)
         self.git_locks = GitLocks(layout.git_dir, layout.locks / "marker")
         self.trash = Attic(layout.trash)
         self.rescued = Attic(layout.rescued)
@@ -264,10 +264,6 @@ class Repository:
             yield
         finally:
             lock.release()
-
-    def expected_index_names(self) -> set[bytes]:
-        """The paths of every profile's metadata in HEAD, which an index must have."""
-        return {f"{name}/metadata.json".encode() for name in self.work_tree.ids(self.head())}
 
     @contextmanager
     def exclusive(self, timeout: float | None = None) -> Iterator[None]:

@@ -408,6 +408,30 @@ class WorkTree:
                     found[key] = wanted and entry_header(wanted, os.lstat(path), key)
         return found
 
+    def staged_paths(self, index: Index, root: bytes) -> list[str]:
+        """The files that the next ``git commit`` of a person would change, by an index.
+
+        Args:
+            index: as it is.
+            root: HEAD's root tree.
+        """
+        there = {
+            path.decode("utf-8", "surrogateescape"): header[40:60]
+            for path, header in index.staged().items()
+            if b"/" not in path
+        }
+        known = {
+            entry.name.decode("utf-8", "surrogateescape"): entry.id
+            for entry in parse_tree(root)
+            if not entry.is_tree
+        }
+        for directory, staged in _differing(index, root):
+            there |= {f"{directory}/{name}": blob for name, blob in staged.items()}
+            committed = self._repository.files_at(root, directory) or {}
+            known |= {f"{directory}/{name}": blob for name, blob in committed.items()}
+        names = there.keys() | known.keys()
+        return sorted(name for name in names if there.get(name) != known.get(name))
+
     def has_lost_blobs(self, index: Index, root: bytes) -> bool:
         """Whether an index has entries whose content is nowhere.
 
@@ -418,7 +442,7 @@ class WorkTree:
         known = {entry.id for entry in parse_tree(root)}
         blobs = {
             header[40:60]
-            for path, header in index.entries().items()
+            for path, header in index.staged().items()
             if b"/" not in path and header[24:28] != _SUBMODULE
         }
         for _, staged in _differing(index, root):
@@ -530,7 +554,7 @@ class WorkTree:
 def _differing(index: Index, root: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
     """The directories whose entries in the index are not as a root tree has them."""
     staged: dict[str, dict[str, bytes]] = {}
-    for path, header in index.entries().items():
+    for path, header in index.staged().items():
         directory, slash, name = path.decode("utf-8", "surrogateescape").partition("/")
         if slash and header[24:28] != _SUBMODULE:
             staged.setdefault(directory, {})[name] = header[40:60]
