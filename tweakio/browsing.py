@@ -26,6 +26,8 @@ from tweakio.errors import (
     SessionError,
     TweakioError,
     UnknownPlatformError,
+    is_of_the_moment,
+    storage_error,
 )
 from tweakio.manager import ProfileManager
 from tweakio.metadata import corrupted_error
@@ -639,10 +641,16 @@ class SyncBrowserManager(_Browsing):
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None if it cannot be read, or is none."""
+    """A JSON object from a file; None if there is none, or something else.
+
+    Raises:
+        StorageError: it cannot be read now.
+    """
     try:
         value = json.loads(durable.read_regular(path, _MOST_BYTES))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError) and is_of_the_moment(error):
+            raise storage_error(error, f"read {path.name}") from error
         return None
     return value if isinstance(value, dict) else None
 

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tweakio import durable, schema
-from tweakio.errors import InvalidMetadataError, NewerFormatError
+from tweakio.errors import InvalidMetadataError, NewerFormatError, is_of_the_moment
 from tweakio.layout import ProfilePaths
 from tweakio.models import parse_time
 from tweakio.references import is_age_file
@@ -117,9 +117,9 @@ def complete_directory(
     with durable.Batch() as batch:
         for name, content in files.items():
             batch.create(directory / name, content)
-        if "session.json" not in leave_out and not os.path.lexists(paths.session):
+        if "session.json" not in leave_out and not durable.is_there(paths.session):
             batch.create(paths.session, _empty_session(platform))
-    if not os.path.lexists(paths.lock):
+    if not durable.is_there(paths.lock):
         durable.create(paths.lock, b"", sync=False)
     durable.fsync_directory(directory)
 
@@ -151,7 +151,7 @@ def complete(repository: Repository, profile_id: str, platform: str) -> None:
     """Make the untracked parts that a profile lacks, as after a clone."""
     paths = repository.layout.profile(profile_id)
     parts = (paths.browser_profile, paths.cache, paths.session)
-    if not all(os.path.lexists(path) for path in parts):
+    if not all(durable.is_there(path) for path in parts):
         durable.make_directory(paths.directory)
         complete_directory(paths.directory, platform)
 
@@ -177,7 +177,7 @@ def take_away(
         purge: remove what came to the trash once the change has taken place.
     """
     directory = repository.layout.profile(profile_id).directory
-    if os.path.lexists(directory):
+    if durable.is_there(directory):
         created = identity_at(repository, change.head.root, profile_id)
         name = change.keep(repository.trash, profile_id, "deleted", created, directory)
         if purge:
@@ -240,7 +240,7 @@ def bring_back(
     files = {**files, **_last_sealed(entry)}
     for name in (METADATA, FINGERPRINT, SEALED):
         old = entry.path / "data" / name
-        if os.path.lexists(old) and not old.parent.is_symlink():
+        if durable.is_there(old) and not old.parent.is_symlink():
             change.move(old, staged / name)
     change.move(entry.path / "data", directory)
     change.purge_after(entry.path)
@@ -256,7 +256,9 @@ def _last_sealed(entry: TrashEntry) -> dict[str, bytes]:
     path = entry.path / "data" / SEALED
     try:
         content = durable.read_regular(path, MOST_SEALED)
-    except OSError:
+    except OSError as error:
+        if is_of_the_moment(error):
+            raise
         return {}
     return {SEALED: content} if is_age_file(content) and not path.parent.is_symlink() else {}
 
@@ -281,7 +283,7 @@ def reset(
     present = {
         name: paths.directory / name
         for name in UNTRACKED_PARTS
-        if os.path.lexists(paths.directory / name)
+        if durable.is_there(paths.directory / name)
     }
     if present:
         created = identity_at(repository, change.head.root, profile_id)
@@ -289,7 +291,7 @@ def reset(
     if back is not None:
         entry = repository.trash.get(back)
         for name in UNTRACKED_PARTS:
-            if os.path.lexists(entry.path / "data" / name):
+            if durable.is_there(entry.path / "data" / name):
                 change.move(entry.path / "data" / name, paths.directory / name)
         change.purge_after(entry.path)
         return
@@ -300,7 +302,7 @@ def reset(
     durable.make_directory(staged / "browser_profile")
     durable.create(staged / "session.json", _empty_session(platform))
     durable.fsync_directory(staged)
-    if not os.path.lexists(paths.directory):
+    if not durable.is_there(paths.directory):
         change.move(staged, paths.directory)
         return
     for name in UNTRACKED_PARTS:
@@ -311,7 +313,7 @@ def complete_parts(directory: Path, platform: str) -> None:
     """Make what a directory lacks of a profile's session and browser data."""
     paths = ProfilePaths(directory)
     durable.make_directory(paths.browser_profile)
-    if not os.path.lexists(paths.session):
+    if not durable.is_there(paths.session):
         durable.create(paths.session, _empty_session(platform))
     durable.fsync_directory(directory)
 
@@ -329,7 +331,7 @@ def replace_parts(
     """
     directory = repository.layout.profile(profile_id).directory
     present = {
-        name: directory / name for name in UNTRACKED_PARTS if os.path.lexists(directory / name)
+        name: directory / name for name in UNTRACKED_PARTS if durable.is_there(directory / name)
     }
     if present:
         created = identity_at(repository, change.head.root, profile_id)
@@ -340,7 +342,7 @@ def replace_parts(
 
 def keep_file(change: Transaction, repository: Repository, profile_id: str, path: Path) -> None:
     """Move a damaged file into the rescued, in the same step as a change."""
-    if os.path.lexists(path):
+    if durable.is_there(path):
         change.keep(repository.rescued, profile_id, "damaged", None, {path.name: path})
 
 
@@ -358,7 +360,9 @@ def keep_damaged_files(change: Transaction, repository: Repository, profile_id: 
             content = durable.read_regular(path, schema.MAX_BYTES)
         except FileNotFoundError:
             continue
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise  # sound bytes must not be put aside as damaged
             content = None
         committed = repository.file_at(change.head.root, profile_id, path.name)
         if content is None or content != committed:

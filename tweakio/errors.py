@@ -11,7 +11,12 @@ import errno
 import os
 import stat
 import sys
-from typing import ClassVar
+from functools import wraps
+from types import FunctionType
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "ArchiveError",
@@ -58,6 +63,7 @@ __all__ = [
     "UnknownPlatformError",
     "VaultError",
     "command",
+    "in_the_tree",
     "is_of_the_moment",
     "refuse_lack_of_memory",
     "run",
@@ -472,6 +478,39 @@ def system_error(error: BaseException, doing: str, *, ours: bool = False) -> Sto
         return None
     path = getattr(error, "path", None)
     return storage_error(OSError(number, os.strerror(number), path), doing, ours=ours)
+
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def in_the_tree(kind: _Class) -> _Class:
+    """Let the public methods of a class raise what a limit or the device did as one of the tree.
+
+    Each of them may import what it needs, and an import may find no descriptor or no memory; nobody
+    should have to expect a bare ``OSError`` or an ``ImportError`` of that. Errors that tell of a
+    file, such as ``FileNotFoundError``, stay what they are.
+    """
+    for name, method in list(vars(kind).items()):
+        if not name.startswith("_") and isinstance(method, FunctionType):
+            setattr(kind, name, _in_the_tree(method))
+    return kind
+
+
+def _in_the_tree(method: FunctionType) -> Callable[..., object]:
+    doing = f"finish {method.__name__}"
+
+    @wraps(method)
+    def wrapper(*arguments: object, **options: object) -> object:
+        try:
+            return method(*arguments, **options)
+        except (OSError, ImportError, MemoryError) as error:
+            certain = isinstance(error, OSError) and not is_of_the_moment(error)
+            failure = None if certain else system_error(error, doing)
+            if failure is None:
+                raise
+            raise failure from error
+
+    return wrapper
 
 
 def _most_files() -> str:

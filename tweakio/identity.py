@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import time
@@ -10,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tweakio import durable
+from tweakio.errors import is_of_the_moment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,11 +38,14 @@ def author(config: Path) -> str:
         from dulwich.config import ConfigFile, StackedConfig
 
         backends = list(StackedConfig.default_backends())
-        with contextlib.suppress(OSError, ValueError):
+        try:
             # Without what it includes: a repository that was given to somebody may name any
             # file there. The user's own configuration is read as git does.
             data = durable.read_regular(config, _MOST_CONFIG)
             backends.insert(0, ConfigFile.from_file(io.BytesIO(data), expand_includes=False))
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and is_of_the_moment(error):
+                raise  # or the commit would have somebody else's name
         stack = StackedConfig(backends)
 
         def configured(key: bytes) -> str | None:

@@ -18,6 +18,7 @@ from tweakio.errors import (
     ProfileActiveError,
     RevisionNotFoundError,
     TrashEntryNotFoundError,
+    in_the_tree,
     storage_error,
 )
 from tweakio.metadata import ProfileMetadataHandler, not_found_error
@@ -65,6 +66,7 @@ def _lease_holder(layout: Layout) -> LeaseHolder:
     return LeaseHolder(layout)
 
 
+@in_the_tree
 class ProfileManager:
     """Keeps the profiles of one home.
 

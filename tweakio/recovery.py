@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import re
+import stat
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from tweakio import changes, directories, durable, schema
-from tweakio.errors import InvalidMetadataError, NewerFormatError
+from tweakio.errors import (
+    InvalidMetadataError,
+    NewerFormatError,
+    is_of_the_moment,
+    storage_error,
+)
 from tweakio.metadata import not_found_error
 from tweakio.models import RecoveryMode, format_time, utc_now
 from tweakio.platforms import find_platform
@@ -69,6 +74,7 @@ class Recovery:
             ProfileNotFoundError: HEAD has no directory of one of these names.
             ProfileActiveError: hard, and another live process uses the profile.
             NewerFormatError: the metadata was written by a newer tweakio.
+            StorageError: a file cannot be read now; nothing was put aside or replaced.
         """
         ids = list(profile_ids)
         with changes.begin(
@@ -92,7 +98,8 @@ class Recovery:
         marked = found is not None and (found.metadata or {}).get("status") == "corrupted"
         damaged = found is None or found.state == "damaged"
         paths = repository.layout.profile(profile_id)
-        incomplete = not (paths.session.exists() and paths.browser_profile.is_dir())
+        browser = stat.S_ISDIR(durable.mode_of(paths.browser_profile))
+        incomplete = not (durable.is_there(paths.session) and browser)
         if mode == "soft" and not (damaged or marked or incomplete):
             return False
         owner = None
@@ -110,7 +117,7 @@ class Recovery:
             change.move(staged, paths.directory)
         elif mode == "hard":
             directories.reset(change, repository, profile_id, str(metadata["platform"]))
-        elif os.path.isdir(paths.directory):
+        elif stat.S_ISDIR(durable.mode_of(paths.directory)):
             directories.complete(repository, profile_id, str(metadata["platform"]))
         change.put_metadata(profile_id, metadata)
         if fingerprint is not None:
@@ -126,10 +133,10 @@ class Recovery:
         """
         repository = self._repository
         directory = repository.layout.profile(profile_id).directory
-        if not os.path.lexists(directory):
+        if not durable.is_there(directory):
             durable.make_directory(directory)
             durable.fsync_directory(directory.parent)
-        elif os.path.islink(directory) or not directory.is_dir():
+        elif not stat.S_ISDIR(durable.mode_of(directory)):
             directories.keep_file(change, repository, profile_id, directory)
             return change.stage(f"new-{profile_id}")
         return None
@@ -208,8 +215,11 @@ def rebuild_metadata(directory: Path, profile_id: str) -> dict[str, Any]:
     """
     remains = b""
     if not os.path.islink(directory):
-        with contextlib.suppress(OSError):
+        try:
             remains = durable.read_regular(directory / METADATA, schema.MAX_BYTES)
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise storage_error(error, f"read {METADATA} of profile '{profile_id}'") from error
     platform = "custom"
     if (match := _PLATFORM.search(remains)) and find_platform(match[1].decode()) is not None:
         platform = match[1].decode()

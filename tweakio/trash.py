@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from tweakio import changes, directories, durable, schema
@@ -115,7 +114,7 @@ def _restore_profile(
     data = entry.path / "data"
     files = {}
     for name in (METADATA, FINGERPRINT):
-        if os.path.lexists(data / name) and not data.is_symlink():
+        if durable.is_there(data / name) and not data.is_symlink():
             files[name] = durable.read_regular(data / name, schema.MAX_BYTES)
     try:
         metadata = schema.load(files.get(METADATA, b""), profile_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -57,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # Typer's completion, and its way to end at a closed pipe
         code = _code_of(error)
     except Exception as error:
-        from tweakio.cli.boundary import report
-
-        code = report(error, given)
+        code = _report(error, given)
     except TerminatedError as error:
         _finish(0)
         _end_by(error.number)
@@ -67,6 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == EXIT_INTERRUPTED:
         _say_interrupted()
     return _finish(code)
+
+
+def _report(error: Exception, given: Sequence[str]) -> int:
+    try:
+        from tweakio.cli.boundary import report
+
+        return report(error, given)
+    except (OSError, ImportError, MemoryError) as obstacle:
+        # Not even what says it can be imported, so it is not known what else went wrong.
+        text = f"tweakio: error: cannot finish the command: {' '.join(str(obstacle).split())}\n"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode("utf-8", "backslashreplace"))
+        return 17
 
 
 def _run(given: list[str]) -> int:

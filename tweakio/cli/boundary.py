@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tweakio.cli import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_PIPE
 from tweakio.cli.output import OutputClosedError, say
-from tweakio.errors import TweakioError, storage_error
+from tweakio.errors import TweakioError, system_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,19 +30,15 @@ def report(error: Exception, arguments: Sequence[str]) -> int:
         return EXIT_PIPE  # whoever read our output has enough of it
     if _wants_debug(arguments):
         _print_traceback(error)
-    if isinstance(error, OSError) and not isinstance(error, TweakioError):
-        error = _storage(error)
+    if not isinstance(error, TweakioError):
+        # Not known to be about the repository, so the doctor is no advice.
+        error = system_error(error, "finish the command") or error
     if isinstance(error, TweakioError):
         say(f"error: {error.message}")
         if error.hint:
             say(f"hint: {error.hint}")
         return error.exit_code
     return _report_typer(error)
-
-
-def _storage(error: OSError) -> TweakioError:
-    # Not known to be about the repository, so the doctor is no advice.
-    return storage_error(error, "finish the command", ours=False)
 
 
 def _wants_debug(arguments: Sequence[str]) -> bool:

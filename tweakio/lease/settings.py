@@ -9,7 +9,7 @@ import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
-from tweakio.errors import InvalidInputError, LeaseError, storage_error
+from tweakio.errors import InvalidInputError, LeaseError, is_of_the_moment, storage_error
 from tweakio.lease.backends import check_url
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def read_settings(layout: Layout) -> LeaseSettings | None:
     """What was set; None if nothing was.
 
     Raises:
-        LeaseError: it cannot be read, so that it is not known whether leases are needed.
+        LeaseError: it is damaged, so that it is not known whether leases are needed.
+        StorageError: it cannot be read now.
     """
     try:
         value = json.loads(durable.read_regular(layout.lease, 1 << 16))
@@ -40,6 +41,8 @@ def read_settings(layout: Layout) -> LeaseSettings | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        if isinstance(error, OSError) and is_of_the_moment(error):
+            raise storage_error(error, "read the lease backend") from error
         raise LeaseError(
             f"{layout.lease} cannot be read", hint="set the backend again: tweakio repo lease use"
         ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweakio import durable
+from tweakio.errors import is_of_the_moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +31,9 @@ def foreign_hooks(git_dir: Path) -> list[str]:
                 found.append(name)
         except FileNotFoundError:
             continue
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise
             found.append(name)
     return found
 
@@ -63,7 +66,9 @@ def install_hooks(git_dir: Path) -> list[str]:
             present = durable.read_regular(target, 1 << 20)
         except FileNotFoundError:
             present = None
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise
             left.append(name)
             continue
         if present == content:

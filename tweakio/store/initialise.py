@@ -17,6 +17,7 @@ from tweakio.errors import (
     StorageError,
     TweakioError,
     storage_error,
+    system_error,
 )
 from tweakio.layout import Layout
 from tweakio.store import driver
@@ -120,10 +121,11 @@ def open_repository(layout: Layout, *, create: bool, timeout: float = 30.0) -> R
     """
     try:
         return _open(layout, create=create, timeout=timeout)
-    except OSError as error:
-        if isinstance(error, TweakioError):
+    except (OSError, ImportError, MemoryError) as error:
+        failure = system_error(error, "open the profile repository", ours=True)
+        if failure is None:
             raise
-        raise storage_error(error, "open the profile repository") from error
+        raise failure from error
 
 
 def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:

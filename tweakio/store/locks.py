@@ -7,6 +7,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from tweakio import durable
 from tweakio.errors import (
     LockTimeoutError,
     ProfileActiveError,
@@ -101,7 +102,7 @@ class ProfileLockManager:
         """What keeps leases; None while no backend was set."""
         if self._guard is None and self.make_guard is not None:
             self._after_fork()
-            if os.path.lexists(self._layout.lease):
+            if durable.is_there(self._layout.lease):
                 self._guard = self.make_guard(self._layout)
         return self._guard
 

@@ -297,7 +297,7 @@ class WorkTree:
             if old is None or new is None or old == new:
                 continue
             paths = self._layout.profile(name)
-            parts = [part for part in UNTRACKED_PARTS if os.path.lexists(paths.directory / part)]
+            parts = [part for part in UNTRACKED_PARTS if durable.is_there(paths.directory / part)]
             if not parts or os.path.islink(paths.directory):
                 continue
             if is_held(paths.lock):
@@ -509,7 +509,7 @@ class WorkTree:
                     continue
                 paths = self._layout.profile(profile_id)
                 missing = [
-                    name for name in UNTRACKED_PARTS if not os.path.lexists(paths.directory / name)
+                    name for name in UNTRACKED_PARTS if not durable.is_there(paths.directory / name)
                 ]
                 if not missing or os.path.islink(paths.directory):
                     continue
@@ -532,7 +532,7 @@ class WorkTree:
             data = entry.path / "data"
             if data.is_symlink():
                 continue
-            if not any(os.path.lexists(data / name) for name in missing):
+            if not any(durable.is_there(data / name) for name in missing):
                 continue
             durable.make_directory(directory)
             # What makes a profile look complete comes last, so that a crash is noticed. What
@@ -540,7 +540,7 @@ class WorkTree:
             # is empty.
             names = sorted(os.listdir(data), key=UNTRACKED_PARTS.__contains__)
             for name in names:
-                if not os.path.lexists(directory / name):
+                if not durable.is_there(directory / name):
                     os.rename(data / name, directory / name)
                 elif name in _REMADE:
                     durable.remove_tree(data / name)

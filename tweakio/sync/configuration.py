@@ -7,7 +7,12 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
-from tweakio.errors import RemoteError, RepositoryDamagedError
+from tweakio.errors import (
+    RemoteError,
+    RepositoryDamagedError,
+    is_of_the_moment,
+    storage_error,
+)
 from tweakio.sync.urls import check_name, check_url, shown_url
 
 if TYPE_CHECKING:
@@ -43,7 +48,8 @@ def read_remotes(layout: Layout) -> dict[str, str]:
     """Name to address, as they are written; an address is checked when it is used.
 
     Raises:
-        RepositoryDamagedError: the configuration cannot be read.
+        RepositoryDamagedError: the configuration is missing or damaged.
+        StorageError: it cannot be read now.
     """
     from dulwich.config import ConfigFile
 
@@ -52,6 +58,8 @@ def read_remotes(layout: Layout) -> dict[str, str]:
             io.BytesIO(_read(layout.git_dir / "config")), expand_includes=False
         )
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_of_the_moment(error):
+            raise storage_error(error, "read .git/config") from error
         raise RepositoryDamagedError(
             f".git/config cannot be read: {error}", hint="run 'tweakio repo doctor'"
         ) from None

@@ -6,6 +6,7 @@ without the protocols that start other programs, and checks every object that co
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tweakio import interrupts
-from tweakio.errors import HostileContentError, RemoteError
+from tweakio.errors import HostileContentError, RemoteError, storage_error
 from tweakio.references import child_environment
 from tweakio.sync.urls import check_url, is_local, shown_url
 
@@ -34,6 +35,8 @@ FETCHED = "refs/tweakio/fetched"
 """Where fetched commits come to, in the quarantine."""
 MOST_BYTES = 2 << 30
 """A remote that sends a larger pack is cut off."""
+# What says nothing of the git that is installed.
+_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 _SETTINGS = (
     f"core.hooksPath={os.devnull}",
     # What is here already has names in the quarantine; asking for more would run git with the
@@ -332,6 +335,8 @@ def _start(
             **_process_options(mask),
         )
     except OSError as error:
+        if error.errno in _LIMITS:
+            raise storage_error(error, "run git", ours=False) from error
         raise RemoteError(
             f"git cannot be run: {error.strerror}", hint="check your installation of git"
         ) from None

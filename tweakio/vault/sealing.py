@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from tweakio import directories, durable
-from tweakio.errors import MissingExtraError, RecipientError, StorageError, VaultError
+from tweakio.errors import (
+    MissingExtraError,
+    RecipientError,
+    StorageError,
+    VaultError,
+    is_of_the_moment,
+    storage_error,
+)
 from tweakio.store.objects import object_id
 from tweakio.store.worktree import MOST_SEALED, SEALED
 from tweakio.vault import age, confirmed
@@ -35,10 +41,16 @@ def is_empty(content: bytes) -> bool:
 
 
 def read_session(path: Path) -> bytes | None:
-    """A session that says something; None if there is none."""
+    """A session that says something; None if there is none.
+
+    Raises:
+        StorageError: it cannot be read now; who takes that for none would put another in its place.
+    """
     try:
         content = durable.read_regular(path, MOST_SEALED)
-    except OSError:
+    except OSError as error:
+        if is_of_the_moment(error):
+            raise storage_error(error, "read session.json") from error
         return None
     return None if is_empty(content) else content
 
@@ -62,10 +74,10 @@ def put_session(
     listed = parse(change.root_file(RECIPIENTS))
     if not listed:
         return None
-    content = read_session(path or repository.layout.profile(profile_id).session)
-    if content is None:
-        return None
     try:
+        content = read_session(path or repository.layout.profile(profile_id).session)
+        if content is None:
+            return None
         confirmed.note_first(repository.layout, listed)
         recipients = confirmed.among(repository.layout, listed)
         confirmed.require(recipients)
@@ -80,11 +92,13 @@ def put_session(
 def put_sealed(change: Transaction, repository: Repository, profile_id: str, sealed: bytes) -> None:
     """Put a sealed session into a change; what stands in its place by mistake is put aside."""
     path = repository.layout.profile(profile_id).sealed
-    if os.path.lexists(path) and not path.parent.is_symlink():
+    if durable.is_there(path) and not path.parent.is_symlink():
         committed = (repository.files_at(change.head.root, profile_id) or {}).get(SEALED)
         try:
             present = object_id(b"blob", durable.read_regular(path, MOST_SEALED))
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise storage_error(error, f"read {SEALED} of profile '{profile_id}'") from error
             present = b""
         if present != committed:
             directories.keep_file(change, repository, profile_id, path)

@@ -14,7 +14,7 @@ import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
-from tweakio.store.packs.files import MODE, unlink
+from tweakio.store.packs.files import MODE, may_be_there, unlink
 from tweakio.store.packs.format import HEADER, KINDS, entry_head, index_bytes, pack_header
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class CommitPack(NamedTuple):
             durable.move(self.path + ".idx", path + ".idx")
         except BaseException:  # Ctrl-C as well: half a pack would be garbage for ever
             # Once it is visible, somebody else's commit may count on an object in it.
-            if not os.path.lexists(path + ".idx"):
+            if not may_be_there(path + ".idx"):
                 for suffix in (".pack", ".keep"):
                     with contextlib.suppress(OSError):
                         unlink(path + suffix)

@@ -8,13 +8,15 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from tweakio import durable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = [
     "BINARY", "CHUNK", "CLOEXEC", "MODE",
-    "damaged", "pieces", "read_at", "reading", "temporary_pair", "unlink",
+    "damaged", "may_be_there", "pieces", "read_at", "reading", "temporary_pair", "unlink",
 ]  # fmt: skip
 
 BINARY = getattr(os, "O_BINARY", 0)
@@ -27,6 +29,14 @@ CHUNK = 1 << 20
 def damaged(path: Path | str) -> OSError:
     """The error for a file of ours that is not what was written."""
     return OSError(errno.EIO, "what was written reads back differently", str(path))
+
+
+def may_be_there(path: str) -> bool:
+    """Whether a file is there, or that cannot be told now: then nothing is to be removed for it."""
+    try:
+        return durable.is_there(path)
+    except OSError:
+        return True
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from operator import le
 from typing import TYPE_CHECKING
 
 from tweakio import durable
+from tweakio.errors import is_of_the_moment
 from tweakio.store.packs.files import pieces, read_at, reading, unlink
 from tweakio.store.packs.format import PACK_LIMIT, pack_header
 
@@ -133,7 +134,7 @@ def find_pack(objects: Path, stem: str) -> Pack | None:
     None for a cruft pack too: git drops what is in it when it has aged.
     """
     path = os.path.join(objects, "pack", stem)
-    if os.path.lexists(path + ".mtimes"):
+    if durable.is_there(path + ".mtimes"):
         return None
     index = Index.read(path + ".idx")
     if index is None:
@@ -153,7 +154,7 @@ def find_pack(objects: Path, stem: str) -> Pack | None:
 def remove_pack(pack: Pack) -> None:
     """In git's order: without its index a pack is not there for anybody."""
     unlink(pack.path + ".idx")
-    if not os.path.lexists(pack.path + ".idx"):
+    if not durable.is_there(pack.path + ".idx"):
         unlink(pack.path + ".pack")
         unlink(pack.path + ".rev")
 
@@ -163,5 +164,5 @@ def gc_is_running(objects: Path) -> bool:
     try:
         # One that is of the future is of before the clock was put back.
         return abs(time.time() - os.stat(objects.parent / "gc.pid").st_mtime) < _GC_SECONDS
-    except OSError:
-        return False
+    except OSError as error:
+        return is_of_the_moment(error)

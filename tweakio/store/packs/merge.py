@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import os
 import sys
 from array import array
 from typing import TYPE_CHECKING
@@ -91,14 +90,14 @@ def merge(record: Record, temporary: Path, keep: int) -> int:
 def _joinable(record: Record) -> list[Pack]:
     """Our packs by size, without those that git has a hand on."""
     objects = record.objects
-    if any(os.path.lexists(objects / "pack" / f"multi-pack-index{end}") for end in ("", ".d")):
+    if any(durable.is_there(objects / "pack" / f"multi-pack-index{end}") for end in ("", ".d")):
         # It names packs; the person's git maintenance joins them itself.
         return []
     if gc_is_running(objects):
         return []
     found = []
     for stem in sorted(record.ours):
-        if any(os.path.lexists(record.path(stem, suffix)) for suffix in _HANDS_OFF):
+        if any(durable.is_there(record.path(stem, suffix)) for suffix in _HANDS_OFF):
             continue
         pack = find_pack(objects, stem)
         if pack is not None and pack.index.plain:

@@ -201,7 +201,7 @@ class _CommitPack:
 
     def is_there(self) -> bool:
         """Whether it, or a part of it, is still a commit pack."""
-        return os.path.lexists(self.path + ".keep")
+        return durable.is_there(self.path + ".keep")
 
 
 def _kept_commit_files(objects: Path) -> dict[str, set[str]]:
@@ -274,9 +274,9 @@ def _remove_commit_packs(objects: Path, commits: list[_CommitPack], sound: list[
             unlink(commit.path + ".keep")
             continue
         unlink(commit.path + ".idx")
-        if not os.path.lexists(commit.path + ".idx"):
+        if not durable.is_there(commit.path + ".idx"):
             unlink(commit.path + ".pack")
-        if not os.path.lexists(commit.path + ".pack"):
+        if not durable.is_there(commit.path + ".pack"):
             # Last: it is what tells that the rest is ours to remove.
             unlink(commit.path + ".keep")
             gone += 1

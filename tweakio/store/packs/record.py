@@ -37,7 +37,9 @@ class Record:
         self._temporary = temporary
         self.ours: set[str] = set()
         self._unfinished: set[str] = set()
-        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
+        with contextlib.suppress(
+            FileNotFoundError, ValueError, AttributeError, TypeError, RecursionError
+        ):
             data = json.loads(durable.read_regular(self._path, 16 << 20))
             self.ours = {name for name in data.get("packs", ()) if _STEM.fullmatch(name)}
             self._unfinished = {
@@ -53,7 +55,7 @@ class Record:
         if not self._unfinished:
             return
         for stem in sorted(self._unfinished):
-            if os.path.lexists(self.path(stem, ".idx")):
+            if durable.is_there(self.path(stem, ".idx")):
                 self.ours.add(stem)
             else:
                 self.ours.discard(stem)
@@ -96,7 +98,7 @@ class Record:
             unlink(self.path(stem, ".keep"))
 
     def _save(self) -> None:
-        self.ours = {stem for stem in self.ours if os.path.lexists(self.path(stem, ".pack"))}
+        self.ours = {stem for stem in self.ours if durable.is_there(self.path(stem, ".pack"))}
         data = {"packs": sorted(self.ours), "unfinished": sorted(self._unfinished)}
         durable.replace(
             self._path,

@@ -17,6 +17,7 @@ from tweakio.store.packs.files import (
     CHUNK,
     CLOEXEC,
     MODE,
+    may_be_there,
     pieces,
     reading,
     temporary_pair,
@@ -244,7 +245,7 @@ def put_in_place(
         durable.fsync_directory(directory)
         durable.move(index_path, index_target)
     except BaseException:
-        if not os.path.lexists(index_target):
+        if not may_be_there(index_target):
             with contextlib.suppress(OSError):
                 unlink(pack_target)
                 record.lift(stem)
