@@ -223,7 +223,6 @@ class TestUnexpected:
         ("error", "text"),
         [
             ("KeyError('x')", "internal error: KeyError: 'x'"),
-            ("MemoryError", "internal error: MemoryError"),
             ("ValueError('a\\nb\\x1b')", r"internal error: ValueError: a\nb\x1b"),
             ("RecursionError", "internal error: RecursionError"),
         ],
@@ -236,6 +235,14 @@ class TestUnexpected:
         assert result.err.splitlines()[0] == f"tweakio: error: {text}"
         assert "--debug" in result.err.splitlines()[1]
         assert "Traceback" not in result.err
+
+    @pytest.mark.parametrize(
+        "error", ["MemoryError", "ImportError('x.so: cannot open: Too many open files')"]
+    )
+    @pytest.mark.parametrize("way", [[], ["--tag", "x"]], ids=["lane", "typer"])
+    def test_a_limit_is_no_mistake_of_ours(self, home, error, way):
+        result = home.python(self.BREAK.format(error=error), "profile", "list", *way)
+        assert (result.code, len(errors(result))) == (17, 1)
 
     def test_debug_shows_where(self, home):
         source = self.BREAK.format(error="KeyError('x')")
