@@ -163,6 +163,7 @@ def test_numbers_stay_what_they_are():
         "MergeConflictError": 40,
         "HostileContentError": 41,
         "ForeignDataError": 42,
+        "UntrustedSettingsError": 43,
     }
 
 

@@ -78,6 +78,7 @@ NAMES = [
     "TrashEntryNotFoundError",
     "TweakioError",
     "UnknownPlatformError",
+    "UntrustedSettingsError",
     "Vault",
     "VaultError",
     "__version__",
@@ -130,6 +131,7 @@ EXIT_CODES = {
     "MergeConflictError": 40,
     "HostileContentError": 41,
     "ForeignDataError": 42,
+    "UntrustedSettingsError": 43,
 }
 PUBLIC_MODULES = ["tweakio", "tweakio.errors", "tweakio.models", "tweakio.platforms"]
 ERRORS = [cls for cls in map(errors.__dict__.get, errors.__all__) if inspect.isclass(cls)]

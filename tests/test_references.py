@@ -144,8 +144,8 @@ def test_what_is_sealed_is_opened_by_whoever_can():
         raise MissingExtraError("no pyrage", hint="install it", extra="vault")
 
     with pytest.raises(MissingExtraError) as caught:
-        resolve_config({"b": [{"c": text}]}, "a", opener=fail)
-    assert caught.value.message == "a.b.c is sealed and cannot be opened: no pyrage"
+        resolve_config({"tokens": [{"c": text}]}, "a", opener=fail)
+    assert caught.value.message == "a.tokens.c is sealed and cannot be opened: no pyrage"
     assert (caught.value.hint, caught.value.details) == ("install it", {"extra": "vault"})
 
 
@@ -157,7 +157,7 @@ def test_every_reference_of_a_configuration(monkeypatch):
     monkeypatch.setenv("B", "second")
     config = {
         "api_id": "env:A",
-        "deep": {"list": ["env:B", 1, None, True, ["env:A"]], "text": "environment: A"},
+        "deep": {"tokens": ["env:B", 1, None, True, ["env:A"]], "text": "environment: A"},
         "mask": "******",
         "empty": "",
         "almost": "env: A",
@@ -165,7 +165,7 @@ def test_every_reference_of_a_configuration(monkeypatch):
     before = copy.deepcopy(config)
     assert resolve_config(config) == {
         "api_id": "first",
-        "deep": {"list": ["second", 1, None, True, ["first"]], "text": "environment: A"},
+        "deep": {"tokens": ["second", 1, None, True, ["first"]], "text": "environment: A"},
         "mask": "******",
         "empty": "",
         "almost": "env: A",

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         TrashEntryNotFoundError,
         TweakioError,
         UnknownPlatformError,
+        UntrustedSettingsError,
         VaultError,
     )
     from tweakio.manager import ProfileManager
@@ -131,6 +132,7 @@ __all__ = [
     "TrashEntryNotFoundError",
     "TweakioError",
     "UnknownPlatformError",
+    "UntrustedSettingsError",
     "Vault",
     "VaultError",
     "__version__",

@@ -11,7 +11,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tweakio import durable
+from tweakio import durable, trust
 from tweakio.browser import engines
 from tweakio.browser.driver import AsyncDriver, SyncDriver, browser_error, is_over
 from tweakio.browser.ending import Ending
@@ -150,18 +150,22 @@ class _Browsing:
         Raises:
             UnknownPlatformError: the package of the platform is not installed.
             InvalidInputError, SecretNotFoundError: the profile's settings cannot be used.
+            UntrustedSettingsError: they came from elsewhere, and nobody confirmed them here.
         """
         if self._handler is None:
             from tweakio import references
 
             profile = self.profile
+            trust.require(self.manager.repository, profile)
             handler = self._platform(profile).session_handler()
             # One that was written before there were browsers may lack it.
             configure = getattr(handler, "configure", None)
             if configure is not None:
                 configure(
                     references.resolve_config(
-                        profile.platform_config, opener=self.manager.vault.open_secret
+                        profile.platform_config,
+                        opener=self.manager.vault.open_secret,
+                        declared=getattr(handler, "secret_settings", ()),
                     )
                 )
             self._handler = handler
@@ -185,6 +189,7 @@ class _Browsing:
         profile = self.profile
         if profile.status == "corrupted":
             raise corrupted_error(profile.id, profile.problem)
+        trust.require(self.manager.repository, profile)
         layout = self.manager.layout
         engine = self._engine_for(profile)
         found = engine.find(self._executable, cache=layout.browser_cache)
@@ -244,6 +249,7 @@ class _Browsing:
                 hint="run it again",
                 profile_id=profile_id,
             )
+        trust.require(self.manager.repository, self._profile)
 
     def _engine_for(self, profile: Profile) -> Engine:
         """The named engine, else the one whose data are there.
@@ -375,6 +381,7 @@ class BrowserManager(_Browsing):
             BrowserNotFoundError, MissingExtraError: something has to be installed.
             BrowserError: it did not start.
             ProfileNotFoundError, ProfileCorruptedError: the profile cannot be opened.
+            UntrustedSettingsError: its settings came from elsewhere and were not confirmed here.
             SessionError: its session could not be put into the browser.
         """
         async with self._changing:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tweakio import changes, directories, schema, settings
+from tweakio import changes, directories, references, schema, settings, trust
 from tweakio.errors import (
     InvalidInputError,
     NewerFormatError,
@@ -15,11 +16,12 @@ from tweakio.errors import (
 )
 from tweakio.metadata import healthy
 from tweakio.models import format_time
+from tweakio.platforms import find_platform
 from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.vault import sealing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -80,10 +82,25 @@ def new_profiles(
         "note": note,
         "schema_version": schema.SCHEMA_VERSION,
     }
+    references.check_places(platform_config or {}, partial(secret_settings, platform))
     values = [{"profile_id": profile_id, **common} for profile_id in profile_ids]
     for value in values[:1]:  # they differ by their ids only
         schema.validate(value)
     return values
+
+
+def secret_settings(platform: str) -> Collection[str]:
+    """The keys of ``platform_config`` that a platform declares to be secret."""
+    found = find_platform(platform)
+    return () if found is None else getattr(found.session_handler(), "secret_settings", ())
+
+
+def _given(
+    platform_config: Mapping[str, Any] | None, browser: Mapping[str, Any] | None
+) -> list[str]:
+    """The dotted keys of settings that a person gives."""
+    config, browser = platform_config or {}, browser or {}
+    return [*(f"platform_config.{key}" for key in config), *(f"browser.{key}" for key in browser)]
 
 
 def with_settings(
@@ -163,10 +180,14 @@ class Editor:
             ProfileExistsError: an id is taken.
         """
         profile_ids = [str(value["profile_id"]) for value in values]
+        given = _given(values[0]["platform_config"], values[0]["browser"]) if values else []
+        if given:
+            trust.prepare(self._repository)
         with self._change("create", profile_ids) as change:
             _refuse_existing(change, profile_ids)
             for number, value in enumerate(values, 1):
                 self._build(change, value)
+                trust.give(self._repository, None, value, given)
                 if progress is not None:
                     progress(number)
             change.summary = f"create {changes.name_some(profile_ids)} ({platform})"
@@ -199,6 +220,9 @@ class Editor:
         removed = set(remove_tags)
         values = []
         fields: dict[str, None] = {}
+        given = _given(platform_config, browser)
+        if given:
+            trust.prepare(self._repository)
         with self._change("set", profile_ids) as change:
             for profile_id in profile_ids:
                 value = healthy(change, profile_id)
@@ -210,9 +234,13 @@ class Editor:
                     value["platform_version"] = platform_version or None
                 config = {**(value.get("platform_config") or {}), **(platform_config or {})}
                 config = {key: item for key, item in config.items() if item is not None}
+                if platform_config:
+                    platform = str(value["platform"])
+                    references.check_places(config, partial(secret_settings, platform))
                 value["platform_config"] = config or None
                 value["browser"] = with_settings(value.get("browser"), browser)
                 change.put_metadata(profile_id, value)
+                trust.give(self._repository, before, value, given)
                 values.append(value)
                 fields |= dict.fromkeys(changes.changed_fields(before, value))
             names = changes.name_some(profile_ids)

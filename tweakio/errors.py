@@ -61,6 +61,7 @@ __all__ = [
     "TrashEntryNotFoundError",
     "TweakioError",
     "UnknownPlatformError",
+    "UntrustedSettingsError",
     "VaultError",
     "command",
     "in_the_tree",
@@ -340,6 +341,12 @@ class ForeignDataError(TweakioError):
     """What another program made cannot be imported; nothing was changed."""
 
     exit_code = 42
+
+
+class UntrustedSettingsError(TweakioError):
+    """An address, selector or secret came from elsewhere and was not confirmed on this machine."""
+
+    exit_code = 43
 
 
 # What no shell gives a meaning to, and no program takes for an option.

@@ -185,6 +185,11 @@ class Layout:
         return self.local / "recipients"
 
     @cached_property
+    def trusted(self) -> Path:
+        """Which addresses, selectors and references were confirmed on this machine, by profile."""
+        return self.local / "trusted"
+
+    @cached_property
     def leases(self) -> Path:
         """The leases that programs of this machine have, with the backend ``file``."""
         return self.local / "leases"

@@ -11,10 +11,16 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tweakio.errors import MissingExtraError, SecretNotFoundError, TweakioError, VaultError
+from tweakio.errors import (
+    InvalidMetadataError,
+    MissingExtraError,
+    SecretNotFoundError,
+    TweakioError,
+    VaultError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +32,13 @@ __all__ = [
     "SEALED_PREFIX",
     "SERVICE",
     "as_sealed",
+    "check_places",
     "child_environment",
     "holds_sealed",
     "is_age_file",
     "is_reference",
     "is_sealed",
+    "names_secret",
     "resolve",
     "resolve_config",
     "sealed_bytes",
@@ -49,6 +57,16 @@ SEALED_PREFIX = "sealed:"
 _SEALED = re.compile(r"sealed:[A-Za-z0-9+/]{40,}={0,2}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _MOST = 128
+# For "re" to compile and keep when it is first needed, which listing is without.
+_SENSITIVE = (
+    r"(?i)secret|passw|passphrase|token|api_?hash|api_?key|private_?key|credential|cookie|^auth$"
+    r"|auth_?key|session_?string|^pwd$|bearer"
+)
+# May be kept as one, and need not: an application's id, which some services treat as a secret.
+_MAY_REFER = r"(?i)api_?id"
+_LONGEST_KEY = 256
+# What a page is told, or where it is: whatever they are called, they are no secrets.
+_NEVER_SECRET = re.compile(r"url|selector_.*", re.ASCII)
 FORMS = "env:NAME, keyring:NAME or what 'tweakio vault seal' prints"
 """How people write a secret, for messages."""
 
@@ -76,6 +94,62 @@ def _is_name(kind: str, name: str) -> bool:
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment for another program, which has no use for the vault's identity."""
     return {name: value for name, value in environment.items() if name.upper() != IDENTITY_VARIABLE}
+
+
+def names_secret(key: str) -> bool:
+    """Whether a key of settings says that its value is a secret, such as ``bot_token``."""
+    return re.search(_SENSITIVE, key[:_LONGEST_KEY]) is not None
+
+
+def check_places(config: Mapping[str, Any], declared: Callable[[], Iterable[str]] = tuple) -> None:
+    """Refuse references to secrets where no secret belongs: there a page could read them.
+
+    Args:
+        config: a profile's ``platform_config``.
+        declared: gives the keys that the platform says are secret; asked only if there is a
+            reference that no key's name allows.
+
+    Raises:
+        InvalidMetadataError: there is one.
+    """
+    if any(_misplaced(config)):
+        _refuse_misplaced(config, "platform_config", frozenset(declared()))
+
+
+def _misplaced(config: Mapping[str, Any], declared: Collection[str] = ()) -> Iterator[str]:
+    """The paths of references under keys that are not secret."""
+    for key, value in config.items():
+        if not (_is_secret_key(key) or key in declared):
+            yield from _references_in(value, key)
+
+
+def _is_secret_key(key: str) -> bool:
+    if _NEVER_SECRET.fullmatch(key[:_LONGEST_KEY]):
+        return False
+    return names_secret(key) or re.fullmatch(_MAY_REFER, key[:_LONGEST_KEY]) is not None
+
+
+def _references_in(value: object, path: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not _is_secret_key(str(key)):
+                yield from _references_in(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _references_in(item, path)
+    elif is_sealed(value) or (isinstance(value, str) and _REFERENCE.fullmatch(value)):
+        yield path
+
+
+def _refuse_misplaced(config: Mapping[str, Any], where: str, declared: Collection[str]) -> None:
+    for path in _misplaced(config, declared):
+        shown = "".join(c if c.isprintable() else "?" for c in f"{where}.{path}"[:80])
+        raise InvalidMetadataError(
+            f"{shown} refers to a secret, and is not a setting for a secret",
+            hint="only settings whose names say so (such as token, password or api_key), or that "
+            "the platform declares in secret_settings, may refer to one",
+            field="platform_config",
+        )
 
 
 def resolve(reference: str, where: str = "", opener: Callable[[str], str] | None = None) -> str:
@@ -198,18 +272,31 @@ def resolve_config(
     config: Mapping[str, Any],
     where: str = "platform_config",
     opener: Callable[[str], str] | None = None,
+    declared: Collection[str] = (),
 ) -> dict[str, Any]:
-    """A copy of JSON data with every reference in it, at any depth, replaced by its secret.
+    """A copy of a profile's ``platform_config`` with its references replaced by the secrets.
+
+    Only settings for secrets are: those whose names say so, and those that the platform
+    declares. A reference anywhere else is refused, and not resolved.
 
     Args:
-        config: a profile's ``platform_config``.
+        config: what to resolve.
         where: its name in messages.
         opener: opens what is sealed; without one it is left as it is.
+        declared: keys that the platform declares as secret.
 
     Raises:
+        InvalidMetadataError: a reference stands where no secret belongs.
         SecretNotFoundError, MissingExtraError: one cannot be resolved.
         VaultError: one is sealed and cannot be opened.
     """
+    _refuse_misplaced(config, where, declared)
+    return _resolved_items(config, where, opener)
+
+
+def _resolved_items(
+    config: Mapping[str, Any], where: str, opener: Callable[[str], str] | None
+) -> dict[str, Any]:
     return {key: _resolved(value, f"{where}.{key}", opener) for key, value in config.items()}
 
 
@@ -219,7 +306,7 @@ def _resolved(value: Any, where: str, opener: Callable[[str], str] | None) -> An
             return resolve(value, where, opener)
         return resolve(value, where) if _REFERENCE.fullmatch(value) else value
     if isinstance(value, dict):
-        return resolve_config(value, where, opener)
+        return _resolved_items(value, where, opener)
     if isinstance(value, (list, tuple)):
         return [_resolved(item, where, opener) for item in value]
     return value

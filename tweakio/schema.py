@@ -57,10 +57,6 @@ _ORDER = (
 )
 # Patterns for "re" to compile and keep when something is validated, which listing is without.
 _REFERENCE = r"(?:keyring|env):[^\s].*|sealed:[A-Za-z0-9+/]{40,}={0,2}|\*+|"
-_SENSITIVE = (
-    r"(?i)secret|passw|passphrase|token|api_?hash|api_?key|private_?key|credential|cookie|^auth$"
-    r"|auth_?key|session_?string|^pwd$|bearer"
-)
 
 
 _CORRECT = "correct the file"
@@ -187,11 +183,13 @@ def _check_json(value: Mapping[str, Any]) -> None:
 
 def _find_literal_secret(config: object, path: str, *, secret: bool = False) -> str | None:
     """Where a text or number stands under a key that names a secret, at any depth."""
+    from tweakio.references import names_secret
+
     if isinstance(config, dict):
         for key, value in config.items():
             if not isinstance(key, str):
                 raise _FieldError("has a key that is not text", "use texts as keys", below=path)
-            below = secret or re.search(_SENSITIVE, key) is not None
+            below = secret or names_secret(key)
             where = f"{path}.{key if key.isprintable() else ascii(key)}"
             if found := _find_literal_secret(value, where, secret=below):
                 return found

@@ -26,7 +26,7 @@ def source(manager):
         "telegram",
         tags=["t"],
         note="of a",
-        platform_config={"url": "http://127.0.0.1:1/", "hash": "env:HASH"},
+        platform_config={"url": "http://127.0.0.1:1/", "api_hash": "env:HASH"},
         browser={"locale": "de-DE", "proxy": "http://u@127.0.0.1:3128"},
     )
     fill_closed(manager.home / "profiles" / "a", "MARKER")

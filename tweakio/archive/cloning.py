@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from tweakio import bundle, changes
+from tweakio import bundle, changes, trust
 from tweakio.archive.importer import Incoming, build, inactive, plan, unpacked
 from tweakio.metadata import ProfileMetadataHandler, healthy
 from tweakio.models import format_time
@@ -73,6 +73,7 @@ def clone(
     with hold(profile_id) if with_session else nullcontext():
         item = incoming(ProfileMetadataHandler(repository).load(profile_id))
         refuse_taken(item, repository.work_tree.ids(repository.head()))
+        trust.prepare(repository)
         with (
             unpacked(repository, [item], [True], progress) as [built],
             changes.begin(repository, locks, "clone", [profile_id], command=command) as change,
@@ -80,6 +81,7 @@ def clone(
             # Again, now that nobody can change it.
             item = incoming(healthy(change, profile_id))
             refuse_taken(item, change.profile_ids())
+            trust.inherit(repository, change.metadata(profile_id), item.metadata)
             build(change, repository, item, new_id, built)
             change.summary = f"clone {profile_id} as {new_id}"
             if with_session:

@@ -264,6 +264,8 @@ def make_skeleton(git_dir: Path, *, branch: str = _BRANCH) -> None:
         local / inner.locks.name,
         local / inner.staging.name,
         local / inner.temporary.name,
+        # Empty: without it a home of before would take what it has for confirmed.
+        local / inner.trusted.name,
     ):
         durable.make_directory(path)
     durable.create(git_dir / "config", (CONFIG + driver.section()).encode())
@@ -390,7 +392,10 @@ def complete_local(layout: Layout, timeout: float = 30.0) -> None:
     if _has_content(marker):
         return
     try:
-        for path in (layout.local, layout.locks, layout.staging, layout.temporary):
+        for path in (
+            *(layout.local, layout.locks, layout.staging, layout.temporary),
+            layout.trusted,  # what came with a clone was confirmed elsewhere, if at all
+        ):
             durable.make_directory(path)
         lock = RecordedLock(layout.locks / "repository.lock")
         lock.acquire(timeout)
