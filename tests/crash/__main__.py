@@ -1,6 +1,7 @@
 """The long form: every fault at every call of every operation.
 
 python -m tests.crash --all
+python -m tests.crash --reads only --sample 6
 python -m tests.crash --operation delete --fault kill --point 17 --heal list
 python -m tests.crash --power ext4
 """
@@ -17,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from tests.crash import disk
-from tests.crash.faults import FAULTS, POWER
+from tests.crash.faults import FAULTS, POWER, READS
 from tests.crash.harness import Harness, Tally, preload, scratch, unavailable
 from tests.crash.operations import OPERATIONS
 
@@ -34,6 +35,11 @@ def arguments() -> argparse.Namespace:
         choices=list(disk.FILE_SYSTEMS),
         help="cut the power of a disk with this file system at every call (needs root)",
     )
+    parser.add_argument(
+        "--reads",
+        choices=("only", "too"),
+        help="break the calls that read: instead of those that change something, or as well",
+    )
     parser.add_argument("--point", type=int, help="only this call")
     parser.add_argument("--at", help="only calls on a path with this in it, and those after them")
     parser.add_argument("--heal", choices=("list", "create"), help="the next command")
@@ -47,10 +53,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--record", type=Path, help="run each once, for a trace, and write this")
     parser.add_argument("--violations", type=int, default=40, help="show at most so many")
     given = parser.parse_args()
-    if not (given.all or given.operation or given.fault or given.record or given.power):
-        parser.error("name an --operation or a --fault, or give --all or --power")
-    if given.power and not given.fault:
-        given.fault = list(POWER)
+    if not any((given.all, given.operation, given.fault, given.record, given.power, given.reads)):
+        parser.error("name an --operation or a --fault, or give --all, --power or --reads")
+    if not given.fault:
+        chosen = {"only": list(READS), "too": list(FAULTS)}
+        others = [fault for fault in FAULTS if fault not in READS]
+        given.fault = list(POWER) if given.power else chosen.get(given.reads, others)
     return given
 
 
@@ -68,7 +76,7 @@ def _work(harness: Harness, given: argparse.Namespace) -> Result:
     began = time.monotonic()
     name = harness.name
     plan = harness.plan(
-        given.fault or list(FAULTS),
+        given.fault,
         sample=given.sample,
         seed=given.seed,
         thin=given.thin,
@@ -76,13 +84,15 @@ def _work(harness: Harness, given: argparse.Namespace) -> Result:
         few=given.few,
     )
     if given.point is not None:
-        plan = [(fault, given.point, "list") for fault in given.fault or FAULTS]
+        plan = [(fault, given.point, "list") for fault in given.fault]
     if given.at:
         paths = ["", *(where for _, where, _ in harness.calls), ""]
+        read = [*(where for _, where, _ in harness.reads), ""]
         plan = [
             (fault, point, heal)
             for fault, point, heal in plan
-            if given.at in "\n".join(paths[point - 1 : point + 1])
+            if given.at
+            in (read[point - 1] if fault in READS else "\n".join(paths[point - 1 : point + 1]))
         ]
     if given.heal:
         plan = [(fault, point, given.heal) for fault, point, _ in plan]
@@ -120,7 +130,7 @@ def main() -> int:
             given.record.write_text(json.dumps(found))
             return 0
         if given.calls:
-            return show_calls(names, directory)
+            return show_calls(names, directory, given)
         print(f"seed {given.seed}", flush=True)
         results: dict[str, Result] = {}
         broken = []
@@ -145,9 +155,10 @@ def _fork():
     return multiprocessing.get_context("fork")
 
 
-def show_calls(names: list[str], directory: str) -> int:
+def show_calls(names: list[str], directory: str, given: argparse.Namespace) -> int:
     for name in names:
-        calls = Harness(name, Path(directory)).calls
+        harness = Harness(name, Path(directory))
+        calls = harness.reads if given.reads else harness.calls
         for number, (kind, where, effect) in enumerate(calls, 1):
             print(f"{name} {number:3} {kind:9} {where}{'' if effect else '  (no effect)'}")
     return 0

@@ -1,4 +1,4 @@
-"""Counting the system calls that change something below a home, and breaking one of them.
+"""Counting the system calls that change or read something below a home, and breaking one of them.
 
 The library makes its calls through the ``os`` module's functions, looked up at each call; so
 replacing these functions in a forked child sees them all. What would escape (the built-in
@@ -7,8 +7,10 @@ replacing these functions in a forked child sees them all. What would escape (th
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import errno
+import io
 import os
 import pathlib
 import signal
@@ -20,7 +22,7 @@ from tests.crash.disk import cut_power
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DEADLY", "ERRORS", "FAULTS", "POWER", "Injector", "applies"]
+__all__ = ["DEADLY", "ERRORS", "FAULTS", "POWER", "READS", "Injector", "applies"]
 
 FAULTS = {
     "kill": "SIGKILL before the call",
@@ -38,6 +40,23 @@ FAULTS = {
     "power": "the power is cut before the call, or, one past the last, after the operation",
     "power-synced": "the same, just after another program has synced a file of its own",
 }
+_READ_ERRORS = {
+    "emfile": (errno.EMFILE, "too many open files"),
+    "eacces": (errno.EACCES, "permission denied"),
+    "eio": (errno.EIO, "an input/output error"),
+    "estale": (errno.ESTALE, "a stale handle of a network file system"),
+    "enomem": (errno.ENOMEM, "no memory"),
+}
+READS = {
+    f"read-{name}{end}": f"{text} at {when}"
+    for name, (_, text) in _READ_ERRORS.items()
+    for end, when in (
+        ("", "this one call that reads"),
+        ("-on", "all that read from this one on, until the operation has ended"),
+    )
+}
+"""The faults of calls that read: open, read, stat and listing of what is in the home."""
+FAULTS |= READS
 POWER = ("power", "power-synced")
 DEADLY = ("kill", "kill-after", "torn", *POWER)
 """The faults that the process does not survive."""
@@ -48,6 +67,7 @@ ERRORS = {
     "eio-on": errno.EIO,
     "eacces": errno.EACCES,
     "eintr": errno.EINTR,
+    **{fault: _READ_ERRORS[fault.split("-")[1]][0] for fault in READS},
 }
 """The faults that are an ``OSError``, with its number."""
 
@@ -63,11 +83,18 @@ _CONSUMING = frozenset(
     ["open", "write", "pwrite", "writev", "fsync", "fdatasync", "mkdir", "rename", "link",
      "symlink", "mknod", "mkfifo", "setxattr"]
 )  # fmt: skip
+_READING = ("read", "pread", "fstat", "stat", "lstat", "listdir", "scandir")
+_BY_OPEN_FILE = ("read", "pread", "fstat")
+_OPENING = frozenset(["open", "listdir", "scandir"])
 _SAME_CALL = {"replace": "rename", "remove": "unlink"}
 
 
 def applies(fault: str, kind: str) -> bool:
     """Whether a fault can happen at a call of this kind."""
+    if fault.startswith("read-emfile"):
+        return kind in _OPENING
+    if fault.startswith("read-"):
+        return not (fault.startswith("read-eacces") and kind in _BY_OPEN_FILE)
     if fault == "torn":
         return kind == "write"
     if fault == "enospc-on":
@@ -97,6 +124,7 @@ class Injector:
     Attributes:
         calls: the counted calls: kind, path relative to the home, and whether it had an
             effect (it did not raise).
+        reads: the same of those that read.
         fired: whether the fault took place.
         marks: leave marks for a trace of system calls.
     """
@@ -106,6 +134,7 @@ class Injector:
         self.fault = fault
         self.point = point
         self.calls: list[tuple[str, str, bool]] = []
+        self.reads: list[tuple[str, str, bool]] = []
         self.fired = False
         self.armed = False
         self.marks = False
@@ -133,6 +162,19 @@ class Injector:
             self._replace(name, self._wrapper(name, self._of_path))
         for name in _BY_TWO_PATHS:
             self._replace(name, self._wrapper(name, self._of_target))
+        for name in _READING:
+            self._replace(name, self._reader(name))
+        builtin = builtins.open
+
+        def opener(file: Any, *arguments: Any, **options: Any) -> Any:
+            where = None
+            if self.armed and not isinstance(file, int):
+                where = self._named(file, None)
+            if where is not None:
+                self._read("open", where)
+            return builtin(file, *arguments, **options)
+
+        builtins.open = io.open = opener  # type: ignore[assignment]
 
     def _storm(self, *, on: bool) -> None:
         """Let another process send signals to this one, or end it."""
@@ -204,9 +246,12 @@ class Injector:
         def real() -> int:
             return self._real["open"](path, flags, mode, dir_fd=dir_fd)  # type: ignore[no-any-return]
 
-        if not self.armed or not flags & _WRITING:
+        where = self._named(path, dir_fd) if self.armed else None
+        if where is not None:
+            # A limit strikes whatever a file is opened for.
+            self._read("open", where)
+        if not flags & _WRITING:
             return real()
-        where = self._named(path, dir_fd)
         return real() if where is None else self._make("open", where, real, None)
 
     def _wrapper(
@@ -225,6 +270,31 @@ class Injector:
             return self._make(kind, where, lambda: real(*arguments, **options), half)
 
         return wrapper
+
+    def _reader(self, name: str) -> Callable[..., Any]:
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            if self.armed:
+                path = arguments[0] if arguments else "."
+                if name in _BY_OPEN_FILE or isinstance(path, int):
+                    where = self._of_descriptor(arguments, options)
+                else:
+                    where = self._named(path, options.get("dir_fd"))
+                if where is not None:
+                    self._read(name, where)
+            return self._real[name](*arguments, **options)
+
+        return wrapper
+
+    def _read(self, kind: str, where: str) -> None:
+        """Count a call that reads, and let it fail if it is its turn."""
+        self.reads.append((kind, where, True))
+        if self.fault not in READS:
+            return
+        number = len(self.reads)
+        later = self.fault.endswith("-on") and number > self.point
+        if (number == self.point or later) and applies(self.fault, kind):
+            self.fired = True
+            raise OSError(ERRORS[self.fault], os.strerror(ERRORS[self.fault]))
 
     def _make(
         self, kind: str, where: str, real: Callable[[], Any], half: Callable[[], Any] | None
@@ -250,7 +320,7 @@ class Injector:
         return result
 
     def _hits(self, kind: str, number: int) -> bool:
-        if self.fault is None:
+        if self.fault is None or self.fault in READS:
             return False
         if self.fault.endswith("-on") and number >= self.point:
             return applies(self.fault, kind)

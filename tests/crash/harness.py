@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
 import tweakio
-from tests.crash.faults import DEADLY, ERRORS, POWER, Injector, applies
+from tests.crash.faults import DEADLY, ERRORS, POWER, READS, Injector, applies
 from tests.crash.operations import OPERATIONS, Operation
 from tests.invariants import check, data_digests, git, tree_digest
 from tweakio import ProfileManager
@@ -394,12 +394,13 @@ class Harness:
             for name in self.operation.keeps
         }
         self.calls: list[tuple[str, str, bool]] = []
+        self.reads: list[tuple[str, str, bool]] = []
         if not count:
             return
         self.survivors = set(data_digests(self.template))
         if self.operation.purges:
             self.survivors &= set(self._reference("new", "list", same=False)["digests"])
-        self.calls = self._count()
+        self._count()
 
     # Homes
 
@@ -448,6 +449,7 @@ class Harness:
             finally:
                 injector.arm(on=False)
         report["calls"] = injector.calls
+        report["reads"] = injector.reads
         report["fired"] = injector.fired
         if heal:
             # The same process goes on with the same object.
@@ -528,7 +530,7 @@ class Harness:
             self._references[key] = found
         return self._references[key]
 
-    def _count(self) -> list[tuple[str, str, bool]]:
+    def _count(self) -> None:
         home = self._copy()
         done = _expect(
             fork_and_report(lambda: self._work(home, self.operation.run, Injector(home), "")),
@@ -549,7 +551,10 @@ class Harness:
         ]
         if states[0] == states[1] and self.operation.changes:
             raise RuntimeError(f"{self.name} changes nothing, so its row tests nothing")
-        return [(kind, where, effect) for kind, where, effect in done["calls"]]
+        self.calls, self.reads = (
+            [(kind, where, effect) for kind, where, effect in done[name]]
+            for name in ("calls", "reads")
+        )
 
     def record(self) -> dict[str, Any]:
         """Run it once for a trace: the process, the home and what was counted."""
@@ -579,6 +584,10 @@ class Harness:
             return list(range(1, len(self.calls) + 2)) if self._disk else []
         if fault == "signals":
             return [0]
+        if fault in READS:
+            return [
+                number for number, (kind, _, _) in enumerate(self.reads, 1) if applies(fault, kind)
+            ]
         numbers = range(1, len(self.calls) + 1)
         if not short or fault not in ("kill", "kill-after"):
             return [number for number in numbers if applies(fault, self.calls[number - 1][0])]
@@ -702,7 +711,8 @@ class Harness:
             tally.points += 1
             tally.passed += not problems
             if problems:
-                kind, where, _ = self.calls[point - 1] if point <= len(self.calls) else ("?",) * 3
+                calls = self.reads if fault in READS else self.calls
+                kind, where, _ = calls[point - 1] if point <= len(calls) else ("?",) * 3
                 tally.violations.append(
                     Violation(
                         self.name,
@@ -783,7 +793,7 @@ def _judge_outcome(done: dict[str, Any], fault: str) -> list[str]:
         problems.append(f"the same object does not work any more:\n{done['stuck']}")
     if done["outcome"] == "refused":
         expected = {"enospc": "full", "eacces": "denied", "interrupt": "interrupt"}
-        kind = expected.get(fault.partition("-")[0], "storage")
+        kind = expected.get(fault.removeprefix("read-").partition("-")[0], "storage")
         if not done[kind] and done["fired"]:
             problems.append(f"refused with {done['type']}, not the right class:\n{done['trace']}")
         elif not done["fired"]:
@@ -807,9 +817,10 @@ def _without_files(view: dict[str, Any]) -> dict[str, Any]:
 def _allowed(outcome: str, fault: str, between: list[str]) -> set[str]:
     if outcome == "done":
         return {"new"}
-    if outcome == "refused" and not fault.startswith("interrupt"):
+    if outcome == "refused" and not fault.startswith("interrupt") and fault not in READS:
         return {"old", *between}
-    # Killed or interrupted: both are right.
+    # Killed or interrupted: both are right. So they are where something could not be read: what is
+    # looked at after a change is its result, and the message does not say that nothing was done.
     return {"old", "new", *between}
 
 

@@ -43,6 +43,7 @@ class Operation:
         lasting: a disk on which everything fails does not let it be taken back either.
         keeps: files of the prepared home whose bytes must still be somewhere below it.
         changes: False if old and new state look the same to a user.
+        looks: it changes nothing at all.
         varies: profiles that the next command makes if the operation did not, so that
             their time and fingerprint tell nothing.
         permissions: False if something else than tweakio wrote the home's files.
@@ -60,6 +61,7 @@ class Operation:
     pushes: bool = False
     keeps: tuple[str, ...] = ()
     changes: bool = True
+    looks: bool = False
     varies: tuple[str, ...] = ()
     permissions: bool = True
     rare: bool = False
@@ -93,6 +95,15 @@ def after(*steps: Run) -> Prepare:
             step(manager, home)
 
     return prepare
+
+
+def show(manager: ProfileManager, _: object) -> None:
+    """All that is read of history and of one profile."""
+    assert manager.get_profile("b").note == "x"
+    assert "b" in manager.history("b")[0].profiles
+    manager.show("HEAD")
+    manager.diff("b", "HEAD~1")
+    manager.trash()
 
 
 def settle(manager: ProfileManager, _: object) -> None:
@@ -635,6 +646,11 @@ OPERATIONS: dict[str, Operation] = {
         after(closed, snap, other_data, snap, third_data, snap),
         between=(prune(2),),
         purges=True,
+    ),
+    "list": Operation(lambda manager, _: manager.list_profiles(), three, changes=False, looks=True),
+    "show": Operation(show, after(note("x", "b")), changes=False, looks=True),
+    "status": Operation(
+        lambda manager, _: manager.browser_status("b"), three, changes=False, looks=True
     ),
     "gc": Operation(lambda manager, _: manager.gc(), after(many_changes), changes=False),
     "clone-profile": Operation(
