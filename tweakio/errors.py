@@ -554,7 +554,13 @@ def _owner(cause: OSError) -> tuple[str, str]:
     if os.geteuid() == 0:
         return text, ""  # not its owner nor its mode keep root away
     if status.st_uid != os.geteuid():
-        return text, run("sudo chown -R", _name(os.geteuid()), path)
+        # Whoever ran git here has left more than this one. Outside of a home nothing is given
+        # away as a whole.
+        home, below, rest = path.partition("/profiles/")
+        if not below:
+            return text, ""
+        part = f"{home}{below}{rest.partition('/')[0]}"
+        return text, run("sudo chown -R", _name(os.geteuid()), part)
     wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
     return text, run("chmod u+rwX", path) if mode & wanted != wanted else ""
 
