@@ -13,7 +13,7 @@ import stat
 import sys
 from functools import wraps
 from types import FunctionType
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -424,7 +424,14 @@ def is_of_the_moment(error: OSError) -> bool:
     be read. It is never damage. What is no such error says that there is no such file, or that
     something else is in its place.
     """
-    return error.errno not in _CERTAIN
+    return _number(error) not in _CERTAIN
+
+
+def _number(error: OSError) -> int | None:
+    """Its number; libraries raise some of the classes without one."""
+    if error.errno is None and isinstance(error, FileNotFoundError):
+        return errno.ENOENT
+    return error.errno
 
 
 def refuse_lack_of_memory(error: Exception) -> None:
@@ -465,7 +472,7 @@ def storage_error(cause: OSError, doing: str, *, ours: bool = True) -> StorageEr
     elif cause.errno in _HINTS:
         hint = _HINTS[cause.errno]
     error = kind(message, hint=hint)
-    error.errno = cause.errno
+    error.errno = _number(cause)
     return error
 
 
@@ -487,24 +494,26 @@ def system_error(error: BaseException, doing: str, *, ours: bool = False) -> Sto
     return storage_error(OSError(number, os.strerror(number), path), doing, ours=ours)
 
 
-_Class = TypeVar("_Class", bound=type)
+_Public = TypeVar("_Public", bound="type | Callable[..., object]")
 
 
-def in_the_tree(kind: _Class) -> _Class:
-    """Let the public methods of a class raise what a limit or the device did as one of the tree.
+def in_the_tree(public: _Public) -> _Public:
+    """Let a function, or a class's public methods, raise what a limit or the device did as ours.
 
     Each of them may import what it needs, and an import may find no descriptor or no memory; nobody
     should have to expect a bare ``OSError`` or an ``ImportError`` of that. Errors that tell of a
     file, such as ``FileNotFoundError``, stay what they are.
     """
-    for name, method in list(vars(kind).items()):
+    if isinstance(public, FunctionType):
+        return cast("_Public", _in_the_tree(public))
+    for name, method in list(vars(public).items()):
         if not name.startswith("_") and isinstance(method, FunctionType):
-            setattr(kind, name, _in_the_tree(method))
-    return kind
+            setattr(public, name, _in_the_tree(method))
+    return public
 
 
 def _in_the_tree(method: FunctionType) -> Callable[..., object]:
-    doing = f"finish {method.__name__}"
+    doing = f"finish {method.__name__.replace('_', ' ')}"
 
     @wraps(method)
     def wrapper(*arguments: object, **options: object) -> object:

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tweakio.errors import HomeNotFoundError, InvalidInputError, TweakioError
+from tweakio import durable
+from tweakio.errors import HomeNotFoundError, InvalidInputError, TweakioError, storage_error
 from tweakio.layout import HOME_VARIABLE, Layout, default_home
 from tweakio.store.initialise import is_initialised, open_repository
 
@@ -57,7 +58,7 @@ class Opening:
             if not is_initialised(self.layout):
                 if self._has_single_account():
                     return self.repository
-                if self._explicit and not os.path.lexists(home):
+                if self._explicit and not self._is_there(home):
                     raise HomeNotFoundError(
                         f"home {home} does not exist",
                         hint="give another --home, or create a profile to make it",
@@ -85,31 +86,29 @@ class Opening:
             repository.close()
 
     def _has_single_account(self) -> bool:
-        return any(
-            os.path.lexists(self.layout.home / name) for name in ("browser_profile", "session.json")
-        )
+        names = ("browser_profile", "session.json")
+        return any(self._is_there(self.layout.home / name) for name in names)
+
+    @staticmethod
+    def _is_there(path: Path) -> bool:
+        try:
+            return durable.is_there(path)
+        except OSError as error:
+            raise storage_error(error, "look into the home directory") from error
 
     def _settle_in(self) -> None:
         """What an open repository needs before anybody works with it."""
-        self._take_over_single_account()
-        if self.layout.arrived.exists():
-            from tweakio.sync.arrival import settle_in
+        assert self._repository is not None
+        try:
+            if self._has_single_account():
+                from tweakio.migration import take_over_single_account
 
-            assert self._repository is not None
-            try:
-                settle_in(self._repository)
-            except BaseException:
-                self.close()
-                raise
-
-    def _take_over_single_account(self) -> None:
-        if self._has_single_account():
-            from tweakio.migration import take_over_single_account
-
-            assert self._repository is not None
-            try:
                 take_over_single_account(self._repository)
-            except BaseException:
-                # Or the next method would go on without it.
-                self.close()
-                raise
+            if self._is_there(self.layout.arrived):
+                from tweakio.sync.arrival import settle_in
+
+                settle_in(self._repository)
+        except BaseException:
+            # Or the next method would go on without it.
+            self.close()
+            raise

@@ -496,7 +496,8 @@ class Harness:
             settled=settled,
             complete=settled,
             permissions=self.operation.permissions,
-            buildings=fault != "eio-on",  # nothing could be removed either
+            # Nothing could be removed either.
+            buildings=not (fault == "eio-on" or (fault in READS and fault.endswith("-on"))),
             lagging=fault in POWER and not self._swept(heal),
             survivors=self.survivors,
             work=work and settled,

@@ -19,7 +19,13 @@ from tweakio.archive.importer import (
     plan,
 )
 from tweakio.archive.output import new_file
-from tweakio.errors import HomeNotFoundError, InvalidInputError, TweakioError, storage_error
+from tweakio.errors import (
+    HomeNotFoundError,
+    InvalidInputError,
+    TweakioError,
+    in_the_tree,
+    storage_error,
+)
 from tweakio.metadata import corrupted_error, not_found_error
 from tweakio.store.worktree import FINGERPRINT, METADATA
 
@@ -58,6 +64,7 @@ class Exported(NamedTuple):
     size: int
 
 
+@in_the_tree
 class Archives:
     """Exports profiles and imports them.
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tweakio import schema
 from tweakio.archive.importer import Incoming
 from tweakio.browser import processes
-from tweakio.errors import BrowserLockedError, ForeignDataError, MigrationError
+from tweakio.errors import BrowserLockedError, ForeignDataError, MigrationError, in_the_tree
 from tweakio.importing import storage_state, user_data
 from tweakio.importing.settings import read_file, read_json, settings
 from tweakio.importing.several import id_of, settle
@@ -50,6 +50,7 @@ _CAMOUCHAT = (
 )
 
 
+@in_the_tree
 def from_sdk_home(home: str | os.PathLike[str], profile_id: str = "default") -> list[Incoming]:
     """The one account of tweakio-sdk 0.1.5.
 
@@ -88,6 +89,7 @@ def from_sdk_home(home: str | os.PathLike[str], profile_id: str = "default") -> 
     )
 
 
+@in_the_tree
 def from_camouchat_home(
     home: str | os.PathLike[str], *, existing: Existing = "refuse"
 ) -> list[Incoming]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tweakio.archive.importer import LONGEST_ID, Incoming, free_id
-from tweakio.errors import ForeignDataError, InvalidInputError
+from tweakio.errors import ForeignDataError, InvalidInputError, in_the_tree
 from tweakio.importing import storage_state, user_data
 from tweakio.importing.settings import read_file, settings
 from tweakio.validator import ProfileValidator
@@ -35,6 +35,7 @@ _COLUMNS = (*_ID, *_TEXTS, "tags", *_BROWSER, *_SOURCES)
 _CONFIG = "config."
 
 
+@in_the_tree
 def from_folder(
     path: str | os.PathLike[str], platform: str, *, existing: Existing = "refuse"
 ) -> list[Incoming]:
@@ -111,6 +112,7 @@ def settle(incoming: Iterable[Incoming], existing: Existing) -> list[Incoming]:
     return result
 
 
+@in_the_tree
 def from_csv(
     path: str | os.PathLike[str], platform: str | None = None, *, existing: Existing = "refuse"
 ) -> list[Incoming]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tweakio import directories, durable, references
 from tweakio.archive.importer import Incoming
-from tweakio.errors import ForeignDataError
+from tweakio.errors import ForeignDataError, in_the_tree
 from tweakio.importing.settings import read_json, settings
 from tweakio.layout import ProfilePaths
 from tweakio.platforms import find_platform
@@ -35,6 +35,7 @@ __all__ = [
 _COOKIE = ("name", "value", "domain", "path")
 
 
+@in_the_tree
 def from_storage_state(
     path: str | os.PathLike[str], profile_id: str, platform: str, **others: Any
 ) -> list[Incoming]:

@@ -15,6 +15,7 @@ from tweakio.errors import (
     BrowserLockedError,
     ForeignDataError,
     TweakioError,
+    in_the_tree,
     storage_error,
 )
 from tweakio.importing.settings import settings
@@ -34,6 +35,7 @@ _DEEPEST = 64
 _LOCKED_BY_SYSTEM = (".parentlock", "parent.lock", "lockfile")
 
 
+@in_the_tree
 def from_user_data_dir(
     path: str | os.PathLike[str], profile_id: str, platform: str, **others: Any
 ) -> list[Incoming]:

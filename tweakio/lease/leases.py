@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from tweakio.errors import LeaseError, ProfileNotFoundError
+from tweakio.errors import LeaseError, ProfileNotFoundError, in_the_tree
 from tweakio.lease.backends import check_url, open_backend
 from tweakio.lease.holder import held_error
 from tweakio.lease.naming import is_dead
@@ -49,6 +49,7 @@ class LeaseStatus(NamedTuple):
     leases: list[Lease]
 
 
+@in_the_tree
 class Leases:
     """One machine at a time on each profile; see docs/lease.md.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from tweakio.errors import SnapshotError, StorageError
+from tweakio.errors import SnapshotError, StorageError, is_of_the_moment
 from tweakio.snapshots import manifest
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ def list_snapshots(place: Place, profile_id: str) -> list[Snapshot]:
     """A profile's snapshots, newest first; files that are none are left out.
 
     One whose data is not there in full is among them, as not ``complete``.
+
+    Raises:
+        StorageError: one of them cannot be read now.
     """
     files = place.files(profile_id)
     found = []
@@ -32,6 +35,9 @@ def list_snapshots(place: Place, profile_id: str) -> list[Snapshot]:
             content = place.read(profile_id, file, manifest.MAX_BYTES)
             snapshot = manifest.load(content, name, profile_id)
         except (StorageError, SnapshotError, ValueError) as error:
+            if isinstance(error, StorageError) and is_of_the_moment(error):
+                # What is left out is no snapshot to whoever decides which of them go.
+                raise
             log.warning("%s is not the manifest of a snapshot (%s)", file, type(error).__name__)
             continue
         stored = files.get(manifest.data_file(snapshot))

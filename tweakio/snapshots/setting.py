@@ -7,7 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from tweakio import durable
-from tweakio.errors import SnapshotError, storage_error
+from tweakio.errors import SnapshotError, is_of_the_moment, storage_error
 from tweakio.snapshots import places
 from tweakio.snapshots.directory import Directory
 
@@ -23,7 +23,8 @@ def read_store(layout: Layout) -> str:
     """The address of the store, as it was set; empty for the one in the repository.
 
     Raises:
-        SnapshotError: it cannot be read.
+        SnapshotError: it is damaged.
+        StorageError: it cannot be read now.
     """
     try:
         value = json.loads(durable.read_regular(layout.snapshot_store, 1 << 16))
@@ -31,6 +32,8 @@ def read_store(layout: Layout) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, OSError) and is_of_the_moment(error):
+            raise storage_error(error, "read the snapshot store's address") from error
         raise SnapshotError(
             f"{layout.snapshot_store} cannot be read",
             hint="set the store again: tweakio profile snapshot store URL",

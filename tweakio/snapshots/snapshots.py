@@ -15,6 +15,7 @@ from tweakio.errors import (
     StorageError,
     TweakioError,
     VaultError,
+    in_the_tree,
     storage_error,
 )
 from tweakio.models import parse_time
@@ -72,6 +73,7 @@ _Found = list[Snapshot]
 _Results = list[Verified]
 
 
+@in_the_tree
 class Snapshots:
     """The snapshots of one home's profiles.
 

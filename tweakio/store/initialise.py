@@ -16,6 +16,7 @@ from tweakio.errors import (
     RepositoryDamagedError,
     StorageError,
     TweakioError,
+    is_of_the_moment,
     storage_error,
     system_error,
 )
@@ -130,7 +131,7 @@ def open_repository(layout: Layout, *, create: bool, timeout: float = 30.0) -> R
 
 def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
     home = layout.home
-    if os.path.lexists(home) and not os.path.isdir(home):
+    if durable.is_there(home) and not _is_directory(home):
         raise HomeNotFoundError(f"{home} is not a directory", hint="give another --home")
     _refuse_linked_profiles(layout)
     if not is_initialised(layout):
@@ -147,6 +148,16 @@ def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
     repository = Repository(layout, timeout=timeout)
     repository.settle()
     return repository
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether it is one, or a link to one."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        if is_of_the_moment(error):
+            raise
+        return False
 
 
 def _refuse_foreign_place(place: Path, *, git_dir: bool) -> None:

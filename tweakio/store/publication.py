@@ -199,7 +199,7 @@ class Publication:
             checkout.publish(journal, prepared)
         except BaseException as error:  # Ctrl-C as well: half a change must not stay
             batch.discard()
-            if self._repository.refs.resolve(journal.branch) == journal.new:
+            if self._took_place(journal):
                 # The branch has moved and only the sync after it failed.
                 log.warning("the commit point was reached but not confirmed", exc_info=True)
                 return None if isinstance(error, Exception) else error
@@ -207,6 +207,12 @@ class Publication:
             self._repository.checkout.take_back(journal)
             raise
         return None
+
+    def _took_place(self, journal: Journal) -> bool:
+        """Whether the commit point was reached before an error."""
+        refs = self._repository.refs
+        # What the error was may keep the branch from being read as well.
+        return refs.moved_to == journal.new or refs.resolve(journal.branch) == journal.new
 
     def _complete(self, journal: Journal, root: bytes) -> BaseException | None:
         """What follows the commit point: an error here is no failed operation.

@@ -82,6 +82,9 @@ class Refs:
         self._git_dir = git_dir
         self._base = os.fspath(git_dir)
         self._temporary = temporary
+        self.moved_to = ""
+        """The commit that this object has last moved a branch to, synced or not."""
+        self._prepared = ""
 
     def branch(self) -> str:
         """The full name of the branch that HEAD is on.
@@ -165,6 +168,7 @@ class Refs:
     def prepare(self, commit_id: str, batch: durable.Batch) -> None:
         """Write what the branch will hold under a temporary name, as one of several files."""
         batch.create(self._temporary / _STAGED, f"{commit_id}\n".encode())
+        self._prepared = commit_id
 
     def put_in_place(self, branch: str) -> None:
         """Move a branch to what was prepared and synced: the commit point of a transaction.
@@ -178,6 +182,7 @@ class Refs:
         except BaseException:
             durable.remove(self._temporary / _STAGED)
             raise
+        self.moved_to = self._prepared
         durable.sync_tree((self._git_dir, target.parent))
 
     def append_reflog(self, name: str, line: bytes) -> None:

@@ -16,6 +16,7 @@ from tweakio.errors import (
     RemoteError,
     RepositoryDamagedError,
     TweakioError,
+    in_the_tree,
     storage_error,
 )
 from tweakio.history import changed_names
@@ -107,6 +108,7 @@ class _Fetched(NamedTuple):
     incoming: Incoming
 
 
+@in_the_tree
 class Remotes:
     """Carries one repository to other places and back. Nothing is ever pushed by itself.
 

@@ -74,10 +74,11 @@ def put_session(
     listed = parse(change.root_file(RECIPIENTS))
     if not listed:
         return None
+    # What cannot be read now fails the change, as what cannot be written does.
+    content = read_session(path or repository.layout.profile(profile_id).session)
+    if content is None:
+        return None
     try:
-        content = read_session(path or repository.layout.profile(profile_id).session)
-        if content is None:
-            return None
         confirmed.note_first(repository.layout, listed)
         recipients = confirmed.among(repository.layout, listed)
         confirmed.require(recipients)

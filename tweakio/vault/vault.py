@@ -15,6 +15,7 @@ from tweakio.errors import (
     RecipientError,
     TweakioError,
     VaultError,
+    in_the_tree,
     storage_error,
 )
 from tweakio.store.worktree import SEALED
@@ -83,6 +84,7 @@ class RecipientsChange(NamedTuple):
     secrets: list[tuple[str, str]]
 
 
+@in_the_tree
 class Vault:
     """Seals the sessions of one home's profiles, and opens them.
 
