@@ -14,7 +14,7 @@ from tweakio.errors import (
     NewerFormatError,
 )
 from tweakio.store.initialise import FORMAT, format_of
-from tweakio.store.objects import BLOB_MODE, TREE_MODE, parse_tree
+from tweakio.store.objects import BLOB_MODE, MOST_TREE, TREE_MODE, parse_tree
 from tweakio.store.worktree import FINGERPRINT, METADATA, MOST_SEALED, SEALED
 from tweakio.validator import ProfileValidator
 
@@ -136,7 +136,7 @@ def _validate(tree: bytes, read: Read, whose: str) -> Incoming:
 
 def _root(tree: bytes, read: Read) -> tuple[dict[str, bytes], list[TreeEntry]]:
     """The files of a root tree, name to blob id, and its directories."""
-    entries = parse_tree(read(tree, b"tree", 64 << 20))
+    entries = parse_tree(read(tree, b"tree", MOST_TREE))
     _check_names(entries, "")
     if len(entries) > _MOST_PROFILES:
         raise _ObjectionError("more entries than a profile repository has")

@@ -24,6 +24,10 @@ _ids = ProfileValidator()
 _NOBODY: Mapping[str, int | None] = {}
 
 
+_MOST_BODY = 8 << 20
+"""Bytes of a commit object; a change of 100,000 profiles has four million."""
+
+
 class Head(NamedTuple):
     """The state of the repository at one commit.
 
@@ -96,7 +100,7 @@ class HeadCache:
 
     def write(self, head: Head) -> None:
         """Keep a surveyed head; a failure only costs time later."""
-        if not (head.surveyed and head.body) or head.commit == NO_COMMIT:
+        if not (head.surveyed and 0 < len(head.body) <= _MOST_BODY) or head.commit == NO_COMMIT:
             return
         header = {
             "commit": head.commit,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import (
+    HostileContentError,
     RepositoryDamagedError,
     is_of_the_moment,
     refuse_lack_of_memory,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLOB_MODE",
     "EMPTY_TREE",
+    "MOST_TREE",
     "TREE_MODE",
     "Commit",
     "ObjectReader",
@@ -63,12 +65,21 @@ _HEX = rb"[0-9a-f]{40}"
 _LARGEST = 64 << 20
 _SMALL = 4096
 _MANY = 4096
-_PERSON = rb"(?s)(.*) (-?\d+) ([+-]\d{4})"
+_TIME = rb"(-?[0-9]{1,20}) ([+-][0-9]{4})"
+MOST_TREE = 8 << 20
+"""Bytes of a tree: 140,000 profiles. Parsed, one of these sizes takes eight times as much."""
+_MOST_HEAD = 1 << 20
+_MOST_SUMMARY = 4096
+_MOST_TRAILERS = 8 << 20
+"""Bytes at the end of a message in which trailers are looked for: a change of 100,000 profiles
+has four million."""
 
 
 def object_id(kind: bytes, body: bytes) -> bytes:
     """The 20 bytes that git names an object by."""
-    return sha1(b"%b %d\0" % (kind, len(body)) + body, usedforsecurity=False).digest()
+    digest = sha1(b"%b %d\0" % (kind, len(body)), usedforsecurity=False)
+    digest.update(body)  # one after the other, or a large one would be copied
+    return digest.digest()
 
 
 EMPTY_TREE = object_id(b"tree", b"")
@@ -268,40 +279,47 @@ class Commit:
     @property
     def author(self) -> str:
         """``Name <address>``; empty if the line cannot be read."""
-        match = re.fullmatch(_PERSON, self._person)
-        return match[1].decode("utf-8", "replace") if match else ""
+        name, time = self._parts()
+        return name[:_MOST_SUMMARY].decode("utf-8", "replace") if time is not None else ""
+
+    def _parts(self) -> tuple[bytes, re.Match[bytes] | None]:
+        """Who it was, and when."""
+        name, *time = self._person.rsplit(b" ", 2)
+        return name, re.fullmatch(_TIME, b" ".join(time))
 
     @property
     def time(self) -> datetime:
         """When it was authored, with its offset; the epoch if that cannot be read."""
-        match = re.fullmatch(_PERSON, self._person)
+        _, match = self._parts()
         if match is not None:
-            offset = match[3].decode()
+            offset = match[2].decode()
             minutes = int(offset[1:3]) * 60 + int(offset[3:5])
             zone = timezone(timedelta(minutes=min(minutes, 1439) * (-1 if offset[0] == "-" else 1)))
             with contextlib.suppress(OverflowError, ValueError, OSError):
-                when = datetime.fromtimestamp(int(match[2]), zone)
+                when = datetime.fromtimestamp(int(match[1]), zone)
                 if is_usual(when):
                     return when
         return datetime.fromtimestamp(0, timezone.utc)
 
     @property
     def message(self) -> str:
-        """The whole text; what is not UTF-8 is replaced."""
+        """The text; of a long one, which none of ours is, the beginning and the end."""
         return self._text.decode("utf-8", "replace")
 
     @property
     def summary(self) -> str:
-        """The first line of the message."""
-        return self.message.split("\n", 1)[0]
+        """The first line of the message, or its beginning; what is not UTF-8 is replaced."""
+        end = self._text.find(b"\n", 0, _MOST_SUMMARY)
+        line = self._text[: end if end >= 0 else _MOST_SUMMARY]
+        return line.decode("utf-8", "replace")
 
     @property
     def trailers(self) -> Mapping[str, tuple[str, ...]]:
         """The ``Tweakio-*`` lines of the last paragraph, name to values."""
         found: dict[str, list[str]] = {}
-        for line in self._last_paragraph().decode("utf-8", "replace").split("\n"):
-            name, separator, value = line.partition(": ")
-            if separator and name.startswith("Tweakio-"):
+        for line in re.finditer(rb"(?m)^Tweakio-[^\n]*$", self._last_paragraph()):
+            name, separator, value = line[0].decode("utf-8", "replace").partition(": ")
+            if separator:
                 found.setdefault(name, []).append(value.strip())
         return {name: tuple(values) for name, values in found.items()}
 
@@ -315,7 +333,8 @@ class Commit:
         return f"\n{trailer}: {begin}".encode() in b"\n" + self._last_paragraph()
 
     def _last_paragraph(self) -> bytes:
-        return self._text.rstrip(b"\n").rpartition(b"\n\n")[2]
+        text = self._text[-_MOST_TRAILERS:].rstrip(b"\n")
+        return text[max(text.rfind(b"\n\n"), -2) + 2 :]
 
 
 def parse_commit(commit_id: str, raw: bytes) -> Commit:
@@ -324,7 +343,10 @@ def parse_commit(commit_id: str, raw: bytes) -> Commit:
     Raises:
         RepositoryDamagedError: it is not a commit.
     """
-    head, _, message = raw.partition(b"\n\n")
+    end = raw.find(b"\n\n", 0, _MOST_HEAD)
+    if end < 0:
+        end = len(raw)
+    head = raw[: min(end, _MOST_HEAD)]
     tree: bytes | None = None
     parents: list[str] = []
     person = b""
@@ -336,10 +358,15 @@ def parse_commit(commit_id: str, raw: bytes) -> Commit:
             parents.append(value.decode())
         elif key == b"author":
             person = value
-    if tree is None:
+    if tree is None or end > _MOST_HEAD:
         raise RepositoryDamagedError(
             f"commit {commit_id[:12]} is damaged", hint="run 'tweakio repo doctor'"
         )
+    start = end + 2
+    if len(raw) - start > _MOST_SUMMARY + _MOST_TRAILERS:
+        message = raw[start : start + _MOST_SUMMARY] + raw[-_MOST_TRAILERS:]
+    else:
+        message = raw[start:]
     return Commit(commit_id, tree, tuple(parents), person, message)
 
 
@@ -382,6 +409,12 @@ class ObjectReader:
                 f"{kind.decode()} {name.hex()[:12]} is {what} in the object store",
                 hint="run 'tweakio repo doctor'",
                 object=name.hex(),
+            )
+        if kind == b"tree" and len(found[1]) > MOST_TREE:
+            # Not damaged, so that no repair begins with it.
+            raise HostileContentError(
+                f"tree {name.hex()[:12]} has more entries than a profile repository can have",
+                hint="no tweakio has made that commit; go back to an older one with git",
             )
         return found[1]
 

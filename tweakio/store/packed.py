@@ -44,7 +44,9 @@ _MOST_INDEXES = 64 << 20
 # Root trees are deltas one against the other, in chains of up to 50 of ours and 4095 of git's.
 _MOST_BASES = 16 << 20
 _LONGEST_CHAIN = 5000
+_LONGEST_NUMBER = 63
 _CHUNK = 4096
+_PIECE = 1 << 22
 # How often packs are listed before a store that changes all the time is given up.
 _TRIES = 8
 
@@ -354,25 +356,7 @@ class PackedObjects:
                 raise _DamagedError("a delta to what is in no pack")
         elif number not in _KINDS:
             raise _DamagedError("an object of an unknown kind")
-        stream = zlib.decompressobj()
-        parts = [stream.decompress(chunk[at:], size + 1)]
-        left = size + 1 - len(parts[0])
-        position, step = offset + len(chunk), _CHUNK
-        while not stream.eof and left > 0:
-            step = min(step * 4, 1 << 20)
-            chunk = _read_at(descriptor, position, step, path)
-            if not chunk:
-                raise _DamagedError("an object that is cut short")
-            position += len(chunk)
-            parts.append(stream.decompress(chunk, left))
-            left -= len(parts[-1])
-            while stream.unconsumed_tail and left > 0:
-                parts.append(stream.decompress(stream.unconsumed_tail, left))
-                left -= len(parts[-1])
-        data = b"".join(parts)
-        if len(data) != size or not stream.eof:
-            raise _DamagedError("an object of another length")
-        return number, base, data
+        return number, base, _inflated(descriptor, chunk[at:], offset + len(chunk), size, path)
 
     def _descriptor(self, stem: str) -> int:
         if self._open is not None and self._open.stem == stem:
@@ -390,7 +374,9 @@ class PackedObjects:
 
 
 def _name_of(kind: bytes, body: bytes) -> bytes:
-    return sha1(b"%b %d\0" % (kind, len(body)) + body, usedforsecurity=False).digest()
+    digest = sha1(b"%b %d\0" % (kind, len(body)), usedforsecurity=False)
+    digest.update(body)  # one after the other, or a large one would be copied
+    return digest.digest()
 
 
 def _unless_misplaced(path: str, read: Callable[..., _T], *arguments: object) -> _T:
@@ -412,6 +398,32 @@ def _read_at(descriptor: int, offset: int, length: int, path: str) -> bytes:
     except OSError as error:
         error.filename = path
         raise
+
+
+def _inflated(descriptor: int, chunk: bytes, position: int, size: int, path: str) -> bytes:
+    """The content of an entry, of which a piece was read up to a position."""
+    stream = zlib.decompressobj()
+    parts = []
+    left = size + 1
+    step = _CHUNK
+    while True:
+        # In pieces: zlib makes what is asked for twice, and a megabyte can hold a thousand.
+        wanted = min(left, _PIECE)
+        parts.append(stream.decompress(chunk, wanted))
+        left -= len(parts[-1])
+        if stream.eof or left <= 0:
+            break
+        chunk = stream.unconsumed_tail
+        if not chunk and len(parts[-1]) < wanted:
+            step = min(step * 4, 1 << 20)
+            chunk = _read_at(descriptor, position, step, path)
+            if not chunk:
+                raise _DamagedError("an object that is cut short")
+            position += len(chunk)
+    data = b"".join(parts)
+    if len(data) != size or not stream.eof:
+        raise _DamagedError("an object of another length")
+    return data
 
 
 def _head(data: bytes) -> tuple[int, int, int]:
@@ -476,3 +488,5 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if not byte & 0x80:
             return value, at
+        if shift > _LONGEST_NUMBER:
+            raise _DamagedError("a number without end")

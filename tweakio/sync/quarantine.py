@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from tweakio import durable
 from tweakio.errors import HostileContentError, LockTimeoutError, RepositoryDamagedError
 from tweakio.store.lockfile import RecordedLock
-from tweakio.store.objects import ObjectReader, parse_commit
-from tweakio.store.packs.format import KINDS, read_head
+from tweakio.store.objects import MOST_TREE, ObjectReader, parse_commit
+from tweakio.store.packs.format import COMMIT, KIND_NAMES, KINDS, TAG, TREE, read_head
 from tweakio.store.packs.index import Index
 from tweakio.store.refs import NO_COMMIT
 
@@ -26,6 +26,8 @@ __all__ = ["Quarantine", "make_quarantine", "quarantine"]
 
 _CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n[gc]\n\tauto = 0\n"
 _MOST_OBJECT = 64 << 20
+_MOST_COMMIT = 8 << 20
+_MOST_OF = {COMMIT: _MOST_COMMIT, TREE: MOST_TREE, TAG: 1 << 20}
 _MOST_OBJECTS = 20_000_000
 _PACK_MODE = 0o444
 _KEEP = b"tweakio: just fetched\n"
@@ -90,7 +92,7 @@ class Quarantine:
         Raises:
             HostileContentError: it cannot be read.
         """
-        body = self.read(bytes.fromhex(commit_id), b"commit")
+        body = self.read(bytes.fromhex(commit_id), b"commit", _MOST_COMMIT)
         try:
             return parse_commit(commit_id, body)
         except RepositoryDamagedError as error:
@@ -156,20 +158,23 @@ def _check_pack(pack: Path, index_path: Path) -> None:
         for offset in index.offsets():
             file.seek(offset)
             begin = file.read(160)
-            if _size(begin) > _MOST_OBJECT:
+            kind, size = _size(begin)
+            most = _MOST_OF.get(kind, _MOST_OBJECT)
+            if size > most:
+                what = KIND_NAMES.get(kind, b"object").decode()
                 raise HostileContentError(
-                    f"the remote sent an object of more than {_MOST_OBJECT >> 20} MB",
-                    hint="nothing was changed; no profile has anything of that size",
+                    f"the remote sent a {what} of more than {most >> 20} MB",
+                    hint="nothing was changed; no profile repository has anything of that size",
                 )
 
 
-def _size(begin: bytes) -> int:
-    """The size that an object unpacks to, from the beginning of its entry in a pack."""
+def _size(begin: bytes) -> tuple[int, int]:
+    """The kind of an entry in a pack, and the size that its object unpacks to."""
     import zlib
 
     kind, size, _, start = read_head(begin)
     if kind in KINDS.values():
-        return size
+        return kind, size
     if kind == 7:
         start += 20
     head = zlib.decompressobj().decompress(begin[start:], 32)
@@ -184,7 +189,7 @@ def _size(begin: bytes) -> int:
             shift += 7
             if byte < 128:
                 break
-    return max(result, size)
+    return kind, max(result, size)
 
 
 @contextmanager
