@@ -58,6 +58,7 @@ BROWSER = {
     "unclean_exits": "integer",
     "last_unclean_exit": "time or null",
     "login": "object or null",
+    "untrusted": "array of strings",
 }
 STATUS = {**PROFILE, **BROWSER}
 CHANGE = {

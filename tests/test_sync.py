@@ -429,7 +429,7 @@ def test_remotes_are_git_s_own(manager, git):
     manager.remotes.add("origin", "git@host:r.git")
     manager.remotes.add("second", "https://host/r.git")
     assert [tuple(item) for item in manager.remotes.list()] == [
-        ("origin", "git@host:r.git"), ("second", "https://host/r.git")
+        ("origin", "git@host:r.git", False), ("second", "https://host/r.git", False)
     ]  # fmt: skip
     assert git("remote", "-v").split()[:2] == ["origin", "git@host:r.git"]
     with pytest.raises(RemoteError, match="exists"):
@@ -868,7 +868,7 @@ def test_the_command_line(tmp_path, bare, monkeypatch):
     run("a", "repo", "push", code=39)
     run("a", "repo", "remote", "add", "origin", str(bare))
     assert json.loads(run("a", "repo", "remote", "list", "--json")) == [
-        {"name": "origin", "url": str(bare)}
+        {"name": "origin", "url": str(bare), "trusted": False}
     ]
     assert run("a", "repo", "push").startswith("pushed ")
     assert run("b", "repo", "clone", str(bare)).startswith("cloned 1 profile from")

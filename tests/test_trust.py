@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cli_helpers import Cli
 
 from tweakio import (
     BrowserManager,
@@ -228,3 +229,214 @@ def test_settings_for_secrets_may_refer_to_one(
     _ = SyncBrowserManager("alpha", manager=manager).handler
     manager.update_profiles(["alpha"], platform_config={"token": "env:A_SECRET"})
     _ = SyncBrowserManager("alpha", manager=manager).handler
+
+
+# By which ways it comes
+
+
+def run_git(*arguments: object, cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        ["git", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert not done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def desk(manager: ProfileManager, tmp_path: Path) -> ProfileManager:
+    """This machine, with a profile that two machines have."""
+    run_git("init", "-q", "--bare", "-b", "main", tmp_path / "remote.git")
+    manager.create_profile("alpha", "custom", browser={"proxy": MINE})
+    manager.remotes.add("origin", str(tmp_path / "remote.git"))
+    manager.remotes.push()
+    return manager
+
+
+@pytest.fixture
+def attack(desk: ProfileManager, tmp_path: Path) -> Callable[..., None]:
+    """Push other settings, with plain git and without any key."""
+
+    def push(profile_id: str = "alpha", **fields: object) -> None:
+        place = tmp_path / "attacker"
+        shutil.rmtree(place, ignore_errors=True)
+        run_git("clone", "-q", tmp_path / "remote.git", place)
+        path = place / profile_id / "metadata.json"
+        _write(path, **fields)
+        run_git("commit", "-qam", "hello", cwd=place)
+        run_git("push", "-q", cwd=place)
+
+    return push
+
+
+PROXIED = {"proxy": THEIRS, "proxy_password": "env:AWS_SECRET_ACCESS_KEY"}
+PAGED = {"url": "https://example.org/", "selector_health": "[x]"}
+
+
+@pytest.mark.parametrize("fields", [{"browser": PROXIED}, {"platform_config": PAGED}])
+def test_a_pull(
+    desk: ProfileManager,
+    attack: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    fields: dict[str, dict[str, str]],
+) -> None:
+    attack(**fields)
+    pulled = desk.remotes.pull()
+    assert pulled.untrusted == ("alpha",)
+    told = _refused(desk)
+    for value in next(iter(fields.values())).values():
+        assert value in told
+        assert value in caplog.text
+    desk.trust(["alpha"])
+    assert _trusted(desk)
+
+
+def test_a_pull_from_a_remote_of_ones_own(
+    desk: ProfileManager, attack: Callable[..., None], home: Path
+) -> None:
+    attack(browser={"proxy": THEIRS})
+    assert desk.remotes.pull(trusted=True).untrusted == ()
+    assert _trusted(desk)
+    attack(browser={"proxy": "http://127.0.0.1:7777"})
+    run_git("config", "remote.origin.tweakioTrust", "true", cwd=home / "profiles")
+    assert [remote.trusted for remote in desk.remotes.list()] == [True]
+    assert desk.remotes.sync().pulled.untrusted == ()
+    assert _trusted(desk)
+
+
+def test_undo_and_redo_of_a_pull(desk: ProfileManager, attack: Callable[..., None]) -> None:
+    attack(browser=PROXIED)
+    desk.remotes.pull()
+    desk.undo()
+    assert _trusted(desk)
+    desk.redo()
+    assert THEIRS in _refused(desk)
+
+
+@pytest.mark.parametrize("way", ["pull", "merge", "reset", "checkout", "stash"])
+def test_plain_git(
+    desk: ProfileManager, attack: Callable[..., None], git: Git, home: Path, way: str
+) -> None:
+    attack(browser=PROXIED)
+    git("fetch", "-q", "origin")
+    if way == "pull":
+        git("pull", "-q", "--no-rebase", "origin", "main")
+    elif way == "merge":
+        git("merge", "-q", "origin/main")
+    elif way == "reset":
+        git("reset", "-q", "--hard", "origin/main")
+    else:
+        git("checkout", "-q", "origin/main", "--", "alpha/metadata.json")
+        if way == "stash":
+            git("stash", "-q")
+            git("stash", "pop", "-q")
+    assert THEIRS in _refused(desk)
+    desk.update_profiles(["alpha"], note="and after a change of ours as well")
+    assert THEIRS in _refused(desk)
+
+
+@pytest.mark.parametrize("resolve", ["theirs", {"alpha": {"browser.proxy": "theirs"}}])
+def test_a_conflict_that_is_settled_for_them(
+    desk: ProfileManager, attack: Callable[..., None], resolve: object
+) -> None:
+    attack(browser={"proxy": THEIRS})
+    desk.update_profiles(["alpha"], browser={"proxy": "http://127.0.0.1:8081"})
+    assert desk.remotes.pull(resolve=resolve).untrusted == ("alpha",)  # type: ignore[arg-type]
+    assert THEIRS in _refused(desk)
+
+
+def test_a_profile_that_is_made_anew_there(
+    desk: ProfileManager, attack: Callable[..., None]
+) -> None:
+    attack(created_at="2031-01-01T00:00:00.000000Z")
+    assert desk.remotes.pull(resolve="theirs").untrusted == ("alpha",)
+    assert f"browser.proxy: {MINE} (confirmed here: none)" in _refused(desk)
+
+
+def test_an_archive(desk: ProfileManager, tmp_path: Path) -> None:
+    desk.archives.export(["alpha"], tmp_path / "file.zip")
+    with ProfileManager(tmp_path / "other") as other:
+        other.archives.import_file(tmp_path / "file.zip")
+        assert MINE in _refused(other)
+        other.archives.import_file(tmp_path / "file.zip", as_id="beta", trusted=True)
+        assert _trusted(other, "beta")
+    desk.archives.import_file(tmp_path / "file.zip", as_id="gamma")
+    assert MINE in _refused(desk, "gamma")
+
+
+def test_a_table(manager: ProfileManager, tmp_path: Path) -> None:
+    from tweakio import importing
+
+    table = tmp_path / "list.csv"
+    table.write_text(f"id,platform,proxy\nalpha,custom,{MINE}\n")
+    manager.archives.bring_in(importing.from_csv(str(table), None, existing="refuse"), source="csv")
+    assert MINE in _refused(manager)
+
+
+def test_what_the_trash_and_a_recovery_bring_back(
+    desk: ProfileManager, attack: Callable[..., None], home: Path
+) -> None:
+    attack(browser=PROXIED)
+    desk.remotes.pull()
+    desk.delete_profile("alpha")
+    desk.restore_from_trash(desk.trash("alpha")[0].name)
+    assert THEIRS in _refused(desk)
+    _metadata(home).write_text("{")
+    desk.recover_profile("alpha")
+    assert THEIRS in _refused(desk)
+
+
+def test_a_git_directory_that_is_built_anew_confirms_nothing(
+    manager: ProfileManager, home: Path, git: Git
+) -> None:
+    manager.create_profile("alpha", "custom", browser={"proxy": MINE})
+    _set_by_git(home, git, browser={"proxy": THEIRS})
+    manager.close()
+    shutil.rmtree(home / "profiles" / ".git")
+    manager.doctor(fix=True)
+    assert THEIRS in _refused(manager)
+
+
+# From the command line
+
+
+def test_the_command_line(
+    desk: ProfileManager, attack: Callable[..., None], tmp_path: Path
+) -> None:
+    cli = Cli(tmp_path, TWEAKIO_HOME=str(desk.home))
+    attack(browser=PROXIED)
+    done = cli.run("repo", "pull")
+    assert done.code == 0
+    assert THEIRS in done.err
+    assert "tweakio profile trust alpha" in done.err
+    status = json.loads(cli.run("profile", "status", "alpha", "--json").out)
+    assert status["untrusted"] == ["browser.proxy", "browser.proxy_password"]
+    for command in ("open", "login", "check"):
+        done = cli.run("profile", command, "alpha", DISPLAY=":9")
+        assert done.code == 43
+        assert MINE in done.err
+        assert THEIRS in done.err
+    done = cli.run("profile", "trust", "alpha")
+    assert (done.code, "profile trust --yes alpha" in done.err) == (43, True)
+    assert THEIRS in done.out
+    assert not _trusted(desk)
+    listed = json.loads(cli.run("profile", "trust", "--all", "--json").out)
+    assert [item["part"] for item in listed] == ["proxy"]
+    done = cli.run("profile", "trust", "alpha", "--yes")
+    assert done.code == 0
+    assert "confirmed 1 profile" in done.err
+    assert _trusted(desk)
+    assert cli.run("profile", "trust", "--all").code == 0
+    assert cli.run("profile", "trust").code == 2
+    assert cli.run("profile", "trust", "nobody", "--yes").code == 3
+
+
+def test_what_anyone_who_pushes_can_change(
+    desk: ProfileManager, attack: Callable[..., None]
+) -> None:
+    """As docs/sync.md says: these take effect, a pull names the profile, and undo takes it back."""
+    attack(note="theirs", tags=["theirs"], browser={"proxy": MINE, "timezone": "Asia/Tokyo"})
+    assert desk.remotes.pull().changed == ("alpha",)
+    assert _trusted(desk)
+    assert desk.get_profile("alpha").note == "theirs"
+    desk.undo()
+    assert desk.get_profile("alpha").note == ""

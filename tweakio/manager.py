@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tweakio.snapshots.snapshots import Snapshots
     from tweakio.store.repository import Repository
     from tweakio.sync.remotes import Remotes
+    from tweakio.trust import Doubt
     from tweakio.undo import Undo
     from tweakio.vault.vault import Vault
 
@@ -522,6 +523,51 @@ class ProfileManager:
             browser=browser,
         )
         return self._after(profile_ids, values)
+
+    # What came from elsewhere
+
+    def untrusted(self, profile_ids: Sequence[str] | None = None) -> Sequence[Doubt]:
+        """The settings that came from elsewhere and were not confirmed on this machine.
+
+        Nothing uses them before ``trust`` confirms them: addresses, selectors, references.
+
+        Args:
+            profile_ids: which profiles to look at; all by default.
+
+        Raises:
+            ProfileNotFoundError: there is no such profile.
+        """
+        from tweakio import trust
+
+        profiles = (
+            self.list_profiles()
+            if profile_ids is None
+            else [self.get_profile(profile_id) for profile_id in profile_ids]
+        )
+        repository = self._opening.existing()
+        if repository is None:
+            return []
+        return [doubt for profile in profiles for doubt in trust.untrusted(repository, profile)]
+
+    def trust(self, profile_ids: Sequence[str]) -> Sequence[Doubt]:
+        """Confirm on this machine all settings of profiles, as they are now.
+
+        It is noted beside the history and never travels.
+
+        Args:
+            profile_ids: existing, healthy profiles.
+
+        Returns:
+            What was not confirmed before.
+
+        Raises:
+            ProfileNotFoundError, ProfileCorruptedError: one cannot be confirmed; none is then.
+        """
+        from tweakio import trust
+
+        self._check_ids(profile_ids)
+        values = [self.metadata.load(profile_id) for profile_id in profile_ids]
+        return [doubt for value in values for doubt in trust.confirm(self.repository, value)]
 
     # Logins: what the history knows of them
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +33,7 @@ from tweakio.models import format_time, parse_time
 from tweakio.store.worktree import METADATA, SEALED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from tweakio.layout import Layout
@@ -44,6 +45,8 @@ __all__ = [
     "PROXY",
     "SESSION",
     "Doubt",
+    "arrived",
+    "committed",
     "confirm",
     "doubts",
     "give",
@@ -54,6 +57,8 @@ __all__ = [
     "require",
     "untrusted",
 ]
+
+log = logging.getLogger(__name__)
 
 PROXY, PLATFORM_CONFIG = "proxy", "platform_config"
 """The two parts of the settings."""
@@ -66,6 +71,7 @@ _LEGACY = "legacy"
 _MOST_VALUES = 32
 _MOST_BYTES = _MOST_VALUES * 2 * schema.MAX_BYTES
 _MOST_SHOWN = 120
+_MOST_TOLD = 5
 
 
 class Doubt(NamedTuple):
@@ -83,14 +89,20 @@ class Doubt(NamedTuple):
     now: Mapping[str, Any]
     confirmed: Mapping[str, Any]
 
+    def settings(self) -> list[str]:
+        """The dotted keys that differ from what was confirmed, safe to show."""
+        return [_shown(key) for key in self._differing()]
+
+    def _differing(self) -> list[str]:
+        both = dict.fromkeys([*self.now, *self.confirmed])
+        return [key for key in both if self.now.get(key) != self.confirmed.get(key)]
+
     def lines(self) -> list[str]:
         """What differs, a line for each setting, without anything that a terminal would obey."""
-        keys = dict.fromkeys([*self.now, *self.confirmed])
         return [
             f"{_shown(key)}: {_shown(self.now.get(key))} "
             f"(confirmed here: {_shown(self.confirmed.get(key))})"
-            for key in keys
-            if self.now.get(key) != self.confirmed.get(key)
+            for key in self._differing()
         ]
 
 
@@ -440,6 +452,51 @@ def give(
             changed |= record.add(part, value)
     if changed:
         record.write()
+
+
+def committed(repository: Repository, profile_ids: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The metadata of profiles as HEAD has it, as far as it can be understood."""
+    root = repository.head().root
+    for profile_id in profile_ids:
+        content = repository.file_at(root, profile_id, METADATA)
+        with contextlib.suppress(InvalidMetadataError, NewerFormatError):
+            yield schema.load(content or b"", profile_id)
+
+
+def arrived(
+    repository: Repository, metadata: Iterable[Mapping[str, Any]], *, confirmed: bool = False
+) -> list[str]:
+    """Look at profiles that came from elsewhere: every way in goes through here.
+
+    Args:
+        repository: where they are now.
+        metadata: theirs, as it is now.
+        confirmed: whether the person said that they are to be trusted.
+
+    Returns:
+        The ids of those that nothing uses before they are confirmed; the log says of what.
+
+    Raises:
+        StorageError: it cannot be read or written.
+    """
+    found: dict[str, list[Doubt]] = {}
+    for value in metadata:
+        if not _parts(value):
+            continue
+        if confirmed:
+            confirm(repository, value)
+        elif unsure := doubts(repository, value):
+            found[str(value["profile_id"])] = unsure
+    for profile_id, unsure in list(found.items())[:_MOST_TOLD]:
+        lines = [line for doubt in unsure for line in doubt.lines()]
+        log.warning("profile '%s' came with %s", profile_id, "; ".join(lines[:4]))
+    if found:
+        log.warning(
+            "nothing of that is used before it is confirmed on this machine; if it is what it "
+            "should be, %s",
+            run("tweakio profile trust", *(found if len(found) <= _MOST_TOLD else ["--all"])),
+        )
+    return sorted(found)
 
 
 def inherit(repository: Repository, source: Mapping[str, Any], made: Mapping[str, Any]) -> None:

@@ -167,7 +167,7 @@ def test_a_pull_that_changes_a_proxy_says_so(pair, tmp_path, caplog):
         )
         two.remotes.push()
     assert one.remotes.pull().changed == ("x",)
-    assert "the proxy of x is another now" in caplog.text
+    assert "profile 'x' came with browser.proxy: http://u@evil.example:1" in caplog.text
 
 
 def test_no_other_program_gets_the_identity(pair, monkeypatch, tmp_path):

@@ -211,6 +211,7 @@ class Archives:
         passphrase: str | None = None,
         dry_run: bool = False,
         progress: Callable[[int], None] | None = None,
+        trusted: bool = False,
     ) -> list[Imported]:
         """Make profiles of an exported file, all as one commit or none.
 
@@ -222,6 +223,7 @@ class Archives:
             passphrase: that opens it instead.
             dry_run: check all of it, and change nothing.
             progress: called with the bytes of browser data so far.
+            trusted: confirm on this machine the addresses, selectors and references in it.
 
         Raises:
             ArchiveError: it is damaged or hostile; nothing was changed.
@@ -232,7 +234,9 @@ class Archives:
         with self.opened(path, identities=identities, passphrase=passphrase) as incoming:
             if dry_run:
                 return self.check(incoming, as_id=as_id, existing=existing, progress=progress)
-            return self.bring_in(incoming, as_id=as_id, existing=existing, progress=progress)
+            return self.bring_in(
+                incoming, as_id=as_id, existing=existing, progress=progress, trusted=trusted
+            )
 
     def bring_in(
         self,
@@ -242,6 +246,7 @@ class Archives:
         existing: Existing = "refuse",
         source: str = "",
         progress: Callable[[int], None] | None = None,
+        trusted: bool = False,
     ) -> list[Imported]:
         """Make profiles of what any kind of source gives; see ``import_file``."""
         return bring_in(
@@ -254,6 +259,7 @@ class Archives:
             existing=existing,
             source=source,
             progress=progress,
+            trusted=trusted,
         )
 
     def check(

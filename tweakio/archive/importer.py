@@ -12,7 +12,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tweakio import changes, directories, durable, schema
+from tweakio import changes, directories, durable, schema, trust
 from tweakio.browser import record
 from tweakio.errors import (
     ArchiveError,
@@ -191,6 +191,7 @@ def bring_in(
     existing: Existing = "refuse",
     source: str = "",
     progress: Callable[[int], None] | None = None,
+    trusted: bool = False,
 ) -> list[Imported]:
     """Make the profiles, all of them as one commit, or none.
 
@@ -204,6 +205,7 @@ def bring_in(
         existing: see ``plan``.
         source: a word or two for the summary, without a path.
         progress: called with the bytes of browser data so far.
+        trusted: confirm the addresses, selectors and references that come in.
 
     Raises:
         DiskFullError: there is no room for it.
@@ -213,6 +215,7 @@ def bring_in(
     taken = repository.work_tree.ids(repository.head())
     expected = plan(incoming, taken, validator, as_id=as_id, existing=existing)
     _need_room(repository, incoming, expected)
+    trust.prepare(repository)
     wanted = [result.action == "created" for result in expected]
     with (
         unpacked(repository, incoming, wanted, progress) as data,
@@ -224,24 +227,14 @@ def bring_in(
             if result.action == "created":
                 build(change, repository, item, result.profile_id, built)
                 made.append(result.profile_id)
-        if not source:
-            _warn_of_proxies(incoming, found)
         change.summary = f"import {changes.name_some(made)}{f' ({source})' if source else ''}"
-    return found
-
-
-def _warn_of_proxies(incoming: Sequence[Incoming], found: Sequence[Imported]) -> None:
-    names = [
-        result.profile_id
+    came = [
+        {**item.metadata, "profile_id": result.profile_id}
         for item, result in zip(incoming, found, strict=True)
-        if result.action == "created" and (item.metadata.get("browser") or {}).get("proxy")
+        if result.action == "created"
     ]
-    if names:
-        log.warning(
-            "%s came with a proxy: its browser sends everything there, and the secret of this "
-            "machine that proxy_password names; see 'tweakio profile show'",
-            changes.name_some(names),
-        )
+    trust.arrived(repository, came, confirmed=trusted)
+    return found
 
 
 def _need_room(

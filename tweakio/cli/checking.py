@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tweakio import trust
 from tweakio.cli import interruptible
 from tweakio.cli.accounts import browser_of
 from tweakio.cli.output import emit, is_terminal
@@ -44,6 +45,7 @@ def check_profiles(
         force: take another machine's locks on browser data for dead.
 
     Raises:
+        UntrustedSettingsError: settings of one are not confirmed here; after the output.
         NotLoggedInError: one is not logged in, or could not be looked at; after the output.
     """
     from tweakio.login.check import check_profiles as check
@@ -71,6 +73,9 @@ def check_profiles(
         emit(checked_table(found))
     else:
         emit(plain_rows(checked_row(item) for item in found))
+    for profile, item in zip(profiles, found, strict=True):
+        if item.state == "untrusted":
+            trust.require(manager.repository, profile)
     bad = [item.profile_id for item in found if item.state not in _GOOD]
     if bad:
         from tweakio.changes import name_some

@@ -40,6 +40,7 @@ __all__ = [
     "SelectTags",
     "TimeZone",
     "TrashName",
+    "Trust",
     "Window",
     "parse_age",
     "parse_browser",
@@ -174,6 +175,11 @@ Browser = Annotated[
 Force = Annotated[
     bool,
     typer.Option("--force", help="Take another machine's lock on the browser data for dead."),
+]
+
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Confirm the addresses, selectors and secrets that it brings."),
 ]
 
 _WINDOW = re.compile(r"([0-9]{1,6})[xX]([0-9]{1,6})", re.ASCII)

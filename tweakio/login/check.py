@@ -17,6 +17,7 @@ from tweakio.errors import (
     SessionError,
     StorageError,
     TweakioError,
+    UntrustedSettingsError,
 )
 from tweakio.login.flow import export
 from tweakio.login.keeping import holding, last_known, note
@@ -43,9 +44,18 @@ JOBS = 4
 """Browsers at a time; each takes some 200 MB."""
 
 CheckState = Literal[
-    "logged_in", "logged_out", "expired", "offline", "unknown", "in_use", "corrupted", "failed"
+    "logged_in",
+    "logged_out",
+    "expired",
+    "offline",
+    "unknown",
+    "in_use",
+    "corrupted",
+    "untrusted",
+    "failed",
 ]
 """``offline`` and ``unknown``: the page did not tell. ``in_use``: somebody else has it open.
+``untrusted``: its settings came from elsewhere and were not confirmed on this machine.
 ``failed``: it could not be looked at; the detail says why."""
 
 
@@ -166,6 +176,8 @@ class _Check:
             return _as_before(profile, before, "in_use", error.message)
         except (MissingExtraError, BrowserNotFoundError):
             raise
+        except UntrustedSettingsError as error:
+            return _as_before(profile, before, "untrusted", error.message)
         except TweakioError as error:
             return _as_before(profile, before, "failed", error.message)
 

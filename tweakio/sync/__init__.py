@@ -22,6 +22,7 @@ def clone_repository(
     *,
     remote: str = "origin",
     command: str = "clone_repository",
+    trusted: bool = False,
 ) -> Cloned:
     """Make a home's repository from a remote. Nothing is active in it, and nobody logged in.
 
@@ -31,6 +32,7 @@ def clone_repository(
             platform's directory for user data. It must not have profiles yet.
         remote: what the remote is called from then on.
         command: what the history says ran.
+        trusted: confirm on this machine the addresses, selectors and references that it brings.
 
     Raises:
         InvalidInputError: the address is refused; the message does not repeat it.
@@ -46,4 +48,4 @@ def clone_repository(
 
     chosen = Path(home) if home is not None else default_home()
     layout = Layout(Path(os.path.abspath(chosen.expanduser())))
-    return clone(url, layout, remote=remote, command=command)
+    return clone(url, layout, remote=remote, command=command, trusted=trusted)

@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from tweakio import changes, durable
+from tweakio import changes, durable, trust
 from tweakio.errors import (
     FileAccessError,
     InvalidMetadataError,
@@ -85,6 +85,7 @@ def settle_in(repository: Repository) -> None:
         with changes.begin(repository, locks, "arrive", names, command="git clone") as change:
             confirmed.note_first(repository.layout, parse(change.root_file(RECIPIENTS)))
             put_arrival(change, locks, names)
+        trust.arrived(repository, trust.committed(repository, names))
         with contextlib.suppress(OSError):
             durable.remove(repository.layout.arrived)
     except FileAccessError as error:

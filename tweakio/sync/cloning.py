@@ -7,9 +7,9 @@ import logging
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tweakio import changes, directories, durable, identity
+from tweakio import changes, directories, durable, identity, trust
 from tweakio.errors import (
     ForeignRepositoryError,
     HomeNotFoundError,
@@ -34,6 +34,7 @@ from tweakio.vault import confirmed
 from tweakio.vault.recipients import parse
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tweakio.sync.transport import Transport
@@ -53,11 +54,14 @@ class Cloned(NamedTuple):
         home: the home directory.
         url: where it came from, without anything that could be a secret.
         profiles: how many there are.
+        untrusted: those with an address, a selector or a secret, which is not used on this
+            machine until ``ProfileManager.trust`` confirms it.
     """
 
     home: Path
     url: str
     profiles: int
+    untrusted: tuple[str, ...] = ()
 
 
 def clone(
@@ -67,6 +71,7 @@ def clone(
     remote: str = "origin",
     command: str = "",
     transport: Transport | None = None,
+    trusted: bool = False,
 ) -> Cloned:
     """Make a home's repository from a remote. Nothing is active in it, and nobody logged in.
 
@@ -78,6 +83,7 @@ def clone(
         remote: what the remote is called from then on.
         command: for the history.
         transport: moves objects; the user's git or dulwich by default.
+        trusted: confirm the addresses, selectors and references that it brings.
 
     Raises:
         InvalidInputError: the address is refused.
@@ -96,7 +102,8 @@ def clone(
         building = layout.home / f"{_BUILDING}{os.getpid()}-{secrets.token_hex(4)}"
         try:
             durable.make_directory(building)
-            count = _build(Layout(building), url, remote, command, transport or find_transport())
+            mover = transport or find_transport()
+            came = _build(Layout(building), url, remote, command, mover)
             _put_in_place(building, layout)
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -109,10 +116,11 @@ def clone(
         raise storage_error(error, "clone") from error
     repository = Repository(layout)
     try:
+        untrusted = trust.arrived(repository, came.values(), confirmed=trusted)
         restore_sessions(repository, repository.work_tree.ids(repository.head()))
     finally:
         repository.close()
-    return Cloned(layout.home, shown_url(url), count)
+    return Cloned(layout.home, shown_url(url), len(came), tuple(untrusted))
 
 
 def _refuse_occupied(layout: Layout) -> None:
@@ -140,8 +148,10 @@ def _remove_dead(home: Path) -> None:
             shutil.rmtree(home / name, ignore_errors=True)
 
 
-def _build(layout: Layout, url: str, remote: str, command: str, transport: Transport) -> int:
-    """Build a whole home; the number of its profiles."""
+def _build(
+    layout: Layout, url: str, remote: str, command: str, transport: Transport
+) -> Mapping[str, Mapping[str, Any]]:
+    """Build a whole home; the metadata of its profiles."""
     durable.make_directory(layout.profiles)
     place = layout.home / "fetched.git"
     make_quarantine(place)
@@ -183,7 +193,7 @@ def _build(layout: Layout, url: str, remote: str, command: str, transport: Trans
         durable.fsync_directory(directory)
         if directory != os.fspath(layout.profiles) and ".git" not in directory:
             names.clear()
-    return len(incoming.profiles)
+    return incoming.metadata
 
 
 def _choose_branch(branches: object, named: str | None, url: str) -> str:

@@ -16,6 +16,7 @@ from tweakio.errors import (
 from tweakio.sync.urls import check_name, check_url, shown_url
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tweakio.layout import Layout
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Remote", "add_remote", "read_remotes", "remote_section", "remove_remote"]
 
 _MOST = 1 << 20
+_WRITTEN = "tweakioTrust"
+TRUSTED = _WRITTEN.lower()
+"""The setting of a remote that says so, as git reads names: without their case."""
 
 
 class Remote(NamedTuple):
@@ -31,10 +35,12 @@ class Remote(NamedTuple):
     Attributes:
         name: of the remote, such as ``origin``.
         url: where it is; nothing in it is a secret.
+        trusted: whether what comes from it needs no confirmation on this machine.
     """
 
     name: str
     url: str
+    trusted: bool = False
 
 
 def _read(config: Path) -> bytes:
@@ -51,6 +57,33 @@ def read_remotes(layout: Layout) -> dict[str, str]:
         RepositoryDamagedError: the configuration is missing or damaged.
         StorageError: it cannot be read now.
     """
+    return {
+        name: url
+        for name, url in ((name, _value(section, b"url")) for name, section in _remotes(layout))
+        if url is not None
+    }
+
+
+def trusted_remotes(layout: Layout) -> set[str]:
+    """The names of the remotes that this machine's configuration trusts.
+
+    Raises:
+        As ``read_remotes``.
+    """
+    true = ("true", "yes", "on", "1")
+    return {
+        name
+        for name, section in _remotes(layout)
+        if (_value(section, TRUSTED.encode()) or "").lower() in true
+    }
+
+
+def _value(section: Mapping[bytes, bytes], key: bytes) -> str | None:
+    found = section.get(key)
+    return None if found is None else found.decode("utf-8", "replace")
+
+
+def _remotes(layout: Layout) -> Iterator[tuple[str, Mapping[bytes, bytes]]]:
     from dulwich.config import ConfigFile
 
     try:
@@ -63,15 +96,11 @@ def read_remotes(layout: Layout) -> dict[str, str]:
         raise RepositoryDamagedError(
             f".git/config cannot be read: {error}", hint="run 'tweakio repo doctor'"
         ) from None
-    found = {}
     for section in config.sections():
         if len(section) == 2 and section[0].lower() == b"remote":
-            try:
-                url = config.get(section, b"url")
-            except KeyError:
-                continue
-            found[section[1].decode("utf-8", "replace")] = url.decode("utf-8", "replace")
-    return found
+            # Git's names of settings know no case.
+            values = {key.lower(): value for key, value in config.items(section)}
+            yield section[1].decode("utf-8", "replace"), values
 
 
 def remote_section(name: str, url: str, branch: str) -> str:
@@ -84,7 +113,7 @@ def remote_section(name: str, url: str, branch: str) -> str:
     )
 
 
-def add_remote(layout: Layout, name: str, url: str, branch: str) -> None:
+def add_remote(layout: Layout, name: str, url: str, branch: str, *, trusted: bool) -> None:
     """Write a new remote; the repository's lock is held.
 
     Raises:
@@ -103,6 +132,8 @@ def add_remote(layout: Layout, name: str, url: str, branch: str) -> None:
     if before and not before.endswith(b"\n"):
         before += b"\n"
     section = remote_section(name, url, branch)
+    if trusted:
+        section = section.replace("\turl =", f"\t{_WRITTEN} = true\n\turl =", 1)
     if known:
         section = section[: section.index("[branch ")]  # the branch follows the first one
     _write(layout, before + section.encode())

@@ -12,7 +12,6 @@ from tweakio.errors import (
     NewerFormatError,
 )
 from tweakio.models import parse_time
-from tweakio.references import is_sealed
 from tweakio.settings import fit_together
 from tweakio.store.objects import parse_tree
 from tweakio.store.worktree import FINGERPRINT, METADATA
@@ -134,7 +133,6 @@ class Merge:
         """What was in conflict, and whose side was chosen."""
         self.recipients: tuple[list[str], list[str]] = [], []
         """Before, and from now on."""
-        self.proxies_changed: list[str] = []
 
     def put(self, names: Sequence[str]) -> None:
         """Put it all into the transaction.
@@ -288,8 +286,6 @@ class Merge:
                 self._note_settled(profile_id, clash.field, choice)
             if any(clash.field.startswith("browser.proxy") for clash in clashes):
                 _refuse_unfit(profile_id, value.get("browser") or {})
-        if _proxy(value) != _proxy(ours.value):
-            self.proxies_changed.append(profile_id)
         # As bytes: 1 == True in Python, and not in JSON.
         content = schema.dump(value)
         if content != schema.dump(ours.value):
@@ -354,8 +350,6 @@ class Merge:
             platform = str(theirs.value["platform"])
             directories.build(change, repository, profile_id, platform, files)
         self.created.append(profile_id)
-        if _proxy(value) != (None, None):
-            self.proxies_changed.append(profile_id)
 
     def _other_case(self, profile_id: str) -> str | None:
         here = [*self._change.profile_ids(), *self.created]
@@ -442,14 +436,6 @@ def _with_parts(state: State, parts: Mapping[str, Any]) -> State:
         value = {**value, **settings}
         files[METADATA] = schema.dump(value)
     return State(files, value)
-
-
-def _proxy(value: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Where a profile's traffic goes, and which secret of this machine goes there with it."""
-    browser = value.get("browser") or {}
-    password = browser.get("proxy_password")
-    # What is sealed names nothing of this machine, and is sealed anew for each new list.
-    return browser.get("proxy"), None if is_sealed(password) else password
 
 
 def merge_lines(bases: Sequence[Any], ours: Any, theirs: Any) -> Any:

@@ -8,7 +8,7 @@ import random
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from tweakio import changes, durable, schema
+from tweakio import changes, durable, schema, trust
 from tweakio.errors import (
     ConcurrentChangeError,
     InvalidMetadataError,
@@ -70,6 +70,8 @@ class Pulled(NamedTuple):
         left: those of which something should be, and cannot be opened here unasked.
         unconfirmed: recipients that it brought; nothing is sealed for them here until
             ``Vault.add_recipients`` confirms them.
+        untrusted: the profiles that it gave an address, a selector or a secret which is not used
+            here until ``ProfileManager.trust`` confirms it.
     """
 
     remote: str
@@ -80,6 +82,7 @@ class Pulled(NamedTuple):
     sealed: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     unconfirmed: tuple[str, ...] = ()
+    untrusted: tuple[str, ...] = ()
 
 
 class Pushed(NamedTuple):
@@ -149,15 +152,19 @@ class Remotes:
 
     def list(self) -> list[Remote]:
         """The remotes, by name; what could be a secret in an address is not shown."""
-        found = configuration.read_remotes(self._repository.layout)
-        return [Remote(name, shown_url(url)) for name, url in sorted(found.items())]
+        layout = self._repository.layout
+        trusted = configuration.trusted_remotes(layout)
+        found = sorted(configuration.read_remotes(layout).items())
+        return [Remote(name, shown_url(url), name in trusted) for name, url in found]
 
-    def add(self, name: str, url: str) -> Remote:
+    def add(self, name: str, url: str, *, trusted: bool = False) -> Remote:
         """Name another place; it is not contacted.
 
         Args:
             name: letters, digits, ``_`` and ``-``.
             url: an ``ssh://``, ``https://`` or ``file://`` address, ``user@host:path`` or a path.
+            trusted: whether only you push there, so that what comes from it needs no
+                confirmation on this machine.
 
         Raises:
             InvalidInputError: one of them is refused.
@@ -167,8 +174,8 @@ class Remotes:
         url = check_url(url)
         with repository.exclusive():
             branch = repository.refs.branch().removeprefix("refs/heads/")
-            configuration.add_remote(repository.layout, name, url, branch)
-        return Remote(name, shown_url(url))
+            configuration.add_remote(repository.layout, name, url, branch, trusted=trusted)
+        return Remote(name, shown_url(url), trusted)
 
     def remove(self, name: str) -> None:
         """Forget a remote; what is there stays there.
@@ -199,7 +206,9 @@ class Remotes:
 
     # Pull
 
-    def pull(self, remote: str | None = None, *, resolve: Resolution = None) -> Pulled:
+    def pull(
+        self, remote: str | None = None, *, resolve: Resolution = None, trusted: bool = False
+    ) -> Pulled:
         """Fetch a remote's profiles and merge them, as one commit that ``undo`` takes back.
 
         Different profiles merge silently, one that both sides changed field by field. A conflict
@@ -209,6 +218,7 @@ class Remotes:
             remote: its name; the only one or ``origin`` by default.
             resolve: whose side counts where both changed the same: ``"ours"`` or ``"theirs"``,
                 or by profile and field one of these or ``{"value": ...}``.
+            trusted: confirm the addresses, selectors and references that it brings.
 
         Raises:
             MergeConflictError: something is to be decided; ``details["conflicts"]`` says what.
@@ -217,17 +227,21 @@ class Remotes:
             ProfileActiveError: a profile in use here would go.
         """
         name, url = self._find(remote)
-        return self._pull(name, url, resolve) or Pulled(name)
+        return self._pull(name, url, resolve, trusted=trusted) or Pulled(name)
 
-    def _pull(self, name: str, url: str, resolve: Resolution) -> Pulled | None:
+    def _pull(self, name: str, url: str, resolve: Resolution, *, trusted: bool) -> Pulled | None:
         """See ``pull``; None if the remote has nothing yet, or not any more."""
+        layout = self._repository.layout
+        # Before anything of it is here: what a home of before has counts as confirmed.
+        trust.prepare(self._repository)
+        trusted = trusted or name in configuration.trusted_remotes(layout)
         fetched = self._fetch(name, url)
         if fetched is None:
             return None
         for _ in range(_TRIES - 1):
             with contextlib.suppress(ConcurrentChangeError):
-                return self._merge(name, fetched, resolve)
-        return self._merge(name, fetched, resolve)
+                return self._merge(name, fetched, resolve, trusted=trusted)
+        return self._merge(name, fetched, resolve, trusted=trusted)
 
     def _branch(self) -> str:
         return self._repository.refs.branch().removeprefix("refs/heads/")
@@ -311,7 +325,7 @@ class Remotes:
         durable.remove(temporary)
         durable.replace(target, f"{commit}\n".encode(), temporary)
 
-    def _merge(self, name: str, fetched: _Fetched, resolve: Resolution) -> Pulled:
+    def _merge(self, name: str, fetched: _Fetched, resolve: Resolution, *, trusted: bool) -> Pulled:
         repository = self._repository
         read = repository.reader.commit
         graph = self._graph(read)
@@ -350,12 +364,8 @@ class Remotes:
                 change.add_note(line)
         unconfirmed = tuple(i for i in merge.recipients[1] if i not in merge.recipients[0])
         _say_recipients(merge, seals, unconfirmed)
-        if merge.proxies_changed:
-            log.warning(
-                "the proxy of %s is another now: its browser sends everything there, and the "
-                "secret that proxy_password names; see 'tweakio profile show'",
-                changes.name_some(merge.proxies_changed),
-            )
+        came = trust.committed(repository, [*merge.created, *merge.changed])
+        untrusted = trust.arrived(repository, came, confirmed=trusted)
         restore_sessions(repository, [*merge.created, *merge.changed], self._locks)
         # A profile that was replaced is deleted and created in one.
         replaced = set(merge.created) & set(merge.deleted)
@@ -368,6 +378,7 @@ class Remotes:
             tuple(sorted(seals.done)),
             tuple(sorted(seals.left)),
             unconfirmed,
+            tuple(untrusted),
         )
 
     def _seals(self, known: Sequence[str]) -> Seals:
@@ -471,12 +482,15 @@ class Remotes:
 
     # Both
 
-    def sync(self, remote: str | None = None, *, resolve: Resolution = None) -> Synced:
+    def sync(
+        self, remote: str | None = None, *, resolve: Resolution = None, trusted: bool = False
+    ) -> Synced:
         """Pull, then push; again, a few times, if somebody else pushed in between.
 
         Args:
             remote: see ``pull``.
             resolve: see ``pull``.
+            trusted: see ``pull``.
 
         Raises:
             As ``pull`` and ``push``.
@@ -488,11 +502,12 @@ class Remotes:
         sealed: set[str] = set()
         left: set[str] = set()
         unconfirmed: dict[str, None] = {}
+        untrusted: set[str] = set()
         commit = None
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(random.uniform(0.05, 0.2) * attempt)  # noqa: S311 - no secret
-            found = self._pull(name, url, resolve)
+            found = self._pull(name, url, resolve, trusted=trusted)
             pulled = found or Pulled(name)
             commit = pulled.commit or commit
             changed |= {*pulled.changed}
@@ -501,6 +516,7 @@ class Remotes:
             sealed |= {*pulled.sealed}
             left |= {*pulled.left}
             unconfirmed.update(dict.fromkeys(pulled.unconfirmed))
+            untrusted |= {*pulled.untrusted}
             try:
                 pushed = self._push(name, url, just_asked=found is not None)
             except RejectedError:
@@ -515,6 +531,7 @@ class Remotes:
                     sealed=tuple(sorted(sealed)),
                     left=tuple(sorted(left)),
                     unconfirmed=tuple(unconfirmed),
+                    untrusted=tuple(sorted(untrusted)),
                 ),
                 pushed,
             )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tweakio.cli.completion import complete_platforms, complete_profiles
-from tweakio.cli.options import DryRun, Json
+from tweakio.cli.options import DryRun, Json, Trust
 from tweakio.cli.output import clean, emit, notice
 from tweakio.cli.progress import WORTH_A_BAR, counted
 from tweakio.errors import HomeNotFoundError, InvalidInputError, ProfileNotFoundError, VaultError
@@ -179,6 +179,7 @@ def import_(
     ] = None,
     passphrase: Passphrase = False,
     dry_run: DryRun = False,
+    trusted: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Make profiles of an exported file or of foreign data."""
@@ -210,7 +211,9 @@ def import_(
         with state.manager("profile import") as manager:
             incoming = _foreign(kind, foreign[kind], as_id, platform, existing)
             renamed = as_id if kind in _MANY else None
-            found = _act(manager, incoming, renamed, existing, kind, dry_run=dry_run)
+            found = _act(
+                manager, incoming, renamed, existing, kind, dry_run=dry_run, trusted=trusted
+            )
         show(found, dry_run=dry_run, as_json=as_json)
         return
     if platform is not None:
@@ -224,7 +227,7 @@ def import_(
         if identity is None and secret is None and is_sealed(path):
             identities = _own_identities(manager)
         with archives.opened(path, identities=identities, passphrase=secret) as incoming:
-            found = _act(manager, incoming, as_id, existing, "", dry_run=dry_run)
+            found = _act(manager, incoming, as_id, existing, "", dry_run=dry_run, trusted=trusted)
     show(found, dry_run=dry_run, as_json=as_json)
 
 
@@ -236,6 +239,7 @@ def _act(
     source: str,
     *,
     dry_run: bool,
+    trusted: bool,
 ) -> "list[Imported]":
     total = sum(item.size for item in incoming)
     with counted("importing", total, worth=WORTH_A_BAR) as progress:
@@ -244,7 +248,12 @@ def _act(
                 incoming, as_id=as_id, existing=existing, progress=progress
             )
         return manager.archives.bring_in(
-            incoming, as_id=as_id, existing=existing, source=source, progress=progress
+            incoming,
+            as_id=as_id,
+            existing=existing,
+            source=source,
+            progress=progress,
+            trusted=trusted,
         )
 
 

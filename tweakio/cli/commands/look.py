@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tweakio.cli.options import Json, Platform, ProfileId
-from tweakio.cli.output import emit, is_terminal
+from tweakio.cli.output import emit, is_terminal, notice
 from tweakio.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -56,8 +56,11 @@ def status(ctx: typer.Context, *, profile_id: ProfileId, as_json: Json = False) 
     with state.manager("profile status") as manager:
         profile = manager.get_profile(profile_id)
         browser = manager.browser_status(profile_id)
+        doubts = manager.untrusted([profile_id])
+    unsure = [key for doubt in doubts for key in doubt.settings()]
     if as_json:
-        emit(json_text({**profile_json(profile), **browser_json(browser)}))
+        found = {**profile_json(profile), **browser_json(browser), "untrusted": unsure}
+        emit(json_text(found))
     elif is_terminal():
         from tweakio.cli.tables import local_time, pairs_table
 
@@ -65,3 +68,5 @@ def status(ctx: typer.Context, *, profile_id: ProfileId, as_json: Json = False) 
         emit(pairs_table(pairs))
     else:
         emit(plain_rows(profile_pairs(profile) + browser_pairs(browser)))
+    if unsure and not as_json:
+        notice(f"not confirmed on this machine: {', '.join(unsure)}; see 'tweakio profile trust'")

@@ -20,6 +20,7 @@ app = typer.Typer(
             "status": f"{_HERE}.look:status",
             "recover": f"{_HERE}.recover:recover",
             "set": f"{_HERE}.change:set_",
+            "trust": f"{_HERE}.trust:trust",
             "history": f"{_HERE}.history:history",
             "show": f"{_HERE}.history:show",
             "diff": f"{_HERE}.history:diff",

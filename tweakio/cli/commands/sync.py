@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from tweakio.cli.completion import complete_remotes
-from tweakio.cli.options import Json
+from tweakio.cli.options import Json, Trust
 from tweakio.cli.output import clean, counted, emit, notice
 from tweakio.cli.progress import busy
 from tweakio.cli.tree import SETTINGS, group
@@ -33,6 +33,7 @@ Theirs = Annotated[bool, typer.Option("--theirs", help="In a conflict, what is t
 Edit = Annotated[bool, typer.Option("--edit", help="Settle conflicts in an editor.")]
 
 _HERE = "tweakio.cli.commands.sync"
+_TRUSTED = "\ttrusted"
 _Done = TypeVar("_Done")
 
 remote_app = typer.Typer(
@@ -51,11 +52,15 @@ def add_remote(
     *,
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
     url: Url,
+    trusted: Annotated[
+        bool,
+        typer.Option("--trust", help="Only you push there: pulls from it need no confirmation."),
+    ] = False,
 ) -> None:
     """Name another place; it is not contacted."""
     state: State = ctx.obj
     with state.manager("repo remote add") as manager:
-        added = manager.remotes.add(name, url)
+        added = manager.remotes.add(name, url, trusted=trusted)
     emit(f"added {added.name}\t{clean(added.url)}\n")
 
 
@@ -67,7 +72,11 @@ def list_remotes(ctx: typer.Context, *, as_json: Json = False) -> None:
     if as_json:
         emit(json.dumps([item._asdict() for item in found], indent=2) + "\n")
         return
-    emit("".join(f"{clean(item.name)}\t{clean(item.url)}\n" for item in found))
+    lines = (
+        f"{clean(item.name)}\t{clean(item.url)}{_TRUSTED if item.trusted else ''}\n"
+        for item in found
+    )
+    emit("".join(lines))
 
 
 list_remote = list_remotes
@@ -87,7 +96,7 @@ def remove_remote(
     emit(f"removed {clean(name)}\n")
 
 
-def clone(ctx: typer.Context, *, url: Url) -> None:
+def clone(ctx: typer.Context, *, url: Url, trusted: Trust = False) -> None:
     """Make this home's repository from a remote."""
     from tweakio.sync import clone_repository
 
@@ -95,7 +104,7 @@ def clone(ctx: typer.Context, *, url: Url) -> None:
     if state.home == "":
         raise InvalidInputError("the home directory is empty", hint="give --home a directory")
     with busy("cloning"):
-        made = clone_repository(url, state.home, command="repo clone")
+        made = clone_repository(url, state.home, command="repo clone", trusted=trusted)
     emit(f"cloned {counted(made.profiles, 'profile')} from {clean(made.url)} to {made.home}\n")
     with state.manager("repo clone") as manager:
         if not manager.vault.recipients():
@@ -124,12 +133,14 @@ def pull(
     ours: Ours = False,
     theirs: Theirs = False,
     edit: Edit = False,
+    trusted: Trust = False,
 ) -> None:
     """Fetch a remote's profiles and merge them."""
     state: State = ctx.obj
     chosen = _one_of(ours=ours, theirs=theirs, edit=edit)
     with state.manager("repo pull") as manager:
-        pulled = _settled(chosen, "pulling", partial(manager.remotes.pull, remote_name), manager)
+        run = partial(manager.remotes.pull, remote_name, trusted=trusted)
+        pulled = _settled(chosen, "pulling", run, manager)
     _say_pulled(pulled)
 
 
@@ -140,12 +151,14 @@ def sync(
     ours: Ours = False,
     theirs: Theirs = False,
     edit: Edit = False,
+    trusted: Trust = False,
 ) -> None:
     """Pull, then push."""
     state: State = ctx.obj
     chosen = _one_of(ours=ours, theirs=theirs, edit=edit)
     with state.manager("repo sync") as manager:
-        done = _settled(chosen, "syncing", partial(manager.remotes.sync, remote_name), manager)
+        run = partial(manager.remotes.sync, remote_name, trusted=trusted)
+        done = _settled(chosen, "syncing", run, manager)
     _say_pulled(done.pulled)
     _say_pushed(done.pushed)
 
