@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from invariants import nothing_lost
+
 from tests.forked import Forks, suits
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +85,14 @@ class Cli:
         self.profiles = self.home / "profiles"
 
     def run(self, *arguments: str, stdin: str = "", **changes: str) -> Result:
+        if "doctor" in arguments and "--fix" in arguments:
+            with nothing_lost(self.home) as said:
+                result = self._run(*arguments, stdin=stdin, **changes)
+                said += [result.out, result.err]
+            return result
+        return self._run(*arguments, stdin=stdin, **changes)
+
+    def _run(self, *arguments: str, stdin: str = "", **changes: str) -> Result:
         changes = {**self._changes, **changes}
         variables = environment(self.base, **changes)
         if self.forks and suits(changes, stdin.encode()):
@@ -203,7 +213,12 @@ def wait_until(condition: object, seconds: float = 20.0) -> None:
 
 
 def run_in_terminal(
-    cli: Cli, *arguments: str, rows: int = 24, columns: int = 80, **changes: str
+    cli: Cli,
+    *arguments: str,
+    rows: int = 24,
+    columns: int = 80,
+    typed: bytes = b"",
+    **changes: str,
 ) -> tuple[int, str]:
     """Run a command at a terminal of its own; gives the exit code and what was shown."""
     import fcntl
@@ -223,6 +238,7 @@ def run_in_terminal(
         start_new_session=True,
     )
     os.close(slave)
+    os.write(master, typed)
     shown = b""
     while True:
         try:

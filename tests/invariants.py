@@ -12,6 +12,8 @@ import os
 import re
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tweakio import ProfileManager
@@ -19,7 +21,7 @@ from tweakio.errors import HomeNotFoundError
 from tweakio.layout import Layout
 from tweakio.store.journal import Journal
 
-__all__ = ["check", "data_digests", "git", "tree_digest"]
+__all__ = ["check", "data_digests", "git", "nothing_lost", "tree_digest"]
 
 _REFLOG_LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) [^\n]+ <[^\n]*> \d+ [+-]\d{4}\t[^\n]*")
 _LOOSE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38}")
@@ -46,6 +48,46 @@ def git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         env={**environment, **_GIT_ENVIRONMENT},
         check=False,
     )
+
+
+def _listed(home: Path) -> set[str]:
+    """The commits that git lists by refs and reflogs."""
+    if not (home / "profiles" / ".git").is_dir():
+        return set()
+    done = git(home / "profiles", "rev-list", "--all", "--reflog")
+    return set(done.stdout.decode().split()) if done.returncode == 0 else set()
+
+
+@contextmanager
+def nothing_lost(home: Path) -> Iterator[list[str]]:
+    """Assert of a ``doctor --fix`` that no commit is lost in silence.
+
+    Each that ``git rev-list --all --reflog`` could list before it lists after, or the loss was
+    announced and git can still read the commit from what was set aside.
+
+    Yields:
+        A list that takes what the doctor said.
+    """
+    before = _listed(home)
+    said: list[str] = []
+    yield said
+    lost = before - _listed(home)
+    if not lost:
+        return
+    assert "given up is " in " ".join(said), f"lost in silence: {sorted(lost)}, said: {said}"
+    local = home / "profiles" / ".git" / "tweakio" / "damaged"
+    kept = [*local.glob("*/objects"), *home.glob("damaged-git-*/objects")]
+    kept += [
+        path for top in home.glob("damaged-git-*") for path in top.glob("tweakio/damaged/*/objects")
+    ]
+    places = os.pathsep.join(map(os.fspath, kept))
+    for commit in sorted(lost):
+        done = subprocess.run(
+            ["git", "-C", home / "profiles", "cat-file", "-e", commit],
+            env={**os.environ, **_GIT_ENVIRONMENT, "GIT_ALTERNATE_OBJECT_DIRECTORIES": places},
+            check=False,
+        )
+        assert done.returncode == 0, f"nothing is left of commit {commit}"
 
 
 def tree_digest(path: Path) -> str:

@@ -90,11 +90,14 @@ FINDING = {
     "message": "string",
     "hint": "string",
 }
+KEPT = {"path": "string", "command": "string"}
 REPORT = {
     "healthy": "boolean",
     "commits": "integer",
     "profiles": "integer",
     "findings": [FINDING],
+    "losses": "array of strings",
+    "kept": [KEPT],
 }
 SNAPSHOT = {
     "name": "string",
@@ -225,10 +228,11 @@ def test_values(cli):
 
 
 def test_the_report_of_the_doctor(cli):
-    result = cli.run("repo", "doctor", "--json")
+    (cli.profiles / ".git" / "HEAD").write_bytes(b"")
+    result = cli.run("repo", "doctor", "--fix", "--json")
     value = json.loads(result.out)
     check(value, REPORT)
-    assert (result.code, result.err) == (14, "")
+    assert (result.code, value["losses"]) == (14, [])
     assert (value["healthy"], value["profiles"]) == (False, 2)
 
 

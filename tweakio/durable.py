@@ -192,7 +192,15 @@ class Batch:
 
     def create(self, path: Path | str, data: bytes, *, mode: int = FILE_MODE) -> None:
         """As the function ``create``, but for the sync."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _CLOEXEC, mode)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _CLOEXEC
+        try:
+            descriptor = os.open(path, flags, mode)
+        except OSError as error:
+            # The limit of this process, or the system's: with those of before closed it goes on.
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._descriptors:
+                raise
+            self._sync()
+            descriptor = os.open(path, flags, mode)
         self._descriptors.append(descriptor)
         self._paths.append(path)
         write_all(descriptor, data)

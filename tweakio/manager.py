@@ -888,17 +888,29 @@ class ProfileManager:
 
     # The repository
 
-    def doctor(self, *, fix: bool = False, progress: Callable[[int], None] | None = None) -> Report:
+    def doctor(
+        self,
+        *,
+        fix: bool = False,
+        cut: bool | Callable[[str], bool] = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Report:
         """Say what is wrong with the repository, and mend what can be mended.
 
         Args:
             fix: mend it; else nothing is changed.
+            cut: whether history may be cut or rebuilt where some of it is lost; or a function
+                that is called with what would be given up, and says so.
             progress: called with the number of commits read so far.
+
+        Raises:
+            StorageError: something cannot be read now, so that nothing can be said of it.
         """
         self._opening.close()
         from tweakio.doctor import examine
 
-        return examine(self.layout, fix=fix, command=self._name("doctor"), progress=progress)
+        command = self._name("doctor")
+        return examine(self.layout, fix=fix, cut=cut, command=command, progress=progress)
 
     def gc(self) -> tuple[int, int]:
         """Pack loose objects and empty the trash of what is older than 30 days.

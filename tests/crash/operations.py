@@ -366,7 +366,7 @@ def seal_for_one(manager: ProfileManager, _: object) -> None:
 
 
 def doctor(manager: ProfileManager, _: object) -> None:
-    report = manager.doctor(fix=True)
+    report = manager.doctor(fix=True, cut=True)
     assert report.healthy, report
 
 

@@ -74,7 +74,12 @@ def before(home: Path) -> Home:
 
 
 def examined(home: Path, *, fix: bool = False) -> Report:
-    return examine(Layout(home), fix=fix)
+    if not fix:
+        return examine(Layout(home))
+    with invariants.nothing_lost(home) as said:
+        report = examine(Layout(home), fix=True, cut=True)
+        said += [item.message for item in report.findings if item.fixed]
+    return report
 
 
 def codes(report: Report) -> list[str]:

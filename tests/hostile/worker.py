@@ -50,7 +50,7 @@ API: dict[str, str] = {
     "migrate": "manager.migrate()",
     "default": "manager.ensure_default('custom')",
     "doctor": "manager.doctor()",
-    "doctor-fix": "manager.doctor(fix=True)",
+    "doctor-fix": "manager.doctor(fix=True, cut=True)",
 }
 _CODES = {0, *range(1, 25), 130}
 # What a terminal obeys or what hides text: C0, C1, bidirectional and invisible characters.

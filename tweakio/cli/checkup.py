@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from tweakio.cli.output import clean, emit, is_terminal, notice
+from tweakio.cli.output import clean, emit, is_terminal, notice, say
 from tweakio.cli.render import json_text, plain_rows
+from tweakio.doctor.report import Report
 from tweakio.errors import RepositoryDamagedError
 
 if TYPE_CHECKING:
-    from tweakio.doctor import Finding, Report
+    from tweakio.doctor.report import Finding
 
-__all__ = ["print_report"]
+__all__ = ["agrees", "joined", "print_report"]
 
 
 def print_report(report: Report, *, as_json: bool) -> int:
@@ -26,10 +28,38 @@ def print_report(report: Report, *, as_json: bool) -> int:
         emit("".join(_text(finding) for finding in report.findings))
     else:
         emit(plain_rows(_row(finding) for finding in report.findings))
+    for item in report.kept:
+        notice(f"set aside: {item.path}")
+        notice(f"to bring it back: {item.command}")
     what = f"{report.commits} commits and {report.profiles} profiles were looked at"
     if not as_json:
         notice(f"{what}: {'all is well' if report.healthy else 'something is wrong'}")
     return 0 if report.healthy else RepositoryDamagedError.exit_code
+
+
+def agrees(report: Report) -> bool:
+    """Ask at a terminal whether to give up what a repair would cost."""
+    if not report.losses or sys.stdin is None or sys.stderr is None:
+        return False
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    for loss in report.losses:
+        say(f"this cannot be repaired without giving up {loss}")
+    say("the damaged files are set aside; a backup or a remote may have more")
+    sys.stderr.write("tweakio: go on without it? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def joined(first: Report, second: Report) -> Report:
+    """Two runs as one: what the first has repaired the second does not find."""
+    return Report(
+        [item for item in first.findings if item.fixed] + second.findings,
+        second.commits,
+        second.profiles,
+        first.kept + second.kept,
+        second.losses,
+    )
 
 
 def _report_json(report: Report) -> dict[str, Any]:
@@ -47,6 +77,8 @@ def _report_json(report: Report) -> dict[str, Any]:
             }
             for finding in report.findings
         ],
+        "losses": report.losses,
+        "kept": [{"path": item.path, "command": item.command} for item in report.kept],
     }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, Literal
 
+from tweakio import durable
 from tweakio.doctor.files import ObjectFiles
-from tweakio.doctor.local import look_at_hooks, look_at_locks
+from tweakio.doctor.local import look_at_hooks, look_at_locks, look_elsewhere
 from tweakio.doctor.past import Past
 from tweakio.doctor.rebuild import rebuild, take_over_attics
 from tweakio.doctor.skeleton import Skeleton, looks_gutted
@@ -44,11 +46,11 @@ class Examination:
     def run(self) -> Report:
         """Look at everything."""
         layout = self._case.layout
-        if not layout.home.is_dir():
+        if not durable.is_there(layout.home) or not stat.S_ISDIR(os.stat(layout.home).st_mode):
             raise HomeNotFoundError(
                 f"home {layout.home} does not exist", hint="give another --home"
             )
-        if not os.path.lexists(layout.git_dir):
+        if not durable.is_there(layout.git_dir):
             self._without_git_dir()
         else:
             try:
@@ -90,6 +92,7 @@ class Examination:
                 files.look()
             if not Past(self._case, repository).look():
                 return
+            look_elsewhere(self._case)
         except RepositoryDamagedError as error:
             repository.close()
             self._rebuild(error.message)
@@ -163,7 +166,7 @@ class Examination:
                 repository.checkout.update_index()
             if self._index_state(repository) in ("damaged", "conflict"):
                 path = self._case.layout.git_dir / "index"
-                if os.path.lexists(path):
+                if durable.is_there(path):
                     self._case.keep(path)
                 repository.checkout.rebuild_index()
 

@@ -14,20 +14,23 @@ from tweakio.doctor.salvage import (
     pack_files,
     sealed,
 )
+from tweakio.doctor.strict import content
+from tweakio.errors import run
 from tweakio.store.objects import ObjectWriter
-from tweakio.store.packs.format import index_bytes
+from tweakio.store.packs.format import PACK_LIMIT, index_bytes
 from tweakio.store.packs.index import Index
 
 if TYPE_CHECKING:
     from tweakio.doctor.case import Case
     from tweakio.store.repository import Repository
 
-__all__ = ["ObjectFiles"]
+__all__ = ["LARGEST", "ObjectFiles"]
 
 # What git derives from its objects, and would believe although they are gone.
 _GRAPH, _MULTI_INDEX = "info/commit-graph", "pack/multi-pack-index"
 _DERIVED = (_GRAPH, f"{_GRAPH}s", _MULTI_INDEX)
 _MANY_BYTES = 64 << 20
+LARGEST = 64 << 20
 
 
 class ObjectFiles:
@@ -48,11 +51,17 @@ class ObjectFiles:
         What can still be read of a damaged pack is written again first.
         """
         objects = self._case.layout.git_dir / "objects"
-        loose = [path for path in loose_files(objects) if not is_sound_loose(path)]
-        packs = [path for path in pack_files(objects) if not is_sound_pack(path)]
+        # Each that is not sound is read a second time before anything follows from it.
+        loose = [p for p in loose_files(objects) if not is_sound_loose(p) and not is_sound_loose(p)]
+        packs = [p for p in pack_files(objects) if not is_sound_pack(p) and not is_sound_pack(p)]
         saved = 0
+        left: list[tuple[str, str]] = []
         if self._case.fix:
-            saved = sum(self.mend_pack(path) for path in packs)
+            for path in packs:
+                mended, hint = self.mend_pack(path)
+                saved += mended
+                if hint:
+                    left.append((os.path.basename(path), hint))
             for file in loose:
                 self._case.keep(file)
             if packs or loose:
@@ -62,7 +71,7 @@ class ObjectFiles:
         derived = [
             name
             for name in (_GRAPH, _MULTI_INDEX)
-            if os.path.lexists(objects / name) and not sealed(os.fspath(objects / name))
+            if durable.is_there(objects / name) and not sealed(os.fspath(objects / name))
         ]
         if derived:
             if self._case.fix:
@@ -75,7 +84,11 @@ class ObjectFiles:
         if packs:
             what = f"; {saved} objects in them could be read" if self._case.fix else ""
             message = f"{len(packs)} damaged packs{what}"
-            self._case.add("packs-damaged", "damage", message, fixed=self._case.fix)
+            if left:
+                message += f"; {left[0][0]} has an object that only git can read, and was left"
+            fixed = self._case.fix and not left
+            hint = left[0][1] if left else ""
+            self._case.add("packs-damaged", "damage", message, fixed=fixed, hint=hint)
 
     def look_at_indexes(self, known: set[bytes]) -> None:
         """Find indexes of packs that name what is not there; they are made anew.
@@ -85,10 +98,12 @@ class ObjectFiles:
         """
         wrong = []
         for path in pack_files(self._case.layout.git_dir / "objects"):
-            index = Index.read(path + ".idx")
+            data = content(path + ".idx", PACK_LIMIT)
+            index = None if data is None else Index.parse(data)
             names = index.names() if index is not None else ()
             strange = any(name not in known and not self._is_readable(name) for name in names)
-            if strange and is_sound_pack(path):  # a damaged one is reported as that
+            # A damaged one is reported as that.
+            if index is not None and strange and is_sound_pack(path) and self._lies(index, path):
                 wrong.append(path)
         if not wrong:
             return
@@ -99,6 +114,15 @@ class ObjectFiles:
         message = f"{len(wrong)} indexes of packs name objects that are not there"
         self._case.add("pack-index-wrong", "damage", message, fixed=self._case.fix)
 
+    def _lies(self, index: Index, path: str) -> bool:
+        """Whether an entry is another object than its index says.
+
+        One that cannot be read, being larger than any of ours, says nothing.
+        """
+        places = {offset: name for name, _, offset in index.entries()}
+        entries = BrokenPack(path, self._repository).objects()
+        return any(places.get(offset) != name for name, _, _, _, offset in entries)
+
     def _is_readable(self, name: bytes) -> bool:
         return bool(self._repository.reader.read_any(name)[0])
 
@@ -106,20 +130,25 @@ class ObjectFiles:
         """Put aside what git derives from its objects, which it makes again itself."""
         objects = self._case.layout.git_dir / "objects"
         for name in _DERIVED:
-            if os.path.lexists(objects / name):
+            if durable.is_there(objects / name):
                 self._case.keep(objects / name)
                 durable.fsync_directory((objects / name).parent)
 
-    def mend_pack(self, path: str) -> int:
-        """Replace a pack by what can be read of it; the number of objects."""
+    def mend_pack(self, path: str) -> tuple[int, str]:
+        """Replace a pack by what can be read of it.
+
+        It stays where it is if it has an object that only git can read, being larger than any
+        of ours.
+
+        Returns:
+            The number of objects, and what a person has to run if the pack was left.
+        """
         broken = BrokenPack(path, self._repository)
         writer = ObjectWriter(self._case.layout.git_dir / "objects", self._case.layout.temporary)
         entries: list[tuple[bytes, int, int]] = []
         size = 0
-        mended = 0
         for name, kind, body, check, offset in broken.objects():
             entries.append((name, check, offset))
-            mended += 1
             if broken.whole:
                 continue  # the pack itself stays
             writer.add(kind, body)
@@ -127,14 +156,34 @@ class ObjectFiles:
             if size > _MANY_BYTES:
                 writer.flush()
                 size = 0
-        writer.flush()
         suffixes = [".idx", ".rev", ".bitmap"]
-        if not (broken.whole and len(entries) == broken.count):
+        if broken.whole and len(entries) != broken.count:
+            return len(entries), run("git index-pack", f"{path}.pack")
+        if not broken.whole:
+            if not self._read_otherwise(broken.names() - {name for name, _, _ in entries}, writer):
+                return len(entries), run("git -C", self._case.layout.profiles, "repack", "-ad")
+            writer.flush()
             suffixes += [".pack", ".keep", ".mtimes"]
         for suffix in suffixes:
-            if os.path.lexists(path + suffix):
+            if durable.is_there(path + suffix):
                 self._case.keep(self._case.layout.git_dir / (path + suffix))
-        if ".pack" not in suffixes:
+        if broken.whole:
             index = index_bytes(entries, broken.digest)
             durable.create(path + ".idx", index, mode=0o444)
-        return mended
+        return len(entries), ""
+
+    def _read_otherwise(self, names: set[bytes], writer: ObjectWriter) -> bool:
+        """Write what only the reader or git can read; False if that is too large to be written."""
+        lost = []
+        for name in names:
+            kind, body = self._repository.reader.read_any(name)
+            if kind:
+                writer.add(kind, body)
+            else:
+                lost.append(name.hex())
+        found = self._case.witness.read(lost, LARGEST) if self._case.witness and lost else ()
+        for item in found:
+            if item.body is None:
+                return False
+            writer.add(item.kind, item.body)
+        return True

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from tweakio import durable
+from tweakio.doctor.strict import content
 from tweakio.store import hooks
+from tweakio.store.elsewhere import objects_elsewhere
 from tweakio.store.journal import Journal
 from tweakio.store.refs import is_abandoned, operation_in_progress, set_aside
 
@@ -13,7 +16,9 @@ if TYPE_CHECKING:
     from tweakio.doctor.case import Case
     from tweakio.store.repository import Repository
 
-__all__ = ["look_at_hooks", "look_at_locks"]
+__all__ = ["look_at_hooks", "look_at_locks", "look_elsewhere"]
+
+_ALTERNATES = "objects/info/alternates"
 
 _CHECKED = {"pre-commit": "commits", "reference-transaction": "fetches and merges"}
 
@@ -61,6 +66,28 @@ def look_at_hooks(case: Case) -> None:
     for name in hooks.foreign_hooks(case.layout.git_dir):
         message = f"the hook {name} is not tweakio's, so {_unchecked([name])}"
         case.add("foreign-hook", "note", message)
+
+
+def look_elsewhere(case: Case) -> None:
+    """Report that objects are in another place.
+
+    Nothing is missing here, or reading it would have ended everything; so a place that is gone
+    can be forgotten.
+    """
+    git_dir = case.layout.git_dir
+    found = objects_elsewhere(git_dir)
+    if found is None:
+        return
+    lines = (content(git_dir / _ALTERNATES, 1 << 20) or b"").split(b"\n")
+    objects = os.fsencode(git_dir / "objects")
+    named = [line for line in lines if line and not line.startswith(b"#")]
+    if not named or any(durable.is_there(os.fsdecode(os.path.join(objects, n))) for n in named):
+        case.add("objects-elsewhere", "note", found.reason, hint=found.hint)
+        return
+    if case.fix:
+        case.keep(git_dir / _ALTERNATES)
+    message = f"{_ALTERNATES} names a place that is gone, and nothing of which is needed"
+    case.add("objects-elsewhere", "problem", message, fixed=case.fix)
 
 
 def _unchecked(names: list[str]) -> str:

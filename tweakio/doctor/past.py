@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
 from tweakio import durable
-from tweakio.doctor.files import ObjectFiles
+from tweakio.doctor.files import LARGEST, ObjectFiles
 from tweakio.doctor.references import References
 from tweakio.doctor.regenerate import Known
-from tweakio.doctor.remains import Remains, is_kept
+from tweakio.doctor.remains import Remains, counted, is_kept
 from tweakio.doctor.salvage import pack_files
 from tweakio.doctor.skeleton import branch_of
+from tweakio.doctor.strict import content
 from tweakio.doctor.tracking import Tracking
 from tweakio.doctor.wholeness import Walk, is_whole_commit, shallow_commits, unreadable
 from tweakio.errors import RepositoryDamagedError
@@ -43,6 +43,7 @@ class Past:
         self._files = ObjectFiles(case, repository)
         self._references = References(case, repository)
         self._remains = Remains(case, repository)
+        self._agreed = False
 
     def look(self) -> bool:
         """Make sure that the branch names a commit whose state can be read.
@@ -52,8 +53,11 @@ class Past:
         """
         head, problem = self._head_of()
         walk = self.walk(head) if head is not None else Walk()
-        if self._case.fix and (head is None or walk.missing or self._remains.chart().missing):
-            walk = self._regenerate(head, walk)
+        if head is None or walk.missing or self._remains.chart().missing:
+            walk = self._regenerate(head, walk) if self._case.fix else self._ask_git(head, walk)
+        if self._case.only_git:
+            what = counted(len(self._case.only_git), "object")
+            self._case.add("only-git", "note", f"{what} of history can be read by git only")
         self._case.report.commits = walk.commits
         if self._case.fix and (head is None or walk.missing or self._remains.chart().missing):
             # Git would believe them although what they tell of is gone.
@@ -67,10 +71,39 @@ class Past:
                 return False
             if found is None:
                 raise RepositoryDamagedError(f"{problem}; no commit can be read")
-            self._go_on(found, problem)
+            loss = self._loss_behind(found)
+            if loss and not self._case.agrees(loss):
+                self._refuse("history-damaged", problem, loss)
+                return False
+            self._agreed = True
+            self._go_on(found, f"{problem}; given up is {loss}" if loss else problem)
         self._references.look_at_head(self._repository.refs.head())
         self._look_at_the_rest(head, walk)
         return True
+
+    def _loss_behind(self, found: str) -> str:
+        """What is given up if history goes on from a commit; empty if nothing."""
+        newer = []
+        for commit_id in self._last_commits():
+            if commit_id == found:
+                break
+            newer.append(commit_id)
+        parts = []
+        if newer:
+            what = counted(len(newer), "commit")
+            parts.append(f"history after {found[:12]}: {what}; the profiles stay as they are")
+        if loss := self._remains.loss(self._remains.chart()):
+            parts.append(loss)
+        return "; ".join(parts)
+
+    def _refuse(self, code: str, problem: str, loss: str) -> None:
+        """Report a damage that was not repaired, because nobody agreed to what it costs."""
+        self._case.add(
+            code,
+            "damage",
+            f"{problem}; to go on without it would give up {loss}",
+            hint="to agree to that, run 'tweakio repo doctor --fix --yes'",
+        )
 
     def _look_at_the_rest(self, lost_head: str | None, walk: Walk) -> None:
         """Refs, reflogs and older history; HEAD itself is whole."""
@@ -83,22 +116,30 @@ class Past:
             if gaps:
                 self._case.add("old-history-damaged", "damage", problem)
         else:
+            loss = self._remains.loss(chart)
+            # Asked without a lock: nobody can say how long an answer takes.
+            cut = self._agreed or not loss or self._case.agrees(loss)
             with self._repository.exclusive_unhealed():
                 self._files.look_at_indexes(walk.objects)
                 now = self._repository.refs.head()
-                mended = self._references.mend(now, logs=not gaps)
+                mended = self._references.mend(now, logs=not gaps, cut=cut)
                 made = []
-                if mended or chart.broken or lost_head is None:
+                if cut and (mended or chart.broken or lost_head is None):
                     made = self._remains.settle(search=lost_head is None)
             kept = f"; {', '.join(made)} lead to what is left of it" if made else ""
-            if gaps:
-                message = f"{problem}; history begins anew there{kept}"
+            if not cut:
+                self._refuse("old-history-damaged", problem or "a ref leads nowhere", loss)
+            elif gaps:
+                message = f"{problem}; history begins anew there; given up is {loss}{kept}"
+                self._case.add("old-history-damaged", "damage", message, fixed=True)
+            elif loss and not self._agreed:
+                message = f"a ref leads nowhere; given up is {loss}{kept}"
                 self._case.add("old-history-damaged", "damage", message, fixed=True)
             elif made:
                 self._case.add("history-kept", "note", f"some history is on no branch{kept}")
-        if cut := shallow_commits(self._case.layout.git_dir):
+        if cuts := shallow_commits(self._case.layout.git_dir):
             kept = ", ".join(name for name in self._repository.refs.names() if is_kept(name))
-            message = f"what came before {', '.join(name[:12] for name in sorted(cut))} is lost"
+            message = f"what came before {', '.join(name[:12] for name in sorted(cuts))} is lost"
             self._case.add("history-cut", "note", message + (kept and f"; older: {kept}"))
 
     def _head_of(self) -> tuple[str | None, str]:
@@ -112,7 +153,7 @@ class Past:
 
     def walk(self, head: str) -> Walk:
         """Read the whole history of a commit."""
-        walk = Walk()
+        walk = Walk(objects=set(self._case.only_git))
         parents: tuple[str, ...]
         seen = walk.objects
         shallow = shallow_commits(self._case.layout.git_dir)
@@ -143,9 +184,9 @@ class Past:
         return walk
 
     def _regenerate(self, head: str | None, walk: Walk) -> Walk:
-        """Write missing objects again whose content is somewhere else.
+        """Write missing objects again that are somewhere else, or that git can read.
 
-        That may be a pack that lost its index, the work tree, the index or the trash.
+        Somewhere else is a pack that lost its index, the work tree, the index or the trash.
         """
         with self._repository.exclusive_unhealed():
             for path in pack_files(self._case.layout.git_dir / "objects", orphans=True):
@@ -154,20 +195,23 @@ class Past:
             lost = walk.missing | self._remains.chart().missing
             again = 0
             known = dict(Known(self._repository).objects)
+            asked: set[str] = set()
             # With a tree its children become known to be missing.
             while lost:
                 walk = self.walk(head) if head is not None else Walk()
                 missing = walk.missing | self._remains.chart().missing
                 again += len(lost - missing)
                 # Once each: what a branch names may be there, and no commit.
-                useful = missing & known.keys()
+                useful = {name: known.pop(name) for name in missing & known.keys()}
+                useful |= self._read_by_git(missing - useful.keys() - asked)
+                asked |= missing
                 if not useful:
                     break
                 writer = ObjectWriter(
                     self._case.layout.git_dir / "objects", self._case.layout.temporary
                 )
-                for name in useful:
-                    writer.add(*known.pop(name))
+                for kind, body in useful.values():
+                    writer.add(kind, body)
                 writer.flush()
                 self._repository.reader.close()
                 lost = missing
@@ -175,6 +219,33 @@ class Past:
             message = f"{again} lost objects were found elsewhere and written again"
             self._case.add("objects-lost", "damage", message, fixed=True)
         return walk
+
+    def _ask_git(self, head: str | None, walk: Walk) -> Walk:
+        """Look again without what git can read, which is not lost."""
+        missing = self._unread(walk.missing | self._remains.chart().missing)
+        if self._case.witness is None or not missing:
+            return walk
+        found = self._case.witness.read(missing, 0)
+        self._case.only_git.update(bytes.fromhex(item.name) for item in found)
+        return self.walk(head) if head is not None and self._case.only_git else walk
+
+    def _read_by_git(self, names: set[str]) -> dict[str, tuple[bytes, bytes]]:
+        """What git can read of what we cannot, small enough to be written again."""
+        found = {}
+        unread = self._unread(names)
+        if self._case.witness is not None and unread:
+            for item in self._case.witness.read(unread, LARGEST):
+                if item.body is None:
+                    # Not lost, whatever becomes of it: nothing is cut for it.
+                    self._case.only_git.add(bytes.fromhex(item.name))
+                else:
+                    found[item.name] = (item.kind, item.body)
+        return found
+
+    def _unread(self, names: set[str]) -> list[str]:
+        """Those that we cannot read; the others are there, and not what they should be."""
+        read_any = self._repository.reader.read_any
+        return sorted(name for name in names if not read_any(bytes.fromhex(name))[0])
 
     def _best_commit(self) -> str | None:
         """The commit to go on from: of those whose own state is whole, the one with the most
@@ -192,28 +263,33 @@ class Past:
                 break
         return best
 
+    def _last_commits(self) -> list[str]:
+        """The commits that the branch was at, the newest first, by itself and its reflogs."""
+        found: list[str] = []
+        head, _ = self._head_of()
+        if head is not None:
+            found.append(head)
+        for name in ("HEAD", branch_of(self._case.layout.git_dir / "HEAD")):
+            for old, new in self._repository.refs.reflog(name):
+                found += [new, old]
+        return [name for name in dict.fromkeys(found) if name != NO_COMMIT]
+
     def _whole_commits(self) -> Iterator[str]:
         """The commits whose own state is whole, the newest first, by the branch and its reflogs."""
-        refs = self._repository.refs
-        candidates: list[str] = []
         journal = self._pending()
-        if journal is not None:
-            candidates.append(journal.new)
-        with_head, _ = self._head_of()
-        if with_head is not None:
-            candidates.append(with_head)
-        for name in ("HEAD", branch_of(self._case.layout.git_dir / "HEAD")):
-            for old, new in refs.reflog(name):
-                candidates += [new, old]
-        known = dict.fromkeys(candidates)
+        candidates = [] if journal is None else [journal.new]
+        known = dict.fromkeys([*candidates, *self._last_commits()])
         for commit_id in known:
-            if commit_id != NO_COMMIT and is_whole_commit(self._repository, commit_id):
+            if commit_id != NO_COMMIT and is_whole_commit(
+                self._repository, commit_id, set(self._case.only_git)
+            ):
                 yield commit_id
         # Nothing tells which the branch was on; other branches are as good as what none leads to.
         commits = [
             self._repository.reader.commit(commit_id)
             for commit_id in self._repository.reader.all_commits()
-            if commit_id not in known and is_whole_commit(self._repository, commit_id)
+            if commit_id not in known
+            and is_whole_commit(self._repository, commit_id, set(self._case.only_git))
         ]
         # Many have the same second; the newest of them is nobody's parent, and most likely ours.
         parents = {parent for commit in commits for parent in commit.parents}
@@ -228,10 +304,11 @@ class Past:
 
     def _pending(self) -> Journal | None:
         """The journal of a change all of whose moves were made, so that it may have taken place."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            journal = Journal.parse(durable.read_regular(self._case.layout.journal, 1 << 28))
+        data = content(self._case.layout.journal, 1 << 28) or b""
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            journal = Journal.parse(data)
             home = self._case.layout.home
-            if all(os.path.lexists(home / move.target) for move in journal.moves):
+            if all(durable.is_there(home / move.target) for move in journal.moves):
                 return journal
         return None
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from tweakio import durable
 from tweakio.doctor.past import Past
+from tweakio.doctor.remains import counted, logged_commits
+from tweakio.doctor.report import Kept
 from tweakio.doctor.tracking import Tracking
-from tweakio.errors import RepositoryBusyError
+from tweakio.errors import RepositoryBusyError, command
 from tweakio.layout import Layout
 from tweakio.store import initialise
 from tweakio.store.repository import Repository
@@ -36,6 +38,15 @@ def rebuild(case: Case, reason: str) -> bool:
         case.add("repository-lost", "damage", reason)
         return False
     layout = case.layout
+    loss = _loss(layout)
+    if not case.agrees(loss):
+        case.add(
+            "repository-lost",
+            "damage",
+            f"{reason}; to rebuild it from the profile directories would give up {loss}",
+            hint="to agree to that, run 'tweakio repo doctor --fix --yes'",
+        )
+        return False
     before = _inode(layout.git_dir)
     aside: Path | None = None
     building = _Building(layout.home, f"{initialise.BUILDING}{os.getpid()}-{time.time_ns()}")
@@ -56,17 +67,28 @@ def rebuild(case: Case, reason: str) -> bool:
         if before is not None and aside is not None and _inode(layout.git_dir) is None:
             os.rename(aside, layout.git_dir)
         # With damaged files of profiles in it, it is kept.
-        if os.path.lexists(building.git_dir) and not building.rescued.is_dir():
+        if durable.is_there(building.git_dir) and not building.rescued.is_dir():
             shutil.rmtree(building.git_dir, ignore_errors=True)
     durable.sync_tree((layout.profiles, layout.home))
-    kept = f"; the old git directory is {aside}" if aside is not None else ""
-    case.add(
-        "repository-lost",
-        "damage",
-        f"{reason}; rebuilt with {len(names)} profiles{kept}",
-        fixed=True,
-    )
+    kept = ""
+    if aside is not None:
+        kept = f"; the old git directory is {aside}"
+        # The new one goes where the next repair finds the trash that it has taken over.
+        back = (
+            command("cd", layout.home),
+            command("mv", f"{layout.profiles.name}/.git", f"{aside.name}-new"),
+            command("mv", aside.name, f"{layout.profiles.name}/.git"),
+        )
+        case.report.kept.append(Kept(os.fspath(aside), " && ".join(back)))
+    message = f"{reason}; rebuilt with {len(names)} profiles; given up is {loss}{kept}"
+    case.add("repository-lost", "damage", message, fixed=True)
     return True
+
+
+def _loss(layout: Layout) -> str:
+    """What a new git directory does not have of the old one."""
+    logged = logged_commits(layout.git_dir) if _inode(layout.git_dir) is not None else set()
+    return "the whole history" + (f": {counted(len(logged), 'commit')}" if logged else "")
 
 
 def take_over_attics(case: Case) -> None:

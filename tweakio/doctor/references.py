@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
+import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable, identity
 from tweakio.doctor.skeleton import branch_of
+from tweakio.doctor.strict import content, files_below
 from tweakio.doctor.wholeness import Wholeness
 from tweakio.store.refs import NO_COMMIT, is_ref_name
 
@@ -40,7 +41,7 @@ class References:
     def look_at_head(self, head: str) -> None:
         """Report a HEAD that is on no branch; put it back if the branch is at the same commit."""
         path = self._case.layout.git_dir / "HEAD"
-        if durable.read_regular(path, 4096).startswith(b"ref: "):
+        if (content(path, 4096) or b"").startswith(b"ref: "):
             return
         branch = branch_of(path)
         same = self._repository.refs.names().get(branch) == head
@@ -61,10 +62,10 @@ class References:
         self.mend(found, logs=False, go_on=True)
         self._publish(branch, found)
         head = f"ref: {branch}\n".encode()
-        if durable.read_regular(git_dir / "HEAD", 4096) != head:
+        if content(git_dir / "HEAD", 4096) != head:
             durable.replace(git_dir / "HEAD", head, self._case.layout.temporary / "head")
         # The index is of the lost commit; the transaction that follows makes a new one.
-        if os.path.lexists(git_dir / "index"):
+        if durable.is_there(git_dir / "index"):
             self._case.keep(git_dir / "index")
 
     def look(self, *, logs: bool) -> None:
@@ -73,9 +74,9 @@ class References:
         Args:
             logs: reflogs as well; with history damaged their lines are what must be expected.
         """
-        whole = Wholeness(self._repository)
+        whole = Wholeness(self._repository, self._case.only_git)
         for name in sorted({*self._broken(whole), *self._packed(whole).broken}):
-            self._report_ref(name)
+            self._report_ref(name, fixed=False)
         for name in self._gone(whole):
             self._report_gone(name)
         if not self._packed(whole).sound:
@@ -86,24 +87,27 @@ class References:
         elif logs and any(self._last(name) != commit for name, commit in self._ends()):
             self._report_behind()
 
-    def mend(self, head: str, *, logs: bool, go_on: bool = False) -> bool:
+    def mend(self, head: str, *, logs: bool, go_on: bool = False, cut: bool = True) -> bool:
         """Take what names unreadable commits out of refs and reflogs; the old files are kept.
 
         Args:
             head: what the reflogs of HEAD and its branch end with.
             logs: report reflogs as well.
             go_on: the branch is about to be moved there.
+            cut: what names a lost commit may go; else only what names nothing at all.
 
         Returns:
             Whether there was anything.
         """
-        whole = Wholeness(self._repository)
-        anything = self._mend_refs(whole)
-        mended = self._mend_logs(whole)
+        whole = Wholeness(self._repository, self._case.only_git)
+        anything = self._mend_refs(whole, cut=cut)
         gone = self._gone(whole)
         for name, commit in gone.items():
             self._publish(name, commit)
             self._report_gone(name)
+        if not cut:
+            return anything or bool(gone)
+        mended = self._mend_logs(whole)
         behind = [
             self._go_on_with(name, commit) for name, commit in self._ends(head if go_on else None)
         ]
@@ -113,19 +117,26 @@ class References:
             self._report_behind()
         return anything or bool(mended or gone)
 
-    def _mend_refs(self, whole: Wholeness) -> bool:
+    def _mend_refs(self, whole: Wholeness, *, cut: bool) -> bool:
         git_dir = self._case.layout.git_dir
-        broken, packed = self._broken(whole), self._packed(whole)
+        broken, packed = self._broken(whole), self._packed(whole, cut=cut)
         for name in broken:
-            self._case.keep(git_dir / name)
-        for name in sorted({*broken, *packed.broken}):
-            self._report_ref(name)
+            if cut or not self._is_lost(name, whole):
+                self._case.keep(git_dir / name)
+        for name in sorted({*broken, *packed.broken, *packed.lost}):
+            fixed = name not in packed.lost and not durable.is_there(git_dir / name)
+            self._report_ref(name, fixed=fixed)
         if not packed.sound:
             self._report_packed_refs()
         if packed.content is not None:
             self._case.keep(git_dir / "packed-refs")
             durable.create(git_dir / "packed-refs", packed.content)
         return bool(broken or packed.broken or not packed.sound)
+
+    def _is_lost(self, ref: str, whole: Wholeness) -> bool:
+        text = (content(self._case.layout.git_dir / ref, 4096) or b"").strip()
+        name = text.decode("utf-8", "replace")
+        return _ID.fullmatch(name) is not None and whole.is_lost(name)
 
     def _mend_logs(self, whole: Wholeness) -> list[str]:
         top = self._case.layout.git_dir / "logs"
@@ -140,7 +151,7 @@ class References:
 
     def _publish(self, name: str, commit: str) -> None:
         path = self._case.layout.git_dir / name
-        if path.is_dir():
+        if stat.S_ISDIR(durable.mode_of(path)):
             self._case.keep(path)
         durable.make_directory(path.parent, parents=True)
         self._repository.refs.publish(name, commit)
@@ -159,7 +170,7 @@ class References:
 
     def _go_on_with(self, name: str, head: str) -> bool:
         log = self._case.layout.git_dir / "logs" / name
-        if log.is_dir():
+        if stat.S_ISDIR(durable.mode_of(log)):
             self._case.keep(log)
         last = self._last(name)
         if last == head:
@@ -174,9 +185,9 @@ class References:
         message = "the reflog lacks its last lines, which nothing needs"
         self._case.add("reflog-behind", "note", message, fixed=self._case.fix)
 
-    def _report_ref(self, name: str) -> None:
+    def _report_ref(self, name: str, *, fixed: bool) -> None:
         message = f"{name} names nothing that can be read"
-        self._case.add("ref-damaged", "damage", message, fixed=self._case.fix)
+        self._case.add("ref-damaged", "damage", message, fixed=fixed)
 
     def _gone(self, whole: Wholeness) -> dict[str, str]:
         """The refs that are gone although their reflog, which git removes with them, is not."""
@@ -211,61 +222,52 @@ class References:
         """The loose refs to take away; what HEAD names is another's affair."""
         git_dir = self._case.layout.git_dir
         found = []
-        for directory, _, files in os.walk(git_dir / "refs"):
-            for file in files:
-                path = os.path.join(directory, file)
-                name = os.path.relpath(path, git_dir).replace(os.sep, "/")
-                if name == branch_of(git_dir / "HEAD") or name.endswith(".lock"):
-                    continue
-                try:
-                    content = durable.read_regular(path, 4096).strip().decode("utf-8", "replace")
-                except OSError:
-                    content = ""
-                symbolic = content.startswith("ref: refs/")
-                if not symbolic and not (
-                    _ID.fullmatch(content) and self._may_name(whole, name, content)
-                ):
-                    found.append(name)
+        for path in files_below(git_dir / "refs"):
+            name = f"refs/{path}"
+            if name == branch_of(git_dir / "HEAD") or name.endswith(".lock"):
+                continue
+            text = (content(git_dir / name, 4096) or b"").strip().decode("utf-8", "replace")
+            symbolic = text.startswith("ref: refs/")
+            if not symbolic and not (_ID.fullmatch(text) and self._may_name(whole, name, text)):
+                found.append(name)
         return found
 
-    def _packed(self, whole: Wholeness) -> _PackedRefs:
+    def _packed(self, whole: Wholeness, *, cut: bool = True) -> _PackedRefs:
         path = self._case.layout.git_dir / "packed-refs"
-        try:
-            data = durable.read_regular(path, _MOST_BYTES)
-        except OSError:
-            there = os.path.lexists(path)
+        data = content(path, _MOST_BYTES)
+        if data is None:
+            there = durable.is_there(path)
             return _PackedRefs(not there, [], b"" if there else None)
         sound = data.endswith(b"\n") or not data
         kept: dict[str, str] = {}
-        broken = []
+        broken: list[str] = []
+        lost: list[str] = []
         for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n")):
             match = _PACKED_LINE.fullmatch(line)
             if match and is_ref_name(match[2]) and self._may_name(whole, match[2], match[1]):
                 kept[match[2]] = match[1]
+            elif match and is_ref_name(match[2]) and not cut and whole.is_lost(match[1]):
+                kept[match[2]] = match[1]
+                lost.append(match[2])
             elif match:
                 broken.append(match[2])
             elif line and not _PEELED.fullmatch(line) and (number or not line.startswith("# ")):
                 sound = False
         if sound and not broken:
-            return _PackedRefs(sound, [], None)
+            return _PackedRefs(sound, [], None, lost)
         # Without a header git takes nothing for granted.
         lines = (f"{commit} {name}\n" for name, commit in sorted(kept.items()))
-        return _PackedRefs(sound, broken, "".join(lines).encode("utf-8", "surrogateescape"))
+        text = "".join(lines).encode("utf-8", "surrogateescape")
+        return _PackedRefs(sound, broken, text, lost)
 
     def _reflogs(self) -> list[str]:
-        top = self._case.layout.git_dir / "logs"
-        return sorted(
-            os.path.relpath(os.path.join(directory, file), top).replace(os.sep, "/")
-            for directory, _, files in os.walk(top)
-            for file in files
-            if not file.endswith(".lock")
-        )
+        logs = files_below(self._case.layout.git_dir / "logs")
+        return sorted(name for name in logs if not name.endswith(".lock"))
 
     def _mended_log(self, name: str, whole: Wholeness) -> bytes | None:
         """A reflog without what cannot be read; None if there is nothing to mend."""
-        try:
-            data = durable.read_regular(self._case.layout.git_dir / "logs" / name, _MOST_BYTES)
-        except OSError:
+        data = content(self._case.layout.git_dir / "logs" / name, _MOST_BYTES)
+        if data is None:
             return b""
         lines = []
         last = NO_COMMIT
@@ -289,10 +291,12 @@ class _PackedRefs(NamedTuple):
 
     Attributes:
         sound: every line is one.
-        broken: the refs that name nothing that can be read.
+        broken: the refs to take out, which name nothing that can be read.
         content: what to replace it with; None if it can stay.
+        lost: the refs of lost commits that stay for now.
     """
 
     sound: bool
     broken: list[str]
     content: bytes | None
+    lost: list[str] = []  # noqa: RUF012 - never changed

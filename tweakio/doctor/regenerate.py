@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING, Any
 
 from tweakio import durable, schema
+from tweakio.doctor.strict import content
 from tweakio.store import initialise
 from tweakio.store.head import HeadCache
 from tweakio.store.objects import (
@@ -38,8 +40,8 @@ class Known:
         self._repository = repository
         self._layout = repository.layout
         self.objects: dict[str, tuple[bytes, bytes]] = {}
-        for content in (initialise.IGNORE, initialise.ATTRIBUTES):
-            self._add(b"blob", content.encode())
+        for text in (initialise.IGNORE, initialise.ATTRIBUTES):
+            self._add(b"blob", text.encode())
         for name in (".gitignore", ".gitattributes"):
             self._file(self._layout.profiles / name)
         for name in initialise.profile_like_directories(self._layout):
@@ -56,13 +58,11 @@ class Known:
         return name
 
     def _file(self, path: Path) -> bytes | None:
-        try:
-            return self._add(b"blob", durable.read_regular(path, schema.MAX_BYTES))
-        except OSError:
-            return None
+        data = content(path, schema.MAX_BYTES)
+        return None if data is None else self._add(b"blob", data)
 
     def _directory(self, path: Path) -> None:
-        if path.is_symlink():
+        if not stat.S_ISDIR(durable.mode_of(path)):
             return
         found = {name: self._file(path / name) for name in (METADATA, FINGERPRINT, SEALED)}
         entries = [TreeEntry(BLOB_MODE, n.encode(), blob) for n, blob in found.items() if blob]

@@ -8,31 +8,52 @@ of its own. So everything that can be read is found by a name, git finds nothing
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tweakio import durable
-from tweakio.doctor.wholeness import peel, shallow_commits, unreadable
+from tweakio.doctor.skeleton import branch_of
+from tweakio.doctor.strict import content, files_below
+from tweakio.doctor.wholeness import peel, shallow_commits, target, unreadable
 from tweakio.errors import RepositoryDamagedError
 from tweakio.store.refs import NO_COMMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from tweakio.doctor.case import Case
     from tweakio.store.repository import Repository
 
-__all__ = ["Chart", "Remains", "is_kept"]
+__all__ = ["Chart", "Remains", "counted", "is_kept", "logged_commits"]
 
 _KEPT = "refs/tweakio/kept/"
 _IDS = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) ")
 
 
+def logged_commits(git_dir: Path) -> set[str]:
+    """The ids that the lines of all reflogs name.
+
+    Raises:
+        OSError: one of them cannot be read now.
+    """
+    found: set[str] = set()
+    for name in files_below(git_dir / "logs"):
+        for line in (content(git_dir / "logs" / name, 1 << 30) or b"").split(b"\n"):
+            if match := _IDS.match(line):
+                found.update((match[1].decode(), match[2].decode()))
+    return found - {NO_COMMIT}
+
+
 def is_kept(ref: str) -> bool:
     """Whether a ref is one that the doctor made."""
     return ref.startswith(_KEPT)
+
+
+def counted(number: int, noun: str) -> str:
+    """The number and the noun, which takes an s for every number but 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass
@@ -84,21 +105,9 @@ class Remains:
     def __init__(self, case: Case, repository: Repository) -> None:
         self._case = case
         self._repository = repository
-        self._named = set(repository.refs.names().values())
-        self._logged = self._read_reflogs()
-
-    def _read_reflogs(self) -> set[str]:
-        found: set[str] = set()
-        for directory, _, files in os.walk(self._case.layout.git_dir / "logs"):
-            for file in files:
-                try:
-                    data = durable.read_regular(os.path.join(directory, file), 1 << 30)
-                except OSError:
-                    continue
-                for line in data.split(b"\n"):
-                    if match := _IDS.match(line):
-                        found.update((match[1].decode(), match[2].decode()))
-        return found - {NO_COMMIT}
+        self._refs = repository.refs.names()
+        self._named = set(self._refs.values())
+        self._logged = logged_commits(case.layout.git_dir)
 
     def chart(self) -> Chart:
         """Look at all of it, but for what names nothing at all: that is its own damage."""
@@ -113,7 +122,7 @@ class Remains:
     def _draw(self, chart: Chart, tips: Iterable[str]) -> None:
         reader = self._repository.reader
         shallow = shallow_commits(self._case.layout.git_dir)
-        seen: set[bytes] = set()
+        seen = set(self._case.only_git)
         todo = [tip for tip in tips if tip not in chart.whole and tip not in chart.broken]
         known = {*todo, *chart.whole, *chart.broken}
         while todo:
@@ -134,6 +143,46 @@ class Remains:
             known.update(new)
             todo += new
 
+    def loss(self, chart: Chart) -> str:
+        """What would be given up by going on without what cannot be read; empty if nothing.
+
+        Args:
+            chart: as it was just made; what no name leads to is added to it.
+        """
+        branch = branch_of(self._case.layout.git_dir / "HEAD")  # its end is a matter of its own
+        lost = [
+            ref
+            for ref, name in sorted(self._refs.items())
+            if ref != branch
+            and (self._is_absent(name) or peel(self._repository, name) in chart.broken)
+        ]
+        if not (lost or chart.broken):
+            return ""
+        self._search(chart)
+        cuts = sorted(chart.cuts())
+        parts = []
+        if cuts:
+            left = len(chart.whole.keys() - chart.reach(self._commits(self._named)))
+            gone = counted(len(chart.broken) + left, "commit")
+            stay = f", of which {left} can be reached by {_KEPT}" if left else ""
+            parts.append(f"history before {', '.join(c[:12] for c in cuts)}: {gone}{stay}")
+        elif chart.broken:
+            parts.append(counted(len(chart.broken), "commit"))
+        if lost:
+            parts.append(f"what {', '.join(lost)} names")
+        return "; ".join(parts)
+
+    def _is_absent(self, name: str) -> bool:
+        """Whether what a ref names, or what its tag is on, cannot be read at all."""
+        final = target(self._repository, name)
+        return final is not None and not final[0]
+
+    def _search(self, chart: Chart) -> None:
+        """Add what stood below a lost commit, which is found in the object store only."""
+        named = self._commits(self._named | self._logged)
+        if len(named) < len(self._named | self._logged) or not all(chart.broken.values()):
+            self._draw(chart, self._whole_commits(chart))
+
     def settle(self, *, search: bool = False) -> list[str]:
         """Cut history where something is lost, and name what no ref leads to any more.
 
@@ -146,10 +195,10 @@ class Remains:
             The refs that were made.
         """
         chart = self.chart()
-        named = self._commits(self._named | self._logged)
-        if search or len(named) < len(self._named | self._logged) or not all(chart.broken.values()):
-            # What stood below a lost commit is found in the object store only.
+        if search:
             self._draw(chart, self._whole_commits(chart))
+        else:
+            self._search(chart)
         refs = self._repository.refs
         git_dir = self._case.layout.git_dir
         present = self._commits(refs.names().values())
@@ -172,7 +221,7 @@ class Remains:
         return made
 
     def _whole_commits(self, chart: Chart) -> list[str]:
-        seen: set[bytes] = set()
+        seen = set(self._case.only_git)
         reader = self._repository.reader
         return [
             name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Finding", "Report", "Severity"]
+__all__ = ["Finding", "Kept", "Report", "Severity"]
 
 Severity = Literal["note", "problem", "damage"]
 
@@ -30,6 +30,19 @@ class Finding:
     hint: str = ""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Something that was taken out of the way and not thrown away.
+
+    Attributes:
+        path: where it is now.
+        command: what brings it back to where it was.
+    """
+
+    path: str
+    command: str
+
+
 @dataclass
 class Report:
     """What the doctor found.
@@ -38,11 +51,15 @@ class Report:
         findings: in the order in which they were found.
         commits: how many commits of history could be read.
         profiles: how many profiles there are.
+        kept: what was set aside in this run.
+        losses: what a repair would have given up, which nobody agreed to.
     """
 
     findings: list[Finding] = field(default_factory=list)
     commits: int = 0
     profiles: int = 0
+    kept: list[Kept] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -11,7 +12,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from tweakio import durable
-from tweakio.errors import RepositoryDamagedError
+from tweakio.doctor.strict import content, names_in
+from tweakio.errors import RepositoryDamagedError, is_of_the_moment, refuse_lack_of_memory
 from tweakio.store.objects import object_id, parse_commit, parse_tree
 from tweakio.store.packs.format import (
     HEADER,
@@ -31,10 +33,14 @@ if TYPE_CHECKING:
 
 __all__ = ["BrokenPack", "is_sound_loose", "is_sound_pack", "loose_files", "pack_files", "sealed"]
 
+_LOOSE_DIRECTORY = re.compile(r"[0-9a-f]{2}")
 _LOOSE_NAME = re.compile(r"[0-9a-f]{38}")
 _MANY_BYTES = 64 << 20
 _PIECE = 1 << 16
 _LARGEST = 64 << 20
+# A kilobyte can say that it unpacks to a terabyte.
+_ENDLESS = 1 << 30
+_MOST_DERIVED = PACK_LIMIT * 4
 _REF_DELTA = 7
 # A size of up to 64 bits, and the name of a base or the distance to it.
 _LONGEST_HEAD = 10 + 20
@@ -57,26 +63,61 @@ _UNREADABLE = (
 
 
 def loose_files(objects: Path) -> Iterator[Path]:
-    for directory in sorted(objects.glob("[0-9a-f][0-9a-f]")):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            for name in sorted(os.listdir(directory)):
+    for directory in names_in(objects):
+        if _LOOSE_DIRECTORY.fullmatch(directory):
+            for name in names_in(objects / directory):
                 if _LOOSE_NAME.fullmatch(name):
-                    yield directory / name
+                    yield objects / directory / name
 
 
 def is_sound_loose(path: Path) -> bool:
+    """Whether a loose object is what its name says, of whatever size.
+
+    Raises:
+        OSError: it cannot be read now.
+    """
+    digest = hashlib.sha1(usedforsecurity=False)
+    stream = zlib.decompressobj()
+    size = 0
+    with _opened(path) as descriptor:
+        if descriptor is None:
+            return not durable.is_there(path)  # a gc packed it just now
+        while not stream.eof:
+            piece = stream.unconsumed_tail or os.read(descriptor, _PIECE)
+            try:
+                part = stream.decompress(piece, _PIECE)
+            except zlib.error as error:
+                refuse_lack_of_memory(error)
+                return False
+            if not piece and not part and not stream.eof:
+                return False  # cut short
+            digest.update(part)
+            size += len(part)
+            if size > _ENDLESS:
+                return True  # nobody's profile; git may judge it
+        # Git refuses what stands behind the compressed content, too.
+        if stream.unused_data or os.read(descriptor, 1):
+            return False
+    return digest.hexdigest() == path.parent.name + path.name
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str) -> Iterator[int | None]:
+    """A regular file; None if it is certainly none."""
     try:
-        stream = zlib.decompressobj()
-        raw = stream.decompress(durable.read_regular(path, _LARGEST), _LARGEST)
-    except FileNotFoundError:
-        return True  # a gc packed it just now
-    except (OSError, zlib.error):
-        return False
-    # Git refuses what stands behind the compressed content, too.
-    if not stream.eof or stream.unused_data:
-        return False
-    name = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
-    return name == path.parent.name + path.name
+        descriptor = durable.open_regular(path)
+    except OSError as error:
+        if is_of_the_moment(error):
+            raise
+        yield None
+        return
+    try:
+        yield descriptor
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def pack_files(objects: Path, *, orphans: bool = False) -> list[str]:
@@ -86,10 +127,7 @@ def pack_files(objects: Path, *, orphans: bool = False) -> list[str]:
         objects: the directory.
         orphans: those that lack their index instead, as a crash leaves new ones.
     """
-    try:
-        names = set(os.listdir(objects / "pack"))
-    except OSError:
-        return []
+    names = set(names_in(objects / "pack"))
     return sorted(
         os.path.join(objects, "pack", name[: -len(".pack")])
         for name in names
@@ -100,36 +138,97 @@ def pack_files(objects: Path, *, orphans: bool = False) -> list[str]:
 
 def sealed(path: str) -> bytes:
     """A file that ends with the hash of what stands before; nothing if it does not."""
-    try:
-        data = durable.read_regular(path, PACK_LIMIT * 4)
-    except OSError:
-        return b""
+    data = content(path, _MOST_DERIVED) or b""
     digest = hashlib.sha1(memoryview(data)[:-20], usedforsecurity=False).digest()
     return data if data[-20:] == digest else b""
 
 
 def is_sound_pack(path: str) -> bool:
     index = sealed(path + ".idx")
-    parsed = PackIndex.read(path + ".idx")
+    parsed = PackIndex.parse(index)
     if index[:8] == b"\xfftOc\0\0\0\2" and parsed is None:
         return False
-    if not os.path.lexists(path + ".pack"):
-        return True  # a gc removed it just now
-    pack = sealed(path + ".pack")
-    if len(index) <= 40 or pack[-20:] != index[-40:-20]:
+    places = None
+    if parsed is not None and parsed.plain:
+        places = sorted((offset, check) for _, check, offset in parsed.entries())
+    with _opened(path + ".pack") as descriptor:
+        if descriptor is None:
+            return not durable.is_there(path + ".pack")  # a gc removed it just now
+        return len(index) > 40 and _pack_fits(descriptor, index[-40:-20], places)
+
+
+def is_whole_pack(path: str) -> bool:
+    """Whether a pack, by the hash at its end, is as it was written."""
+    with _opened(path + ".pack") as descriptor:
+        return descriptor is not None and _pack_fits(descriptor, None, None)
+
+
+def _pack_fits(
+    descriptor: int, expected: bytes | None, places: list[tuple[int, int]] | None
+) -> bool:
+    """Whether a pack ends with its hash, and has each entry where the index says.
+
+    Args:
+        descriptor: of the pack.
+        expected: the hash that the index has of it; None if there is no index.
+        places: the offset and the checksum of each entry, sorted; None to leave them alone.
+    """
+    end = os.fstat(descriptor).st_size - 20
+    if end < HEADER:
         return False
-    return parsed is None or not parsed.plain or _entries_fit(parsed, pack)
-
-
-def _entries_fit(index: PackIndex, pack: bytes) -> bool:
-    """Whether the index has each entry where one is, with its checksum."""
-    entries = sorted((offset, check) for _, check, offset in index.entries())
-    places = [offset for offset, _ in entries] + [len(pack) - 20]
-    view = memoryview(pack)
-    return places[0] == HEADER and all(
-        begin < end and zlib.crc32(view[begin:end]) == check
-        for (begin, check), end in zip(entries, places[1:], strict=True)
+    digest = hashlib.sha1(usedforsecurity=False)
+    checks = _Entries(places, end) if places is not None else None
+    at = 0
+    while at < end:
+        piece = os.read(descriptor, min(_PIECE, end - at))
+        if not piece:
+            return False
+        digest.update(piece)
+        if checks is not None and not checks.take(at, piece):
+            return False
+        at += len(piece)
+    tail = os.read(descriptor, 20)
+    return (
+        tail == digest.digest()
+        and expected in (None, tail)
+        and (checks is None or checks.is_complete())
     )
+
+
+class _Entries:
+    """Compares the entries of a pack with their checksums while the pack passes.
+
+    Args:
+        places: offset and checksum of each, sorted.
+        end: where the last entry ends.
+    """
+
+    def __init__(self, places: list[tuple[int, int]], end: int) -> None:
+        self._places = places
+        self._ends = [offset for offset, _ in places[1:]] + [end]
+        self._next = 0
+        self._sum = 0
+        self._sound = not places or places[0][0] == HEADER
+
+    def take(self, at: int, piece: bytes) -> bool:
+        """The next piece, which begins at an offset; False if something does not fit."""
+        view = memoryview(piece)
+        stop = at + len(piece)
+        while self._sound and self._next < len(self._places):
+            begin, check = self._places[self._next]
+            end = self._ends[self._next]
+            if begin >= stop:
+                break
+            self._sum = zlib.crc32(view[max(0, begin - at) : end - at], self._sum)
+            if end > stop:
+                break
+            self._sound = begin < end and self._sum == check
+            self._next += 1
+            self._sum = 0
+        return self._sound
+
+    def is_complete(self) -> bool:
+        return self._sound and self._next == len(self._places)
 
 
 class BrokenPack:
@@ -143,18 +242,24 @@ class BrokenPack:
 
     def __init__(self, path: str, repository: Repository) -> None:
         self._repository = repository
-        self.whole = bool(sealed(path + ".pack"))
+        self.whole = is_whole_pack(path)
         try:
             self._data = durable.read_regular(path + ".pack", PACK_LIMIT * 4)
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error) or error.errno == errno.EFBIG:
+                raise
             self._data = b""
         self.count = int.from_bytes(self._data[8:HEADER], "big")
         self.digest = self._data[-20:]
         # The index of a pack that is whole is what may be wrong.
-        self._index = None if self.whole else PackIndex.read(path + ".idx")
+        self._index = None if self.whole else _index_of(path)
         self._cache: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
         self._cached = 0
         self._places: dict[bytes, int] = {}
+
+    def names(self) -> set[bytes]:
+        """What its index says that is in it; nothing if that cannot be told."""
+        return set() if self._index is None else set(self._index.names())
 
     def objects(self) -> Iterator[tuple[bytes, bytes, bytes, int, int]]:
         """Name, kind, body, CRC and offset of each object that can be read."""
@@ -167,7 +272,8 @@ class BrokenPack:
                 number, body = self._object(offset)
                 kind = KIND_NAMES[number]
                 _check_form(kind, body)
-            except _UNREADABLE:
+            except _UNREADABLE as error:
+                refuse_lack_of_memory(error)
                 continue
             name = object_id(kind, body)
             if self._index is None:
@@ -187,7 +293,8 @@ class BrokenPack:
         while at < len(self._data) - 20:
             try:
                 *_, end = self._entry(at)
-            except _UNREADABLE:
+            except _UNREADABLE as error:
+                refuse_lack_of_memory(error)
                 at = self._next_candidate(at + 1)
             else:
                 yield at, end
@@ -259,6 +366,11 @@ class BrokenPack:
         self._cached += len(body)
         while self._cached > _MANY_BYTES:
             self._cached -= len(self._cache.popitem(last=False)[1][1])
+
+
+def _index_of(path: str) -> PackIndex | None:
+    data = content(path + ".idx", _MOST_DERIVED)
+    return None if data is None else PackIndex.parse(data)
 
 
 def _check_form(kind: bytes, body: bytes) -> None:

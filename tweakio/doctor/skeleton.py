@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
+import stat
 import time
 from typing import TYPE_CHECKING
 
 from tweakio import durable
+from tweakio.doctor.strict import content
 from tweakio.store import initialise
 from tweakio.store.frame import misplaced
 from tweakio.store.refs import Refs, is_ref_name
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Skeleton", "branch_of", "looks_gutted"]
 
 
-_ALTERNATES = "objects/info/alternates"
 _SWITCHES = ("core.filemode", "core.logallrefupdates", "core.autocrlf", "core.trustctime")
 _VALUES = ("true", "false", "yes", "no", "on", "off", "1", "0", "", "input", "always")
 _CONFIG_LINE = re.compile(
@@ -48,9 +48,9 @@ class Skeleton:
         for name in misplaced(git_dir):
             return f"{name[:200]!r} is not of the kind that belongs there"
         for name in ("objects", "refs"):
-            if not (git_dir / name).is_dir():
+            if not _is_directory(git_dir / name):
                 return f"{name}/ is missing"
-        if not (git_dir / "HEAD").is_file() or not _valid_head(git_dir / "HEAD"):
+        if not _valid_head(git_dir / "HEAD"):
             return "HEAD is missing or damaged"
         if self._branch_is_another():
             return "HEAD names a branch that there is not"
@@ -58,8 +58,6 @@ class Skeleton:
             return "config is missing or damaged, or hides the profiles from git"
         if not _valid_shallow(git_dir / "shallow"):
             return "shallow is damaged"
-        if _lost_alternates(git_dir / _ALTERNATES):
-            return f"{_ALTERNATES} names a directory that is gone"
         return ""
 
     def mend(self) -> None:
@@ -69,11 +67,12 @@ class Skeleton:
             # Not below tweakio/, which may itself be what is put aside.
             aside = f"{name.replace('/', '-')}-aside-{time.time_ns()}"
             os.rename(git_dir / name, git_dir / aside)
+            self._case.moved(git_dir / name, git_dir / aside)
         for name in ("objects", "objects/pack", "refs", "refs/heads"):
-            if os.path.lexists(git_dir / name) and not (git_dir / name).is_dir():
+            if durable.is_there(git_dir / name) and not _is_directory(git_dir / name):
                 self._case.keep(git_dir / name)
             durable.make_directory(git_dir / name)
-        for name, valid, content in (
+        for name, valid, text in (
             (
                 "HEAD",
                 lambda path: _valid_head(path) and not self._branch_is_another(),
@@ -83,23 +82,18 @@ class Skeleton:
         ):
             path = git_dir / name
             if not valid(path):
-                if os.path.lexists(path):
+                if durable.is_there(path):
                     self._case.keep(path)
-                durable.create(path, content)
+                durable.create(path, text)
         if not _valid_shallow(git_dir / "shallow"):
             self._case.keep(git_dir / "shallow")
-        if lost := _lost_alternates(git_dir / _ALTERNATES):
-            lines = durable.read_regular(git_dir / _ALTERNATES, 1 << 20).split(b"\n")
-            self._case.keep(git_dir / _ALTERNATES)
-            if left := [line for line in lines if line and line not in lost]:
-                durable.create(git_dir / _ALTERNATES, b"\n".join(left) + b"\n")
         durable.fsync_directory(git_dir)
 
     def _valid_config(self, path: Path) -> bool:
         """Whether git can read the configuration, and finds the profiles with it."""
         try:
             found = _settings(path)
-        except (OSError, ValueError):
+        except ValueError:
             return False
         return (
             found.get("core.repositoryformatversion") in ("0", "1")
@@ -109,7 +103,7 @@ class Skeleton:
             and all(found.get(key, "true").lower() in _VALUES for key in _SWITCHES)
             and re.fullmatch("-?[0-9]+[kmg]?", found.get("gc.auto", "0").lower()) is not None
             # A clone gets it when it is opened for the first time.
-            and ("tweakio.format" in found or not self._case.layout.local.is_dir())
+            and ("tweakio.format" in found or not _is_directory(self._case.layout.local))
         )
 
     def complete(self) -> None:
@@ -126,7 +120,8 @@ class Skeleton:
         names = refs.names()
         last = next((new for _, new in refs.reflog()), None)
         return not any(
-            (self._case.layout.git_dir / place).exists() for place in (branch, f"logs/{branch}")
+            durable.is_there(self._case.layout.git_dir / place)
+            for place in (branch, f"logs/{branch}")
         ) and (branch not in names and names.get(self._likely_branch()) == last is not None)
 
     def _likely_branch(self) -> str:
@@ -139,14 +134,15 @@ class Skeleton:
         return next((name for name, commit in branches.items() if commit == last), min(branches))
 
 
+def _is_directory(path: Path) -> bool:
+    return stat.S_ISDIR(durable.mode_of(path))
+
+
 def _valid_head(path: Path) -> bool:
-    try:
-        content = durable.read_regular(path, 4096).strip()
-    except OSError:
-        return False
-    if len(content) == 40:
-        return all(byte in b"0123456789abcdef" for byte in content)
-    name = content.decode("utf-8", "replace")
+    text = (content(path, 4096) or b"").strip()
+    if len(text) == 40:
+        return all(byte in b"0123456789abcdef" for byte in text)
+    name = text.decode("utf-8", "replace")
     return name.startswith("ref: refs/heads/") and is_ref_name(name[5:])
 
 
@@ -154,11 +150,14 @@ def _settings(path: Path) -> dict[str, str]:
     """What a git configuration sets, ``section.key`` to value, subsections left out.
 
     Raises:
-        OSError, ValueError: git would refuse it.
+        ValueError: it is not there, or git would refuse it.
     """
+    data = content(path, 1 << 20)
+    if data is None:
+        raise ValueError(path)
     section = ""
     found = {}
-    for line in durable.read_regular(path, 1 << 20).decode().split("\n"):
+    for line in data.decode().split("\n"):
         match = _CONFIG_LINE.fullmatch(line)
         if match is None:
             raise ValueError(line)
@@ -171,34 +170,17 @@ def _settings(path: Path) -> dict[str, str]:
 
 
 def _valid_shallow(path: Path) -> bool:
-    try:
-        lines = durable.read_regular(path, 1 << 28).split(b"\n")
-    except FileNotFoundError:
+    if not durable.is_there(path):
         return True
-    except OSError:
-        return False
+    lines = (content(path, 1 << 28) or b"\0").split(b"\n")
     return lines.pop() == b"" and all(re.fullmatch(rb"[0-9a-f]{40}", line) for line in lines)
-
-
-def _lost_alternates(path: Path) -> list[bytes]:
-    """The directories of objects that git looks for elsewhere, and that are not there."""
-    try:
-        lines = durable.read_regular(path, 1 << 20).split(b"\n")
-    except FileNotFoundError:
-        return []
-    top = os.fsencode(path.parent.parent)
-    return [
-        line
-        for line in lines
-        if line and not line.startswith(b"#") and not os.path.isdir(os.path.join(top, line))
-    ]
 
 
 def branch_of(head: Path) -> str:
     """The branch that a HEAD names; main if it names none."""
-    content = durable.read_regular(head, 4096).decode("utf-8", "replace").strip()
-    named = content.startswith("ref: refs/heads/") and is_ref_name(content[5:])
-    return content[5:] if named else "refs/heads/main"
+    text = (content(head, 4096) or b"").decode("utf-8", "replace").strip()
+    named = text.startswith("ref: refs/heads/") and is_ref_name(text[5:])
+    return text[5:] if named else "refs/heads/main"
 
 
 def looks_gutted(layout: Layout) -> bool:
@@ -206,8 +188,11 @@ def looks_gutted(layout: Layout) -> bool:
 
     Or a file that names no other git directory, as a file there does.
     """
-    with contextlib.suppress(OSError):
-        return not durable.read_regular(layout.git_dir, 1 << 20).startswith(b"gitdir:")
-    if not layout.git_dir.is_dir() or layout.git_dir.is_symlink():
+    text = content(layout.git_dir, 1 << 20)
+    if text is not None:
+        return not text.startswith(b"gitdir:")
+    if not _is_directory(layout.git_dir):
         return False
-    return not (layout.git_dir / "objects").is_dir() or not (layout.git_dir / "HEAD").exists()
+    return not _is_directory(layout.git_dir / "objects") or not durable.is_there(
+        layout.git_dir / "HEAD"
+    )

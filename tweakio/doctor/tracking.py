@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from tweakio import directories, durable, schema
+from tweakio.doctor.strict import content
 from tweakio.errors import InvalidMetadataError, NewerFormatError
 from tweakio.recovery import rebuild_metadata
 from tweakio.references import is_age_file
@@ -47,11 +46,9 @@ class Tracking:
     def put(self) -> list[str]:
         """Bring profiles into history as the work tree has them; the ids of those."""
         if self._change.root_file(RECIPIENTS) is None:
-            with contextlib.suppress(OSError):
-                content = durable.read_regular(
-                    self._case.layout.profiles / RECIPIENTS, schema.MAX_BYTES
-                )
-                self._change.put_root(RECIPIENTS, content)
+            recipients = content(self._case.layout.profiles / RECIPIENTS, schema.MAX_BYTES)
+            if recipients is not None:
+                self._change.put_root(RECIPIENTS, recipients)
         head = self._change.head
         known = self._repository.work_tree.ids(head)
         tracked = []
@@ -68,7 +65,7 @@ class Tracking:
 
     def _was_deleted(self, head: Head, profile_id: str) -> bool:
         """Whether a profile of an older commit is in the trash since."""
-        if os.path.lexists(self._case.layout.profile(profile_id).directory):
+        if durable.is_there(self._case.layout.profile(profile_id).directory):
             return False
         created = directories.identity_at(self._repository, head.root, profile_id)
         return created is not None and any(
@@ -83,7 +80,7 @@ class Tracking:
         present = initialise.profile_like_directories(self._case.layout)
         # Of several, the one that says what it is.
         profiles = self._case.layout.profiles
-        present.sort(key=lambda name: not os.path.lexists(profiles / name / METADATA))
+        present.sort(key=lambda name: not durable.is_there(profiles / name / METADATA))
         for name in present:
             if rules.is_id(name) and found.get(name.lower(), name) == name:
                 found[name.lower()] = name
@@ -98,30 +95,30 @@ class Tracking:
 
     def _track(self, profile_id: str) -> None:
         paths = self._case.layout.profile(profile_id)
+        # What cannot be read now is no reason to make it anew.
+        written = content(paths.metadata, schema.MAX_BYTES) or b""
         try:
-            content = durable.read_regular(paths.metadata, schema.MAX_BYTES)
-            metadata = schema.load(content, profile_id)
-        except (OSError, InvalidMetadataError):
+            metadata = schema.load(written, profile_id)
+        except InvalidMetadataError:
             metadata = rebuild_metadata(paths.directory, profile_id)
             directories.keep_file(self._change, self._repository, profile_id, paths.metadata)
             log.warning("the metadata of %s was rebuilt from its files", profile_id)
         except NewerFormatError:
-            self._change.put(profile_id, METADATA, content)
+            self._change.put(profile_id, METADATA, written)
             metadata = {}
         if metadata:
             metadata = {key: item for key, item in metadata.items() if key != "lock_pid"}
             self._change.put_metadata(profile_id, metadata)
+        fingerprint = content(paths.fingerprint, schema.MAX_BYTES) or b""
         try:
-            fingerprint = durable.read_regular(paths.fingerprint, schema.MAX_BYTES)
             if not isinstance(json.loads(fingerprint), dict):
                 raise ValueError
-        except (OSError, ValueError, RecursionError):
+        except (ValueError, RecursionError):
             directories.keep_file(self._change, self._repository, profile_id, paths.fingerprint)
             fingerprint = directories.new_fingerprint(
                 self._change, str(metadata.get("platform", "custom")), profile_id
             )
         self._change.put(profile_id, FINGERPRINT, fingerprint)
-        with contextlib.suppress(OSError):
-            sealed = durable.read_regular(paths.sealed, MOST_SEALED)
-            if is_age_file(sealed):
-                self._change.put(profile_id, SEALED, sealed)
+        sealed = content(paths.sealed, MOST_SEALED)
+        if sealed is not None and is_age_file(sealed):
+            self._change.put(profile_id, SEALED, sealed)

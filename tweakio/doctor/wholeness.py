@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tweakio import durable
+from tweakio.doctor.strict import content
 from tweakio.errors import RepositoryDamagedError
 from tweakio.store.objects import parse_tree
 from tweakio.store.refs import NO_COMMIT
@@ -23,6 +23,7 @@ __all__ = [
     "is_whole_commit",
     "peel",
     "shallow_commits",
+    "target",
     "unreadable",
 ]
 
@@ -100,31 +101,37 @@ def unreadable(repository: Repository, tree: bytes, seen: set[bytes]) -> tuple[s
     return missing, message
 
 
-def is_whole_commit(repository: Repository, commit_id: str, seen: set[bytes] | None = None) -> bool:
+def is_whole_commit(repository: Repository, commit_id: str, seen: set[bytes]) -> bool:
     """Whether a commit's own state can be read."""
     try:
         commit = repository.reader.commit(commit_id)
     except RepositoryDamagedError:
         return False
-    return not unreadable(repository, commit.tree, set() if seen is None else seen)[0]
+    return not unreadable(repository, commit.tree, seen)[0]
 
 
-def peel(repository: Repository, name: str) -> str | None:
-    """The commit that a ref's object is or, as a tag, stands for; None if it is none."""
-    for _ in range(9):
+def target(repository: Repository, name: str) -> tuple[bytes, str] | None:
+    """Kind and id of a ref's object or, of a tag, of what it is on; None for an endless tag.
+
+    The kind is empty if it cannot be read at all.
+    """
+    for _ in range(_MOST_TAGS):
         kind, body = repository.reader.read_any(bytes.fromhex(name))
         if kind != b"tag" or not _TAG.match(body):
-            return name if kind == b"commit" else None
+            return kind, name
         name = body[7:47].decode()
     return None
 
 
+def peel(repository: Repository, name: str) -> str | None:
+    """The commit that a ref's object is or, as a tag, stands for; None if it is none."""
+    found = target(repository, name)
+    return found[1] if found is not None and found[0] == b"commit" else None
+
+
 def shallow_commits(git_dir: Path) -> set[str]:
     """The commits whose parents git does not look for."""
-    try:
-        data = durable.read_regular(git_dir / "shallow", 1 << 28)
-    except OSError:
-        return set()
+    data = content(git_dir / "shallow", 1 << 28) or b""
     return {line.decode() for line in data.split(b"\n") if _ID.fullmatch(line)}
 
 
@@ -133,11 +140,12 @@ class Wholeness:
 
     Args:
         repository: where.
+        known: what need not be read.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, known: set[bytes]) -> None:
         self._repository = repository
-        self._seen: set[bytes] = set()
+        self._seen = set(known)
         self._known = {NO_COMMIT: True}
 
     def is_whole(self, name: str) -> bool:
@@ -161,6 +169,11 @@ class Wholeness:
         if kind == b"blob":
             return True
         return kind == b"commit" and is_whole_commit(self._repository, name, self._seen)
+
+    def is_lost(self, name: str) -> bool:
+        """Whether it, or something that belongs to it, cannot be read."""
+        found = target(self._repository, name)
+        return found is not None and (not found[0] or not self.is_whole(name))
 
     def is_whole_commit(self, name: str) -> bool:
         """Whether it may be what a branch or a reflog names."""

@@ -8,6 +8,7 @@ from tweakio.cli.options import Json
 from tweakio.cli.output import emit, notice
 from tweakio.cli.progress import busy
 from tweakio.cli.tree import SETTINGS, group
+from tweakio.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from tweakio.cli.context import State
@@ -45,15 +46,28 @@ def path(ctx: typer.Context) -> None:
 def doctor(
     ctx: typer.Context,
     *,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Let --fix cut or rebuild a history that is lost in part."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what is wrong; exit code 14 if anything is left wrong."""
-    from tweakio.cli.checkup import print_report
+    """Check the repository; exit code 14 if problems remain."""
+    from tweakio.cli.checkup import agrees, joined, print_report
 
+    if yes and not fix:
+        raise InvalidInputError(
+            "--yes belongs to --fix", hint="run 'tweakio repo doctor --fix --yes'"
+        )
     state: State = ctx.obj
-    with state.manager("repo doctor") as manager, busy("reading the history") as progress:
-        report = manager.doctor(fix=fix, progress=progress)
+    with state.manager("repo doctor") as manager:
+        with busy("reading the history") as progress:
+            report = manager.doctor(fix=fix, cut=yes, progress=progress)
+        if fix and agrees(report):
+            with busy("reading the history") as progress:
+                more = manager.doctor(fix=True, cut=True, progress=progress)
+            report = joined(report, more)
     raise typer.Exit(print_report(report, as_json=as_json))
 
 

@@ -44,6 +44,11 @@ class Index:
             data = durable.read_regular(path, PACK_LIMIT)
         except OSError:
             return None
+        return cls.parse(data)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Index | None:
+        """An index from the bytes of its file; None as ``read``."""
         if len(data) < 1072 or data[:8] != b"\xfftOc\0\0\0\2":
             return None
         if hashlib.sha1(data[:-20], usedforsecurity=False).digest() != data[-20:]:

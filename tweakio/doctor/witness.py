@@ -1,0 +1,181 @@
+"""The git program as a second reader, before anything is taken for lost.
+
+It reads with a git directory of its own that has nothing but our objects: no configuration of the
+repository, which may be anybody's and could name programs, no hooks and no remotes. What it
+returns is believed only if it hashes to its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from tweakio.errors import storage_error
+from tweakio.references import child_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+__all__ = ["Read", "Witness", "find_witness"]
+
+_CONFIG = """\
+[core]
+\trepositoryformatversion = 0
+\tbare = true
+\tmultiPackIndex = false
+\tcommitGraph = false
+"""
+_PIECE = 1 << 20
+_KINDS = ("commit", "tree", "blob", "tag")
+# A damaged object can end the program, which is then started again.
+_MOST_STARTS = 200
+
+
+class Read(NamedTuple):
+    """An object that git can read.
+
+    Attributes:
+        name: its hexadecimal id.
+        kind: such as ``b"blob"``.
+        body: None if it is larger than what was asked for.
+    """
+
+    name: str
+    kind: bytes
+    body: bytes | None
+
+
+def find_witness(objects: Path) -> Witness | None:
+    """The git program here; None if none is installed."""
+    program = shutil.which("git")
+    return None if program is None else Witness(program, objects)
+
+
+class Witness:
+    """The user's git, asked for single objects.
+
+    Args:
+        program: its path.
+        objects: the object store that it reads.
+    """
+
+    def __init__(self, program: str, objects: Path) -> None:
+        self._program = program
+        self._objects = objects
+
+    def read(self, names: Iterable[str], most: int) -> Iterator[Read]:
+        """Those of some objects that git can read.
+
+        Args:
+            names: hexadecimal ids.
+            most: bytes; the body of a larger one is not kept, and with it no memory taken.
+
+        Raises:
+            StorageError: git cannot be started now.
+        """
+        left = list(names)
+        for _ in range(_MOST_STARTS):
+            if not left:
+                return
+            with self._started() as process:
+                while left:
+                    try:
+                        found = _ask(process, left.pop(), most)
+                    except (EOFError, BrokenPipeError, ValueError):
+                        break  # it ended of a damaged one, which is not asked for again
+                    if found is not None:
+                        yield found
+
+    @contextlib.contextmanager
+    def _started(self) -> Iterator[subprocess.Popen[bytes]]:
+        try:
+            place = tempfile.mkdtemp(prefix="tweakio-")
+        except OSError as error:
+            raise storage_error(error, "let git read the history", ours=False) from error
+        try:
+            for name in ("objects", "refs"):
+                os.mkdir(os.path.join(place, name))
+            for name, text in (("HEAD", "ref: refs/heads/main\n"), ("config", _CONFIG)):
+                with open(os.path.join(place, name), "w", encoding="utf-8") as file:
+                    file.write(text)
+            process = subprocess.Popen(
+                [self._program, f"--git-dir={place}", "cat-file", "--batch"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=self._environment(),
+                cwd=place,
+            )
+        except OSError as error:
+            shutil.rmtree(place, ignore_errors=True)
+            raise storage_error(error, "let git read the history", ours=False) from error
+        try:
+            yield process
+        finally:
+            process.kill()
+            with contextlib.suppress(OSError):
+                process.communicate()
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            name: value
+            for name, value in child_environment(os.environ).items()
+            if not name.upper().startswith("GIT_")
+        }
+        return environment | {
+            "GIT_OBJECT_DIRECTORY": os.fspath(self._objects),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_ALLOW_PROTOCOL": "none",
+            "GIT_NO_LAZY_FETCH": "1",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "LC_ALL": "C",
+        }
+
+
+def _ask(process: subprocess.Popen[bytes], name: str, most: int) -> Read | None:
+    """One object; None if git cannot read it.
+
+    Raises:
+        EOFError, BrokenPipeError, ValueError: git has ended.
+    """
+    asked, said = process.stdin, process.stdout
+    assert asked is not None
+    assert said is not None
+    asked.write(name.encode() + b"\n")
+    asked.flush()
+    line = said.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    words = line.decode("ascii", "replace").split()
+    if len(words) != 3 or words[1] not in _KINDS:
+        return None
+    kind, size = words[1].encode(), int(words[2])
+    digest = hashlib.sha1(b"%s %d\0" % (kind, size), usedforsecurity=False)
+    parts = []
+    for piece in _pieces(said, size):
+        digest.update(piece)
+        if size <= most:
+            parts.append(piece)
+    if said.read(1) != b"\n":
+        raise EOFError
+    if digest.hexdigest() != name:
+        return None
+    return Read(name, kind, b"".join(parts) if size <= most else None)
+
+
+def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    while size:
+        piece = stream.read(min(size, _PIECE))
+        if not piece:
+            raise EOFError
+        size -= len(piece)
+        yield piece
