@@ -22,10 +22,11 @@ from tweakio.validator import ProfileValidator
 __all__ = ["Refusal", "main", "refusals"]
 
 _SECRET_NAME = re.compile(
-    r"session\.json$|storage_?state.*\.json$|identity|\.pem$|\.key$|\.p12$|^id_(rsa|ed25519|ecdsa)"
+    r"session\.json$|identity|\.pem$|\.key$|\.p12$|^id_(rsa|ed25519|ecdsa)"
     r"|\.env$|^\.env|keyring|cookies",
     re.IGNORECASE,
 )
+_STORAGE_STATE = re.compile(r"storage_?state", re.IGNORECASE)
 _SECRET_CONTENT = re.compile(rb"AGE-SECRET-KEY-1|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _BROWSER = frozenset({"browser_profile", "cache", ".lock"})
 _SEALED = "session.json.age"
@@ -176,7 +177,9 @@ def _judge_name(entry: _Staged) -> Refusal | None:
         return Refusal(path, "a repository of its own (submodule)", _unstage(path))
     if slash and rest.split("/")[0] in _BROWSER:
         return Refusal(path, "browser data, which history does not keep", _unstage(path))
-    if _SECRET_NAME.search(name):
+    if _SECRET_NAME.search(name) or (
+        name.lower().endswith(".json") and _STORAGE_STATE.search(name)
+    ):
         return Refusal(path, "a secret, which must not enter history", _unstage(path))
     if not slash:
         return None

@@ -64,6 +64,7 @@ _SENSITIVE = (
 )
 # May be kept as one, and need not: an application's id, which some services treat as a secret.
 _MAY_REFER = r"(?i)api_?id"
+_LONGEST_PLACE = 300
 _LONGEST_KEY = 256
 # What a page is told, or where it is: whatever they are called, they are no secrets.
 _NEVER_SECRET = re.compile(r"url|selector_.*", re.ASCII)
@@ -297,7 +298,10 @@ def resolve_config(
 def _resolved_items(
     config: Mapping[str, Any], where: str, opener: Callable[[str], str] | None
 ) -> dict[str, Any]:
-    return {key: _resolved(value, f"{where}.{key}", opener) for key, value in config.items()}
+    return {
+        key: _resolved(value, f"{where}.{key}"[:_LONGEST_PLACE], opener)
+        for key, value in config.items()
+    }
 
 
 def _resolved(value: Any, where: str, opener: Callable[[str], str] | None) -> Any:

@@ -181,25 +181,33 @@ def _check_json(value: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _find_literal_secret(config: object, path: str, *, secret: bool = False) -> str | None:
+def _find_literal_secret(
+    config: object, path: tuple[str, ...], *, secret: bool = False
+) -> str | None:
     """Where a text or number stands under a key that names a secret, at any depth."""
     from tweakio.references import names_secret
 
     if isinstance(config, dict):
         for key, value in config.items():
             if not isinstance(key, str):
-                raise _FieldError("has a key that is not text", "use texts as keys", below=path)
-            below = secret or names_secret(key)
-            where = f"{path}.{key if key.isprintable() else ascii(key)}"
-            if found := _find_literal_secret(value, where, secret=below):
+                below = _dotted(path)
+                raise _FieldError("has a key that is not text", "use texts as keys", below=below)
+            inside = secret or names_secret(key)
+            # Not a text: a long one would be made again for each of thousands of keys.
+            if found := _find_literal_secret(value, (*path, key), secret=inside):
                 return found
     elif isinstance(config, (list, tuple)):
         for item in config:
             if found := _find_literal_secret(item, path, secret=secret):
                 return found
     elif secret and not isinstance(config, (bool, type(None))):
-        return None if isinstance(config, str) and re.fullmatch(_REFERENCE, config) else path
+        is_reference = isinstance(config, str) and re.fullmatch(_REFERENCE, config)
+        return None if is_reference else _dotted(path)
     return None
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    return "".join(f".{key if key.isprintable() else ascii(key)}" for key in path)
 
 
 def _printable(text: str, *, newlines: bool = False) -> str:
@@ -213,7 +221,7 @@ def _printable(text: str, *, newlines: bool = False) -> str:
 def _configuration(config: dict[str, Any]) -> dict[str, Any]:
     from tweakio.references import FORMS
 
-    if where := _find_literal_secret(config, ""):
+    if where := _find_literal_secret(config, ()):
         raise _FieldError(
             "holds a secret in the clear",
             f"use {FORMS}",

@@ -47,7 +47,7 @@ _PROXY = re.compile(
     r":(?P<port>[0-9]{1,5})",
     re.ASCII,
 )
-_PASSWORD = re.compile(r"[^/]*//[^/]*:[^/]*@|[^/:]+:[^/]+@")
+_LONGEST_PROXY = 640
 _FORM_OF_PROXY = "write it like http://host:8080, http://user@host:8080 or socks5://host:1080"
 _BY_REFERENCE = f"write it without one and set proxy_password to {FORMS}"
 
@@ -200,8 +200,8 @@ def parse_proxy(value: object) -> Proxy:
         SettingError: it is not of that form, or holds a password.
     """
     text = value if isinstance(value, str) else ""
-    match = _PROXY.fullmatch(text)
-    if match is None and _PASSWORD.match(text):
+    match = _PROXY.fullmatch(text) if len(text) <= _LONGEST_PROXY else None
+    if match is None and _holds_password(text):
         raise SettingError("proxy", "holds a password", _BY_REFERENCE)
     if match is None or not 1 <= int(match["port"]) <= 65535 or not _is_host(match["host"]):
         raise SettingError("proxy", "is not the address of a proxy", _FORM_OF_PROXY)
@@ -220,6 +220,17 @@ def parse_proxy(value: object) -> Proxy:
         if escapes or "\ufffd" in user or not user.isprintable():
             raise SettingError("proxy", "names a user that cannot be", "use its percent-encoding")
     return Proxy(f"{match['scheme']}://{match['host']}:{int(match['port'])}", user)
+
+
+def _holds_password(text: str) -> bool:
+    """Whether it looks like ``//user:password@host`` or ``user:password@host``."""
+    scheme, slashes, rest = text.partition("//")
+    if slashes and "/" not in scheme:
+        _, colon, behind = rest.partition("/")[0].partition(":")
+        if colon and "@" in behind:
+            return True
+    user, colon, behind = text.partition("/")[0].partition(":")
+    return bool(user and colon) and "@" in behind[1:]
 
 
 def _is_host(host: str) -> bool:

@@ -46,7 +46,8 @@ _PLAYWRIGHT = (
     "chrome-mac*/*.app/Contents/MacOS/*",
     "chrome-win*/chrome.exe",
 )
-_VERSION = re.compile(r"\d+(?:\.\d+){1,3}")
+_VERSION = re.compile(r"(?<![0-9])[0-9]{1,9}(?:\.[0-9]{1,9}){1,3}")
+_MOST_SAID = 4096
 _INSTALL = (
     "install Chrome, Chromium or Edge, or run 'python -m playwright install chromium', "
     "or give --browser or TWEAKIO_BROWSER its path"
@@ -243,7 +244,7 @@ def _ask(path: str, platform: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = _VERSION.search(done.stdout)
+    match = _VERSION.search(done.stdout[:_MOST_SAID])
     return match[0] if match and done.returncode == 0 else None
 
 
@@ -252,7 +253,7 @@ def _version_beside(path: Path) -> str | None:
     found = [
         match[0]
         for entry in path.parent.iterdir()
-        if (match := re.match(r"\d+(?:\.\d+){3}", entry.name)) is not None
+        if (match := re.match(r"[0-9]{1,9}(?:\.[0-9]{1,9}){3}", entry.name)) is not None
     ]
     return max(found, key=lambda text: [int(part) for part in text.split(".")], default=None)
 

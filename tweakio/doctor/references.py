@@ -23,7 +23,10 @@ _MOST_BYTES = 1 << 28
 _ID = re.compile("[0-9a-f]{40}")
 _PACKED_LINE = re.compile(r"([0-9a-f]{40}) (refs/[^\0-\x20\x7f~^:?*\[\\]+)")
 _PEELED = re.compile(r"\^[0-9a-f]{40}")
-_REFLOG_LINE = re.compile(r"([0-9a-f]{40}) ([0-9a-f]{40}) ([^\n]*>[^\n]* \d+ [+-]\d{4}\t?[^\n]*\n)")
+# As git reads it: the time stands behind the first ">".
+_REFLOG_LINE = re.compile(
+    r"([0-9a-f]{40}) ([0-9a-f]{40}) ([^\n>]*> [0-9]+ [+-][0-9]{4}\t?[^\n]*\n)"
+)
 
 
 class References:

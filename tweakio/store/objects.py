@@ -144,7 +144,7 @@ def serialise_tree(entries: Iterable[TreeEntry]) -> bytes:
 
 # A mode and the beginning of a name: what stands before a name's rest, and never before an
 # entry, but for two in a billion object ids.
-_IN_NAME = rb"[0-7]{5,6} [^\0]*\Z"
+_IN_NAME = rb"[0-7]{5,6} "
 
 
 # A whole entry: its mode, its name and its id.
@@ -172,7 +172,7 @@ def _place(raw: bytes, name: bytes) -> int:
     while at > 0:
         before = raw[max(0, at - 21) : at]
         if len(before) == 21 and not before[0]:
-            if re.search(_IN_NAME, before[1:]):
+            if re.search(_IN_NAME, before[1:].rpartition(b"\0")[2]):
                 return _walk_to(raw, needle)
             break
         at = raw.find(needle, at + 1)
@@ -242,9 +242,11 @@ def _gap(raw: bytes, name: bytes) -> int:
     """Where a directory of this name would stand in a tree, or -1 if that needs parsing."""
     key = name + b"/"
     position = 0
-    for entry in re.finditer(_ENTRY, raw):
+    # One after the other: what is no tree would be searched from each of its bytes to the end.
+    match = re.compile(_ENTRY).match
+    while entry := match(raw, position):
         mode, there = entry.groups()
-        if entry.start() != position or there == name:
+        if there == name:
             return -1
         if (there + b"/" if mode in _TREE_MODES else there) > key:
             return position

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
@@ -149,11 +148,15 @@ def remove_remote(layout: Layout, name: str) -> None:
         raise unknown_remote(name, read_remotes(layout))
     kept = []
     for section in _sections(_read(layout.git_dir / "config").decode("utf-8", "surrogateescape")):
-        head = section.split("\n", 1)[0].strip()
-        if re.fullmatch(rf'\[remote\s+"{re.escape(name)}"\].*', head, re.IGNORECASE):
+        head, _, rest = section.partition("\n")
+        kind, called, *_ = [*head.split(None, 1), "", ""]
+        if kind.lower() == "[remote" and called.startswith(f'"{name}"]'):
             continue
-        follows = re.search(rf"^\s*remote\s*=\s*{re.escape(name)}\s*$", section, re.MULTILINE)
-        if re.match(r"\[branch\s", head, re.IGNORECASE) and follows:
+        values = (line.partition("=") for line in rest.split("\n"))
+        follows = any(
+            key.strip().lower() == "remote" and value.strip() == name for key, _, value in values
+        )
+        if kind.lower() == "[branch" and follows:
             continue
         kept.append(section)
     _write(layout, "".join(kept).encode("utf-8", "surrogateescape"))
@@ -168,12 +171,12 @@ def unknown_remote(name: str, known: dict[str, str]) -> RemoteError:
 
 def _sections(text: str) -> list[str]:
     """A configuration cut before each line that begins a section."""
-    found = [""]
+    found: list[list[str]] = [[]]
     for line in text.splitlines(keepends=True):
         if line.lstrip().startswith("["):
-            found.append("")
-        found[-1] += line
-    return found
+            found.append([])
+        found[-1].append(line)
+    return ["".join(lines) for lines in found]
 
 
 def _write(layout: Layout, content: bytes) -> None:

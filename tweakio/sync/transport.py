@@ -96,27 +96,31 @@ _SAYS_NOTHING = (
 )
 _NEXT = (
     (
-        "Host key verification failed",
+        ("Host key verification failed",),
         "check the host's key and take it on by connecting once by hand: ssh HOST",
     ),
     (
-        r"Permission denied \(",
+        ("Permission denied (",),
         "check that your key is there (ssh-add -l) and that the host knows it",
     ),
     (
-        "could not read (Username|Password)|Authentication failed|prompts disabled",
+        ("could not read Username", "could not read Password", "Authentication failed",
+         "prompts disabled"),
         "use ssh, or git's credential helper: https://git-scm.com/docs/gitcredentials",
     ),
     (
-        "certificate",
+        ("certificate",),
         "if you trust the host, tell git its certificate: http.sslCAInfo in 'git help config'",
     ),
     (
-        "onnection refused|timed out|ould not resolve|o route to host|Failed to connect",
+        ("onnection refused", "timed out", "ould not resolve", "o route to host",
+         "Failed to connect"),
         "check the name of the host, and the network; then run the command again",
     ),
-)
+)  # fmt: skip
 """What to do, by what ssh and git say."""
+_MOST_READ = 1 << 16
+_LONGEST_LINE = 4000
 _GIVEN_UP = "give the address of one that exists, and check that you may read it"
 
 
@@ -378,13 +382,15 @@ def _process_options(mask: Collection[int] | None) -> dict[str, Any]:
 
 def _clean(text: str) -> str:
     """Why git failed, as one printable line without what could be a secret."""
-    lines = [line.strip() for line in text.splitlines()]
+    if len(text) > 2 * _MOST_READ:
+        text = f"{text[:_MOST_READ]}\n{text[-_MOST_READ:]}"
+    lines = [line.strip()[:_LONGEST_LINE] for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
     told = [line for kind in _TELLS for line in lines if line.startswith(kind)]
     # Of ssh's lines, which begin with anything, the last says what it came to.
     line = told[0] if told else lines[-1] if lines else ""
     line = re.sub(r"^fatal: unable to access '[^']*': ", "", line)
-    line = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]+", lambda found: shown_url(found[0]), line)
+    line = re.sub(r"://[^\s'\"]+", lambda found: shown_url(f"x{found[0]}")[1:], line)
     return "".join(c if c.isprintable() else "?" for c in line)[:200]
 
 
@@ -404,5 +410,5 @@ def _failed_fetch(text: str, url: str) -> RemoteError | HostileContentError:
 
 def _unreachable(text: str, url: str) -> RemoteError:
     why = _clean(text) or "git did not say why"
-    hint = next((hint for sign, hint in _NEXT if re.search(sign, text)), _GIVEN_UP)
+    hint = next((hint for signs, hint in _NEXT if any(sign in text for sign in signs)), _GIVEN_UP)
     return RemoteError(f"cannot reach {shown_url(url)}: {why}", hint=hint)

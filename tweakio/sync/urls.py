@@ -21,6 +21,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # What git hosts give out as tokens; one of these as a user's name is a secret.
 _TOKEN = re.compile(r"(?i)gh[a-z]_|github_pat_|glpat-|[^@]{33,}|oauth|x-token")
 _LONGEST = 2048
+_SHOWN = 200
 _USAGE = "give an ssh, https or file address, user@host:path, or a path"
 _CREDENTIALS = "use ssh, or git's credential helper: https://git-scm.com/docs/gitcredentials"
 
@@ -110,11 +111,14 @@ def shown_url(url: str) -> str:
 
     For one that was refused, or that somebody else wrote into the configuration.
     """
-    shown = "".join(character if character.isprintable() else "?" for character in url[:200])
-    if match := _SCHEME.match(shown):
-        authority, slash, rest = shown[match.end() :].partition("/")
+    text = "".join(character if character.isprintable() else "?" for character in url[:_LONGEST])
+    if match := _SCHEME.match(text):
+        # All of it, however long: a password before an "@" that was cut off would be shown.
+        authority, slash, rest = text[match.end() :].partition("/")
+        if not slash and len(url) > _LONGEST:
+            return f"{match[0]}***"[:_SHOWN]
         user, at, host = authority.rpartition("@")
         name = user.partition(":")[0] if not _TOKEN.match(user) else "***"
         secret = ":***" if ":" in user and name != "***" else ""
-        return f"{match[0]}{name}{secret}{at}{host}{slash}{rest.partition('?')[0]}"
-    return shown
+        text = f"{match[0]}{name}{secret}{at}{host}{slash}{rest.partition('?')[0]}"
+    return text[:_SHOWN]
