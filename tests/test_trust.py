@@ -146,7 +146,7 @@ def test_a_clone_inherits_what_is_confirmed_and_no_more(
 def test_a_home_of_before_keeps_what_it_has(manager: ProfileManager, home: Path, git: Git) -> None:
     manager.create_profile("alpha", "custom", browser={"proxy": MINE})
     shutil.rmtree(manager.layout.trusted)  # as 0.1.6 left a home
-    assert _trusted(manager)
+    _ = SyncBrowserManager("alpha", manager=manager).handler
     _set_by_git(home, git, browser={"proxy": THEIRS})
     assert THEIRS in _refused(manager)
     assert sorted(path.name for path in manager.layout.trusted.iterdir()) == ["alpha.json"]
@@ -392,8 +392,32 @@ def test_a_git_directory_that_is_built_anew_confirms_nothing(
     _set_by_git(home, git, browser={"proxy": THEIRS})
     manager.close()
     shutil.rmtree(home / "profiles" / ".git")
-    manager.doctor(fix=True)
+    manager.doctor(fix=True, cut=True)
     assert THEIRS in _refused(manager)
+
+
+def test_a_git_directory_that_is_replaced_keeps_what_was_confirmed(
+    manager: ProfileManager, home: Path
+) -> None:
+    manager.create_profile("alpha", "custom", browser={"proxy": MINE})
+    manager.close()
+    shutil.rmtree(home / "profiles" / ".git" / "objects")
+    assert manager.doctor(fix=True, cut=True).healthy
+    assert _trusted(manager)
+    _write(_metadata(home), browser={"proxy": THEIRS})
+    manager.update_profiles(["alpha"], note="adopts it")
+    assert THEIRS in _refused(manager)
+
+
+def test_looking_writes_nothing(manager: ProfileManager, home: Path, git: Git) -> None:
+    manager.create_profile("alpha", "custom", browser={"proxy": MINE})
+    _set_by_git(home, git, browser={"proxy": THEIRS})
+    assert [doubt.part for doubt in manager.untrusted()] == ["proxy"]
+    assert [item.code for item in manager.doctor().findings] == ["untrusted-settings"]
+    shutil.rmtree(manager.layout.trusted)
+    assert manager.untrusted() == []
+    assert manager.doctor().findings == []
+    assert not manager.layout.trusted.exists()
 
 
 # From the command line

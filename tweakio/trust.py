@@ -315,9 +315,9 @@ def doubts(repository: Repository, metadata: Mapping[str, Any]) -> list[Doubt]:
         metadata: of the profile, as it is now.
     """
     parts = _parts(metadata)
-    if not parts:
+    # Looking writes nothing: without the directory this is a home of before.
+    if not parts or not os.path.isdir(repository.layout.trusted):
         return []
-    prepare(repository)
     return _doubts(_record(repository.layout, metadata), str(metadata["profile_id"]), parts)
 
 
@@ -355,6 +355,7 @@ def require(repository: Repository, profile: Profile) -> None:
     Raises:
         UntrustedSettingsError: there are some; ``details["doubts"]`` says which.
     """
+    prepare(repository)
     found = untrusted(repository, profile)
     if found:
         lines = [line for doubt in found for line in doubt.lines()]

@@ -351,6 +351,22 @@ def test_objects_that_lie_elsewhere_are_not_lost(base: Path, option: str) -> Non
     assert git(home / "profiles", "fsck", "--strict").returncode == 0
 
 
+def test_objects_in_a_pool_with_kept_packs_come_back_as_the_hint_says(base: Path) -> None:
+    """Ours have a .keep, with which git's repack leaves their objects where they are."""
+    git_dir = base / "profiles" / ".git"
+    (git_dir / "objects").rename(base.parent / "pool")
+    (git_dir / "objects" / "info").mkdir(parents=True)
+    (git_dir / "objects" / "pack").mkdir()
+    (git_dir / "objects" / "info" / "alternates").write_text(f"{base.parent / 'pool'}\n")
+    failed = run(base, ["profile", "undo"])
+    refused(failed, "is not here: ")
+    heal_with(failed.stderr.strip().rpartition("hint: ")[2])
+    (base.parent / "pool").rename(base.parent / "gone")
+    assert run(base, ["profile", "undo"]).returncode == 0
+    assert git(base / "profiles", "fsck", "--strict").returncode == 0
+    assert run(base, ["repo", "doctor"]).returncode == 0
+
+
 def test_nothing_is_elsewhere_in_a_plain_repository(base: Path) -> None:
     git_dir = base / "profiles" / ".git"
     assert objects_elsewhere(git_dir) is None
@@ -376,3 +392,4 @@ def test_what_macos_leaves_everywhere_is_no_pack_and_no_ref(base: Path) -> None:
     for what in ("list", "history", "undo", "set"):
         done = run(base, COMMANDS[what])
         assert done.returncode == 0, done.stderr
+    assert run(base, ["repo", "doctor"]).returncode == 0

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Literal
 
-from tweakio import durable
+from tweakio import durable, trust
 from tweakio.doctor.files import ObjectFiles
 from tweakio.doctor.local import look_at_hooks, look_at_locks, look_elsewhere
 from tweakio.doctor.past import Past
@@ -182,6 +182,13 @@ class Examination:
                     "problem",
                     f"profile '{profile_id}': {found.problem or 'marked as corrupted'}",
                     hint=f"run 'tweakio profile recover {profile_id}'",
+                )
+            for doubt in trust.doubts(repository, found.metadata or {}):
+                self._case.add(
+                    "untrusted-settings",
+                    "note",
+                    f"profile '{profile_id}' has settings from elsewhere that are not used here "
+                    f"before 'tweakio profile trust' confirms them: {'; '.join(doubt.lines())}",
                 )
         known = {name.decode("utf-8", "replace") for name in _names(head.root)}
         for name in initialise.profile_like_directories(self._case.layout):

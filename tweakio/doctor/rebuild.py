@@ -92,13 +92,16 @@ def _loss(layout: Layout) -> str:
 
 
 def take_over_attics(case: Case) -> None:
-    """Take the trash, the rescued and the snapshots out of git directories that were put aside."""
+    """Take the trash, the rescued, the snapshots and what was confirmed on this machine out of git
+    directories that were put aside.
+    """
     for aside in sorted(case.layout.home.glob(f"{initialise.ASIDE}*")):
         if aside.is_symlink() or (aside / "tweakio").is_symlink():
             continue  # elsewhere, and nothing of ours
         for old, new in (
             (aside / "tweakio" / "trash", case.layout.trash),
             (aside / "tweakio" / "rescued", case.layout.rescued),
+            (aside / "tweakio" / "trusted", case.layout.trusted),
         ):
             if not old.is_dir() or old.is_symlink():
                 continue

@@ -48,7 +48,9 @@ def names_in(directory: Path | str) -> list[str]:
 
 
 def files_below(top: Path) -> Iterator[str]:
-    """The paths of all files below a directory, relative to it, with slashes.
+    """The paths of all refs or reflogs below a directory, relative to it, with slashes.
+
+    No name of one begins with a dot; what does (such as .DS_Store) is of a file manager.
 
     Raises:
         OSError: a directory cannot be listed now.
@@ -60,4 +62,6 @@ def files_below(top: Path) -> Iterator[str]:
 
     for directory, _, files in os.walk(top, onerror=refuse):
         for file in files:
+            if file.startswith("."):
+                continue
             yield os.path.relpath(os.path.join(directory, file), top).replace(os.sep, "/")

@@ -71,7 +71,8 @@ def _alternates(git_dir: Path) -> Elsewhere | None:
     lines = _text(path).split("\n")
     if not any(line.strip() and not line.startswith("#") for line in lines):
         return None
-    repack = f"{command('git -C', git_dir.parent)} repack -ad"
+    # Without the option git leaves out what the other one has in packs with a .keep, such as ours.
+    repack = f"{command('git -C', git_dir.parent)} repack -ad --pack-kept-objects"
     return Elsewhere(
         "objects of this repository are in another one (objects/info/alternates)",
         f"run: {repack} && {command('rm', path)}",

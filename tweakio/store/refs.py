@@ -149,6 +149,8 @@ class Refs:
         found = self._packed()
         for directory, _, files in os.walk(self._git_dir / "refs", onerror=self._not_listed):
             for file in files:
+                if file.startswith("."):
+                    continue  # of a file manager, such as .DS_Store: git does not look at it either
                 name = os.path.relpath(os.path.join(directory, file), self._git_dir)
                 name = name.replace(os.sep, "/")
                 with contextlib.suppress(RepositoryDamagedError):
