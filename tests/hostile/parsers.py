@@ -29,7 +29,17 @@ from tweakio.layout import Layout
 from tweakio.legacy_fingerprint import read_fingerprint_pickle
 from tweakio.platforms import fingerprints
 from tweakio.platforms.protocols import BrowserVersion
-from tweakio.store import head, index, initialise, journal, listing, lockfile, objects, refs
+from tweakio.store import (
+    gitconfig,
+    head,
+    index,
+    initialise,
+    journal,
+    listing,
+    lockfile,
+    objects,
+    refs,
+)
 from tweakio.store.attic import Attic
 from tweakio.store.packs import index as pack_index
 from tweakio.store.packs import loose, recent
@@ -134,7 +144,8 @@ def _refs(data: bytes, scratch: Path) -> None:
 def _config(data: bytes, scratch: Path) -> None:
     path = scratch / "config"
     path.write_bytes(data)
-    initialise._configured_format(path)
+    with contextlib.suppress(TweakioError, ValueError):
+        initialise._format_in(gitconfig.read_settings(path))
     author.cache_clear()
     name = author(path)
     assert name.isprintable()
@@ -302,7 +313,7 @@ PARSERS: dict[str, Parser] = {
          b"a" * 40 + b" refs/heads/main\n^" + b"b" * 40),
     ),
     "config": Parser(
-        _config, (initialise, dulwich.config), "profiles/.git/config",
+        _config, (initialise, gitconfig, dulwich.config), "profiles/.git/config",
         (b'[user]\n\tname = A\n\temail = b@c\n[include]\n\tpath = ../../x\n',
          b'[a "b"]\n\tc = "d\\n"\n'),
     ),

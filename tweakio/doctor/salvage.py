@@ -429,6 +429,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if not byte & 0x80:
             return value, at
+        if shift > 63:
+            raise ValueError("a number without end")
 
 
 # Small things

@@ -26,7 +26,7 @@ __all__ = ["Skeleton", "branch_of", "looks_gutted"]
 _SWITCHES = ("core.filemode", "core.logallrefupdates", "core.autocrlf", "core.trustctime")
 _VALUES = ("true", "false", "yes", "no", "on", "off", "1", "0", "", "input", "always")
 _CONFIG_LINE = re.compile(
-    r"""(?: \[ (?P<section>[A-Za-z0-9.-]+) (?:\s+"[^"\0]*")? \] )?
+    r"""(?: \[ (?P<section>[A-Za-z0-9.-]{1,256}) (?:\s+"[^"\0]*")? \] )?
     \s* (?: (?P<key>[A-Za-z][A-Za-z0-9-]*) \s* (?: = (?P<value>[^\0]*) )? )? (?:[#;].*)?""",
     re.VERBOSE,
 )

@@ -23,6 +23,8 @@ _HARMLESS = frozenset(
 # Those that have a value with which all is as without them.
 _USUAL = {"objectformat": "sha1", "refstorage": "files"}
 
+_LONGEST_SECTION = 256
+
 
 def read_settings(config: Path) -> dict[str, str]:
     """The settings of a configuration, ``section.key`` in lower case to value.
@@ -45,7 +47,8 @@ def read_settings(config: Path) -> dict[str, str]:
         line = raw.strip()
         if line.startswith("["):
             name, _, line = line[1:].partition("]")
-            section = name.strip().lower()
+            # It stands before each of its keys, which may be many.
+            section = name.strip().lower()[:_LONGEST_SECTION]
             line = line.strip()
         if line and line[0] not in "#;" and '"' not in section:
             key, separator, value = line.partition("=")

@@ -21,6 +21,8 @@ __all__ = [
 
 # Offsets in the index have 31 bits; above that comes a second table that we do not write.
 PACK_LIMIT = 1 << 30
+# Two numbers of 64 bits, seven in a byte.
+_LONGEST_HEAD = 20
 # The length of a pack's header, where the first entry begins.
 HEADER = 12
 
@@ -71,14 +73,17 @@ def read_head(data: bytes, at: int = 0) -> tuple[int, int, int, int]:
     """Kind, size, distance to the base (0 if none) and where the compressed content begins.
 
     Raises:
-        IndexError: the data ends before.
+        IndexError: the data ends before, or a number does not end.
     """
+    longest = at + _LONGEST_HEAD
     byte = data[at]
     at += 1
     kind = byte >> 4 & 7
     size = byte & 15
     shift = 4
     while byte & 0x80:
+        if at > longest:
+            raise IndexError("a number without end")
         byte = data[at]
         at += 1
         size |= (byte & 0x7F) << shift
@@ -89,6 +94,8 @@ def read_head(data: bytes, at: int = 0) -> tuple[int, int, int, int]:
         at += 1
         distance = byte & 0x7F
         while byte & 0x80:
+            if at > longest:
+                raise IndexError("a number without end")
             byte = data[at]
             at += 1
             distance = (distance + 1 << 7) | byte & 0x7F
