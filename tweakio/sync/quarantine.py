@@ -86,6 +86,10 @@ class Quarantine:
             )
         return body
 
+    def has(self, name: str) -> bool:
+        """Whether an object came; what was here before does not count."""
+        return bool(self._theirs.read_any(bytes.fromhex(name))[0])
+
     def commit(self, commit_id: str) -> Commit:
         """A commit.
 
@@ -194,13 +198,13 @@ def _size(begin: bytes) -> tuple[int, int]:
 
 @contextmanager
 def quarantine(
-    layout: Layout, reader: ObjectReader, known: tuple[str, ...], timeout: float
+    layout: Layout, reader: ObjectReader | None, known: tuple[str, ...], timeout: float
 ) -> Iterator[Quarantine]:
     """A quarantine beside a repository, for one fetch at a time.
 
     Args:
         layout: the home.
-        reader: reads the repository's objects.
+        reader: reads the repository's objects; None to use none of them, as for a clone.
         known: commits that need not be sent again.
         timeout: seconds to wait for another fetch.
 
@@ -221,7 +225,8 @@ def quarantine(
         durable.remove_tree(layout.incoming)
         durable.make_directory(layout.incoming)
         path = layout.incoming / "fetched.git"
-        make_quarantine(path, layout.git_dir, tuple(c for c in known if c != NO_COMMIT))
+        ours = None if reader is None else layout.git_dir
+        make_quarantine(path, ours, tuple(c for c in known if c != NO_COMMIT))
         place = Quarantine(path, reader)
         try:
             yield place

@@ -9,8 +9,10 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import changes, durable, schema, trust
+from tweakio.doctor.wholeness import shallow_commits
 from tweakio.errors import (
     ConcurrentChangeError,
+    HostileContentError,
     InvalidMetadataError,
     NewerFormatError,
     RemoteError,
@@ -27,6 +29,7 @@ from tweakio.sync import configuration
 from tweakio.sync.configuration import Remote
 from tweakio.sync.fields import same_beside_runtime
 from tweakio.sync.graph import Graph
+from tweakio.sync.healing import heal
 from tweakio.sync.merging import Merge, chooser
 from tweakio.sync.quarantine import Quarantine, quarantine
 from tweakio.sync.seals import Seals
@@ -231,10 +234,23 @@ class Remotes:
 
     def _pull(self, name: str, url: str, resolve: Resolution, *, trusted: bool) -> Pulled | None:
         """See ``pull``; None if the remote has nothing yet, or not any more."""
-        layout = self._repository.layout
-        # Before anything of it is here: what a home of before has counts as confirmed.
+        if self._cut():
+            self._heal(name, url, ())
+        try:
+            return self._fetch_and_merge(name, url, resolve, trusted=trusted)
+        except RepositoryDamagedError as error:
+            # Of ours something is lost that nobody had missed so far; the remote may have it.
+            lost = error.details.get("object")
+            if not isinstance(lost, str) or not self._heal(name, url, (lost,)):
+                raise
+        return self._fetch_and_merge(name, url, resolve, trusted=trusted)
+
+    def _fetch_and_merge(
+        self, name: str, url: str, resolve: Resolution, *, trusted: bool
+    ) -> Pulled | None:
+        # Before anything of it is merged: what a home of before has counts as confirmed.
         trust.prepare(self._repository)
-        trusted = trusted or name in configuration.trusted_remotes(layout)
+        trusted = trusted or name in configuration.trusted_remotes(self._repository.layout)
         fetched = self._fetch(name, url)
         if fetched is None:
             return None
@@ -242,6 +258,19 @@ class Remotes:
             with contextlib.suppress(ConcurrentChangeError):
                 return self._merge(name, fetched, resolve, trusted=trusted)
         return self._merge(name, fetched, resolve, trusted=trusted)
+
+    def _heal(self, name: str, url: str, lost: Sequence[str]) -> bool:
+        """Bring what is lost here back from a remote, if it has it; whether it had."""
+        self._repository.settle()
+        healed = heal(self._repository, self._mover(), lost, remotes={name: url}, again=bool(lost))
+        for note in healed.notes:
+            log.info("what is lost here was not fetched: %s", note)
+        if healed.joined:
+            cuts = ", ".join(commit[:12] for commit in healed.joined)
+            log.warning("the history before %s is here again, from '%s'", cuts, name)
+        elif healed.found:
+            log.warning("what was lost of the history is here again, from '%s'", name)
+        return bool(healed.remotes)
 
     def _branch(self) -> str:
         return self._repository.refs.branch().removeprefix("refs/heads/")
@@ -280,11 +309,8 @@ class Remotes:
         return None
 
     def _cut(self) -> frozenset[str]:
-        try:
-            data = durable.read_regular(self._repository.layout.git_dir / "shallow", 1 << 24)
-        except FileNotFoundError:
-            return frozenset()
-        return frozenset(data.decode("ascii", "replace").split())
+        """The commits before which there is nothing here: of a shallow clone, or by the doctor."""
+        return frozenset(shallow_commits(self._repository.layout.git_dir))
 
     def _graph(self, read: Callable[[str], Commit]) -> Graph:
         cut = self._cut()
@@ -293,12 +319,22 @@ class Remotes:
         return Graph(read, cut, self._known[1])
 
     def _require_common(self, place: Quarantine, head: str, commit: str, url: str) -> None:
-        if head == NO_COMMIT or self._graph(place.commit).bases(head, commit):
+        def read(name: str) -> Commit:
+            try:
+                return place.commit(name)
+            except HostileContentError:
+                # The remote left out what we have, by what we said; so it is lost here.
+                return self._repository.reader.commit(name)
+
+        if head == NO_COMMIT or self._graph(read).bases(head, commit):
             return
-        if self._cut():
+        if cut := self._cut():
+            names = ", ".join(sorted(name[:12] for name in cut))
             raise RemoteError(
-                f"the history here is cut short, before it meets that of {shown_url(url)}",
-                hint=f"run 'git -C {self._repository.layout.profiles} fetch --unshallow'",
+                f"the history here is cut short before {names}, and {shown_url(url)} does not "
+                "have what is before it",
+                hint="clone it into another home (tweakio --home DIR repo clone URL), and bring "
+                "profiles over with 'tweakio profile export'",
             )
         raise RemoteError(
             f"the history of {shown_url(url)} has nothing in common with this one",

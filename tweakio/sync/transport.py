@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-__all__ = ["FETCHED", "MOST_BYTES", "GitTransport", "RejectedError", "Transport", "find_transport"]
+__all__ = [
+    "FETCHED",
+    "MOST_BYTES",
+    "GitTransport",
+    "RejectedError",
+    "Transport",
+    "cut_here",
+    "find_transport",
+    "too_late",
+]
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +144,13 @@ class Transport(Protocol):
         """The branches of a remote and the one that its HEAD names."""
         ...
 
-    def fetch(self, url: str, branch: str, quarantine: Path) -> str | None:
-        """Bring a branch into a quarantine as ``FETCHED``; its commit, None if it is not there."""
+    def fetch(
+        self, url: str, branch: str, quarantine: Path, seconds: float | None = None
+    ) -> str | None:
+        """Bring a branch into a quarantine as ``FETCHED``; its commit, None if it is not there.
+
+        ``seconds`` is how long it may take.
+        """
         ...
 
     def push(self, url: str, branch: str, commit: str, git_dir: Path) -> None:
@@ -180,12 +194,15 @@ class GitTransport:
                 branches[name[len("refs/heads/") :]] = value
         return branches, named
 
-    def fetch(self, url: str, branch: str, quarantine: Path) -> str | None:
+    def fetch(
+        self, url: str, branch: str, quarantine: Path, seconds: float | None = None
+    ) -> str | None:
         """See ``Transport``."""
         refspec = f"+refs/heads/{branch}:{FETCHED}"
         options = ["--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc"]
         options += self._there(url, "upload-pack")
-        done = self._run(["fetch", "--quiet", *options, "--", url, refspec], quarantine, url)
+        fetch = ["fetch", "--quiet", *options, "--", url, refspec]
+        done = self._run(fetch, quarantine, url, seconds)
         if done.returncode:
             if "couldn't find remote ref" in done.stderr:
                 return None
@@ -224,6 +241,8 @@ class GitTransport:
                 if "cannot lock ref" in line or "incorrect old value" in line:
                     raise RejectedError
                 reason = line.rpartition("\t")[2]
+                if "shallow update" in line:
+                    raise cut_here(url)
                 raise RemoteError(
                     f"{shown_url(url)} refused the push: {_clean(reason)}",
                     hint="the remote has rules of its own; ask who keeps it",
@@ -238,7 +257,7 @@ class GitTransport:
         return [f"--{service}={shlex.join([self._program, *settings, service])}"]
 
     def _run(
-        self, arguments: list[str], git_dir: Path, url: str
+        self, arguments: list[str], git_dir: Path, url: str, seconds: float | None = None
     ) -> subprocess.CompletedProcess[str]:
         check_url(url)
         settings = [part for setting in _SETTINGS for part in ("-c", setting)]
@@ -247,15 +266,25 @@ class GitTransport:
         alone = sys.stdin is None or not sys.stdin.isatty()
         environment = self._environment(git_dir, alone=alone)
         process: subprocess.Popen[str] | None = None
+        late = threading.Event()
+        timer: threading.Timer | None = None
         try:
             # With a session of its own git gets no Ctrl-C, and would outlive one that came between
             # its start and the note of it.
             with interrupts.held_back() as mask:
                 process = _start(command, git_dir, environment, alone=alone, mask=mask)
+            if seconds is not None:
+                timer = threading.Timer(seconds, _end_late, (process, late, alone))
+                timer.daemon = True
+                timer.start()
             out, err = _Said(process).all()
         finally:
+            if timer is not None:
+                timer.cancel()
             if process is not None:
                 _end(process, alone=alone)
+        if late.is_set():
+            raise too_late(url, seconds)
         if len(out) > _MOST_SAID or len(err) > _MOST_SAID:
             raise RemoteError(
                 f"{shown_url(url)} sends more than anybody can read",
@@ -346,6 +375,19 @@ def _start(
         ) from None
 
 
+def _end_late(process: subprocess.Popen[str], late: threading.Event, alone: bool) -> None:  # noqa: FBT001 - a timer's
+    late.set()
+    _end(process, alone=alone)
+
+
+def too_late(url: str, seconds: float | None) -> RemoteError:
+    """What to raise for a fetch that took longer than it may."""
+    return RemoteError(
+        f"{shown_url(url)} did not send its history in {seconds or 0:.0f} seconds",
+        hint="check the network; then run the command again",
+    )
+
+
 def _end(process: subprocess.Popen[str], *, alone: bool) -> None:
     """End a git that still runs, because of Ctrl-C or a signal, with the ssh that it started."""
     if process.poll() is None:
@@ -406,6 +448,14 @@ def _failed_fetch(text: str, url: str) -> RemoteError | HostileContentError:
             hint="nothing was changed; look at it on the remote with 'git fsck'",
         )
     return _unreachable(text, url)
+
+
+def cut_here(url: str) -> RemoteError:
+    """What to raise if a remote would get a history without its beginning."""
+    return RemoteError(
+        f"the history here is cut short, and {shown_url(url)} does not have what is before it",
+        hint="run 'tweakio repo doctor', which says where; nothing was sent",
+    )
 
 
 def _unreachable(text: str, url: str) -> RemoteError:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tweakio.errors import HostileContentError, RemoteError
-from tweakio.sync.transport import FETCHED, MOST_BYTES, RejectedError
+from tweakio.sync.transport import FETCHED, MOST_BYTES, RejectedError, cut_here, too_late
 from tweakio.sync.urls import check_url, shown_url
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ class DulwichTransport:
         named = head[len(heads) :].decode("utf-8", "replace") if head.startswith(heads) else None
         return branches, named
 
-    def fetch(self, url: str, branch: str, quarantine: Path) -> str | None:
-        """See ``Transport``."""
+    def fetch(
+        self, url: str, branch: str, quarantine: Path, seconds: float | None = None
+    ) -> str | None:
+        """See ``Transport``; time is looked at whenever the remote says how far it is."""
         from dulwich.repo import Repo
 
         wanted = f"refs/heads/{branch}".encode()
@@ -51,13 +54,20 @@ class DulwichTransport:
             seen[:] = [commit] if commit else []
             return list(seen)
 
+        until = None if seconds is None else time.monotonic() + seconds
+
+        def progress(_: bytes) -> None:
+            if until is not None and time.monotonic() > until:
+                raise too_late(url, seconds)
+
         client, path = _client(url)
         with Repo(str(quarantine)) as repository:
+            cut_before = set(repository.get_shallow())
             with _translated(url):
-                client.fetch(path, repository, determine_wants=determine)
+                client.fetch(path, repository, determine_wants=determine, progress=progress)
                 if not seen:
                     return None
-                if repository.get_shallow():
+                if set(repository.get_shallow()) - cut_before:
                     raise RemoteError(
                         f"the history of {shown_url(url)} is cut short (a shallow clone)",
                         hint="complete it there: git fetch --unshallow",
@@ -77,20 +87,28 @@ class DulwichTransport:
             def update(refs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
                 old = refs.get(name, _NOTHING)
                 # dulwich's own search believes the dates of commits.
-                if old != _NOTHING and old not in _ancestors(repository, wanted):
+                mine = _ancestors(repository, wanted)
+                if old != _NOTHING and old not in mine:
                     raise RejectedError
+                # A server of git's looks at that; a path is written to by ourselves.
+                begin = mine & set(repository.get_shallow())
+                there = [commit for commit in refs.values() if commit in mine]
+                if begin - _ancestors(repository, *there):
+                    raise cut_here(url)
                 return {name: wanted}
 
             with _translated(url):
                 done = client.send_pack(path, update, repository.generate_pack_data)
         for reason in (done.ref_status or {}).values():
+            if reason and "shallow" in str(reason):
+                raise cut_here(url)
             if reason:
                 raise RejectedError
 
 
-def _ancestors(repository: Any, commit: bytes) -> set[bytes]:
+def _ancestors(repository: Any, *commits: bytes) -> set[bytes]:
     found: set[bytes] = set()
-    todo = [commit]
+    todo = [*commits]
     while todo:
         name = todo.pop()
         if name not in found:
