@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from tweakio import schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError
 from tweakio.references import is_age_file
+from tweakio.store.rules import RULES, is_weaker
 from tweakio.validator import ProfileValidator
 
 __all__ = ["Refusal", "main", "refusals"]
@@ -43,11 +44,13 @@ class Refusal:
         path: in the work tree.
         reason: what is wrong with it.
         mend: what to do.
+        leaves_copy: whether git has kept a secret by being asked to.
     """
 
     path: str
     reason: str
     mend: str
+    leaves_copy: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def refusals() -> list[Refusal]:
         refusal = _judge_content(entry.path, contents[entry.blob])
         if refusal is not None:
             found.append(refusal)
-    return found + _judge_whole()
+    return found + _judge_whole(staged)
 
 
 def _is_outdated(entry: _Staged) -> bool:
@@ -176,11 +179,11 @@ def _judge_name(entry: _Staged) -> Refusal | None:
     if entry.mode == "160000":
         return Refusal(path, "a repository of its own (submodule)", _unstage(path))
     if slash and rest.split("/")[0] in _BROWSER:
-        return Refusal(path, "browser data, which history does not keep", _unstage(path))
+        return Refusal(path, "browser data, which history does not keep", _unstage(path), True)
     if _SECRET_NAME.search(name) or (
         name.lower().endswith(".json") and _STORAGE_STATE.search(name)
     ):
-        return Refusal(path, "a secret, which must not enter history", _unstage(path))
+        return Refusal(path, "a secret, which must not enter history", _unstage(path), True)
     if not slash:
         return None
     if not ProfileValidator().is_id(directory):
@@ -194,7 +197,9 @@ def _judge_name(entry: _Staged) -> Refusal | None:
 
 def _judge_content(path: str, content: bytes) -> Refusal | None:
     if _SECRET_CONTENT.search(content):
-        return Refusal(path, "holds a private key", _unstage(path))
+        return Refusal(path, "holds a private key", _unstage(path), True)
+    if path in RULES and is_weaker(path, content):
+        return Refusal(path, "lets git take sessions or browser data", _restore(path))
     directory, slash, name = path.partition("/")
     if not slash:
         return None
@@ -218,14 +223,21 @@ def _judge_content(path: str, content: bytes) -> Refusal | None:
     return None
 
 
-def _judge_whole() -> list[Refusal]:
+def _judge_whole(staged: list[_Staged]) -> list[Refusal]:
     """What only all the names together show."""
     names: dict[str, set[str]] = {}
     for path in _git("ls-files", "-z").decode("utf-8", "surrogateescape").split("\0"):
         directory, slash, rest = path.partition("/")
         if slash:
             names.setdefault(directory, set()).add(rest)
+        else:
+            names.setdefault("", set()).add(path)
     found = []
+    missing = RULES.keys() - names.pop("", set())
+    removed = {entry.path for entry in staged if entry.blob == _NOTHING}
+    for path in sorted(missing if names else missing & removed):
+        mend = _restore(path) if path in removed else "run 'tweakio repo doctor --fix'"
+        found.append(Refusal(path, "missing, and without it git takes sessions", mend))
     folded: dict[str, str] = {}
     for directory, files in sorted(names.items()):
         other = folded.setdefault(directory.lower(), directory)
@@ -242,6 +254,10 @@ def _judge_whole() -> list[Refusal]:
                 )
             )
     return found
+
+
+def _restore(path: str) -> str:
+    return f"git restore --source=HEAD --staged --worktree -- {path}"
 
 
 def main() -> int:
@@ -261,4 +277,10 @@ def main() -> int:
         print(f"tweakio: hint: {_shown(refusal.mend)}", file=sys.stderr)
     if len(found) > _MAX_SHOWN:
         print(f"tweakio: error: and {len(found) - _MAX_SHOWN} more", file=sys.stderr)
+    if any(refusal.leaves_copy for refusal in found):
+        print(
+            "tweakio: warning: 'git add' has already copied it into .git/objects; once it is not "
+            "staged any more, 'tweakio repo gc' removes the copy",
+            file=sys.stderr,
+        )
     return 1 if found else 0

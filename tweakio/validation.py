@@ -13,8 +13,8 @@ from tweakio.errors import (
     InvalidMetadataError,
     NewerFormatError,
 )
-from tweakio.store.initialise import FORMAT, format_of
 from tweakio.store.objects import BLOB_MODE, MOST_TREE, TREE_MODE, parse_tree
+from tweakio.store.rules import FORMAT, format_of
 from tweakio.store.worktree import FINGERPRINT, METADATA, MOST_SEALED, SEALED
 from tweakio.validator import ProfileValidator
 

@@ -19,7 +19,7 @@ from tweakio.errors import (
     RepositoryDamagedError,
 )
 from tweakio.layout import Layout
-from tweakio.store import hooks, initialise
+from tweakio.store import hooks, initialise, rules
 from tweakio.store.hooks import foreign_hooks, install_hooks
 from tweakio.store.initialise import (
     complete_local,
@@ -202,7 +202,7 @@ def test_interrupted_before_the_first_files(home: Path) -> None:
     assert Journal.exists(layout)
     open_store(home).close()
     assert git(layout.profiles, "status", "--porcelain") == ""
-    assert (layout.profiles / ".gitignore").read_text() == initialise.IGNORE
+    assert (layout.profiles / ".gitignore").read_text() == rules.IGNORE
 
 
 # Refusals

@@ -11,6 +11,7 @@ from tweakio.doctor.files import ObjectFiles
 from tweakio.doctor.local import look_at_hooks, look_at_locks, look_elsewhere
 from tweakio.doctor.past import Past
 from tweakio.doctor.rebuild import rebuild, take_over_attics
+from tweakio.doctor.rules import look_at_rules
 from tweakio.doctor.skeleton import Skeleton, looks_gutted
 from tweakio.errors import (
     ForeignRepositoryError,
@@ -123,6 +124,7 @@ class Examination:
                 self._mend_index(repository)
             else:
                 look_at_hooks(self._case)
+            look_at_rules(self._case, repository)
             self._report_index(index, repository)
             self._profiles(repository)
             self._names(repository)

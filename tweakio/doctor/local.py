@@ -20,7 +20,11 @@ __all__ = ["look_at_hooks", "look_at_locks", "look_elsewhere"]
 
 _ALTERNATES = "objects/info/alternates"
 
-_CHECKED = {"pre-commit": "commits", "reference-transaction": "fetches and merges"}
+_CHECKED = {
+    "pre-commit": "commits",
+    "pre-push": "pushes",
+    "reference-transaction": "fetches and merges",
+}
 
 
 def look_at_locks(case: Case, repository: Repository) -> None:

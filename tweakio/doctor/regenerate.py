@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tweakio import durable, schema
 from tweakio.doctor.strict import content
-from tweakio.store import initialise
+from tweakio.store import initialise, rules
 from tweakio.store.head import HeadCache
 from tweakio.store.objects import (
     BLOB_MODE,
@@ -40,8 +40,8 @@ class Known:
         self._repository = repository
         self._layout = repository.layout
         self.objects: dict[str, tuple[bytes, bytes]] = {}
-        for text in (initialise.IGNORE, initialise.ATTRIBUTES):
-            self._add(b"blob", text.encode())
+        for text in rules.RULES.values():
+            self._add(b"blob", text)
         for name in (".gitignore", ".gitattributes"):
             self._file(self._layout.profiles / name)
         for name in initialise.profile_like_directories(self._layout):

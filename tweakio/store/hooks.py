@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HOOKS", "foreign_hooks", "install_hooks"]
 
-HOOKS = ("pre-commit", "reference-transaction")
+HOOKS = ("pre-commit", "pre-push", "reference-transaction")
 """What tweakio installs into a repository."""
 _HOOK_MARK = b"tweakio hook"
 

@@ -37,6 +37,7 @@ from tweakio.store.objects import (
 )
 from tweakio.store.refs import NO_COMMIT, Refs
 from tweakio.store.repository import Repository
+from tweakio.store.rules import ATTRIBUTES, FORMAT, IGNORE, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASIDE",
+    "ATTRIBUTES",
     "BUILDING",
     "CONFIG",
     "FORMAT",
@@ -59,22 +61,6 @@ __all__ = [
     "remove_dead_buildings",
 ]
 
-FORMAT = 1
-_MARK = "# tweakio profile repository, format "
-IGNORE = f"""\
-{_MARK}{FORMAT}
-# Of a profile only its metadata and its fingerprint are kept in history, and its session as a
-# vault seals it. Sessions are secrets and browser data is large; tweakio's own trash makes them
-# undoable.
-/*/*
-!/*/metadata.json
-!/*/fingerprint.json
-!/*/session.json.age
-"""
-ATTRIBUTES = """\
-# The bytes are the same on every platform.
-* -text
-"""
 CONFIG = f"""\
 [core]
 \trepositoryformatversion = 0
@@ -361,14 +347,6 @@ def _format_in(settings: Mapping[str, str]) -> int | None:
     """``tweakio.format`` in the git configuration."""
     with contextlib.suppress(ValueError):
         return int(settings["tweakio.format"]) if "tweakio.format" in settings else None
-    return None
-
-
-def format_of(ignore: bytes) -> int | None:
-    """The format that the content of a .gitignore names; None if it is not one of ours."""
-    first = ignore.split(b"\n")[0].decode("utf-8", "replace")
-    with contextlib.suppress(ValueError):
-        return int(first.removeprefix(_MARK)) if first.startswith(_MARK) else None
     return None
 
 

@@ -23,10 +23,12 @@ from tweakio.store.objects import (
     TreeEntry,
     edit_tree,
     find_entry,
+    object_id,
     parse_tree,
     serialise_tree,
 )
 from tweakio.store.refs import NO_COMMIT, operation_in_progress
+from tweakio.store.rules import RULES, is_weaker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +41,7 @@ __all__ = ["METADATA", "Collected", "Publication"]
 log = logging.getLogger(__name__)
 
 METADATA = "metadata.json"
+_SOUND = {name: object_id(b"blob", content) for name, content in RULES.items()}
 
 
 class Collected:
@@ -303,6 +306,7 @@ class Publication:
     def _build(self, writer: ObjectWriter) -> tuple[str, bytes, str] | None:
         """Queue the objects; the commit's id, its root tree and its reflog line."""
         change = self._change
+        self._keep_rules()
         edits: dict[bytes, bytes | None] = {
             profile_id.encode(): None for profile_id in change.removed
         }
@@ -331,6 +335,21 @@ class Publication:
         commit_id = self._add(writer, b"commit", self._body).hex()
         line = f"{change.head.commit} {commit_id} {author} {stamp}\ttweakio: {change.summary}\n"
         return commit_id, root, line
+
+    def _keep_rules(self) -> None:
+        """Have every commit keep sessions from git: put back what a person took away of it."""
+        change = self._change
+        for name, content in RULES.items():
+            present: bytes | None = content
+            if name in change.root_files:
+                present = change.root_files[name]
+            elif b"100644 %b\0%b" % (name.encode(), _SOUND[name]) not in change.head.root:
+                present = self._repository.root_file(change.head.root, name)
+            if is_weaker(name, present):
+                change.root_files[name] = content
+                change.notes.append(f"puts {name} back, which keeps sessions out of history")
+            elif not durable.is_there(self._repository.layout.profiles / name):
+                change.root_files[name] = present
 
     def _with_root_files(self, writer: ObjectWriter, root: bytes) -> bytes:
         changed = {

@@ -16,7 +16,6 @@ from tweakio.errors import (
     RepositoryBusyError,
     RepositoryDamagedError,
 )
-from tweakio.store.initialise import ATTRIBUTES, IGNORE
 from tweakio.store.locks import ProfileLockManager
 from tweakio.vault import confirmed
 from tweakio.vault.recipients import RECIPIENTS, parse
@@ -25,12 +24,9 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
-__all__ = ["SEALED_IS_TRACKED", "put_arrival", "put_own_rules", "settle_in"]
+__all__ = ["put_arrival", "settle_in"]
 
 log = logging.getLogger(__name__)
-
-SEALED_IS_TRACKED = b"!/*/session.json.age"
-"""What a vault adds to .gitignore."""
 
 _IN_THE_WAY = (LockTimeoutError, RepositoryBusyError, RepositoryDamagedError)
 
@@ -55,20 +51,6 @@ def put_arrival(change: Transaction, locks: ProfileLockManager, profile_ids: lis
             changes.set_inactive(change, profile_id)
             left.append(profile_id)
     change.summary = f"arrive: {changes.name_some(left) or 'nothing'} is not active here"
-
-
-def put_own_rules(change: Transaction) -> None:
-    """Put our .gitignore and .gitattributes into a change, if what came is weaker."""
-    for name, wanted in ((".gitignore", IGNORE), (".gitattributes", ATTRIBUTES)):
-        content = change.root_file(name) or b""
-        added = content[len(wanted.encode()) :].splitlines()
-        weaker = not content.startswith(wanted.encode()) or any(
-            (line.lstrip().startswith(b"!") and line != SEALED_IS_TRACKED)
-            or name == ".gitattributes"
-            for line in added
-        )
-        if weaker:
-            change.put_root(name, wanted.encode())
 
 
 def settle_in(repository: Repository) -> None:

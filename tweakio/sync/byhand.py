@@ -1,8 +1,9 @@
-"""The rules of the reference-transaction hook: what a person's own ``git pull`` may bring.
+"""The rules of the reference-transaction hook: what a person's own git may give a name.
 
 Git checks out a merge before it asks anybody, and takes what is ignored for worthless: a commit
 with an ``x/session.json`` or an ``x/browser_profile`` would overwrite a login. So what was fetched
 is looked at when git is about to give it a name (``refs/remotes/``) or to merge it (``ORIG_HEAD``).
+And no name at all is given to new commits that hold session or browser data.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from tweakio.committed import look_at_refs
 from tweakio.errors import HostileContentError, TweakioError
 from tweakio.validation import validate_tree
 
@@ -30,16 +32,25 @@ def main() -> int:
     """
     os.environ["GIT_NO_REPLACE_OBJECTS"] = "1"
     try:
-        for commit in _incoming(sys.stdin.read()):
+        text = sys.stdin.read()
+        updates = [(commit, name) for commit, _, name in map(_parts, text.splitlines())]
+        if reason := look_at_refs(updates):
+            sys.stderr.write(reason)
+            return 1
+        for commit in _incoming(text):
             _check(commit)
     except TweakioError as error:
         print(f"tweakio: error: {error.message}", file=sys.stderr)
         print(f"tweakio: hint: {error.hint}", file=sys.stderr)
         return 1
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        print(f"tweakio: error: what was fetched cannot be checked: {error}", file=sys.stderr)
+        print(f"tweakio: error: the new commits cannot be checked: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _parts(line: str) -> tuple[str, str, str]:
+    return line.partition(" ")
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +64,8 @@ def _incoming(text: str) -> Iterator[str]:
     branch = _git("symbolic-ref", "--quiet", "--short", "HEAD").stdout.strip()
     for line in dict.fromkeys(text.splitlines()):
         commit, _, name = line.partition(" ")
-        if not commit.strip("0") or not (name == "ORIG_HEAD" or name.endswith(f"/{branch}")):
+        fetched = name.startswith("refs/remotes/") and name.endswith(f"/{branch}")
+        if not commit.strip("0") or not (fetched or name == "ORIG_HEAD"):
             continue
         # What is here already came from here or was looked at then.
         if _git("merge-base", "--is-ancestor", commit, "HEAD").returncode:

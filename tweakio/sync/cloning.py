@@ -23,7 +23,7 @@ from tweakio.store.locks import ProfileLockManager
 from tweakio.store.processes import process_start
 from tweakio.store.refs import NO_COMMIT, is_ref_name
 from tweakio.store.repository import Repository
-from tweakio.sync.arrival import put_arrival, put_own_rules
+from tweakio.sync.arrival import put_arrival
 from tweakio.sync.configuration import remote_section
 from tweakio.sync.quarantine import Quarantine, make_quarantine
 from tweakio.sync.sessions import restore_sessions
@@ -228,7 +228,6 @@ def _arrive(repository: Repository, command: str, profile_ids: list[str]) -> Non
     with changes.begin(repository, locks, "arrive", profile_ids, command=command) as change:
         confirmed.note_first(repository.layout, parse(change.root_file(RECIPIENTS)))
         put_arrival(change, locks, profile_ids)
-        put_own_rules(change)
 
 
 def _put_in_place(building: Path, layout: Layout) -> None:

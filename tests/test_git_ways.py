@@ -1,0 +1,289 @@
+"""Git's own ways to browser data: clean, stash --all, sparse-checkout, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+from cli_helpers import Cli
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="runs hooks by their first line")
+
+SESSION = json.dumps(
+    {
+        "cookies": [{"name": "sid", "value": "very-secret-value-of-alpha", "domain": "x.example"}],
+        "origins": [{"origin": "https://x.example", "localStorage": []}],
+    }
+).encode()
+
+
+@pytest.fixture
+def two(manager):
+    """Two profiles; alpha has a session and browser data."""
+    manager.create_profiles(["alpha", "beta"], "whatsapp")
+    paths = manager.layout.profile("alpha")
+    paths.session.write_bytes(SESSION)
+    (paths.browser_profile / "Default").mkdir()
+    (paths.browser_profile / "Default" / "Cookies").write_bytes(b"cookies of alpha")
+    return manager
+
+
+@pytest.fixture
+def tree(two):
+    return two.layout.profiles
+
+
+@pytest.fixture
+def cli(tmp_path):
+    return Cli(tmp_path)
+
+
+def cookies(manager, profile_id="alpha"):
+    path = manager.layout.profile(profile_id).browser_profile / "Default" / "Cookies"
+    return path.read_bytes() if path.exists() else None
+
+
+def refused(git, *arguments):
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        git(*arguments)
+    return caught.value.stderr
+
+
+def everything(two, git):
+    """All bytes that git has, packed or not, as text."""
+    listed = git("cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)")
+    names = [line.split()[0] for line in listed.splitlines() if line.endswith("blob")]
+    return "".join(git("cat-file", "blob", name) for name in names)
+
+
+def without_hooks(git, *arguments):
+    return git("-c", "core.hooksPath=/dev/null", *arguments)
+
+
+# The hooks
+
+
+def test_stash_all_is_refused_before_anything_is_removed(two, git):
+    (two.layout.profiles / "notes.txt").write_text("mine")
+    said = refused(git, "stash", "--all")
+    assert "stash refused" in said
+    assert "alpha/browser_profile/Default/Cookies and 1 more" in said
+    assert "Traceback" not in said
+    assert cookies(two) == b"cookies of alpha"
+    assert two.layout.profile("alpha").session.read_bytes() == SESSION
+    assert (two.layout.profiles / "notes.txt").read_text() == "mine"
+    assert git("stash", "list") == ""
+    two.update_profiles(["beta"], note="x")
+    assert git("fsck", "--no-dangling") == ""
+
+
+def test_other_stashes_pass(two, git):
+    (two.layout.profiles / "notes.txt").write_text("mine")
+    git("stash", "-q", "-u")
+    git("stash", "pop", "-q")
+    assert (two.layout.profiles / "notes.txt").read_text() == "mine"
+
+
+def commit_tree(git, two, path, content, *, parent="HEAD"):
+    """A commit on top of HEAD with one more file, made with plumbing, which runs no hook."""
+    source = two.home / "content"
+    source.write_bytes(content)
+    blob = git("hash-object", "-w", str(source)).strip()
+    environment = {**os.environ, "GIT_INDEX_FILE": str(two.home / "other-index")}
+
+    def plumb(*arguments):
+        return subprocess.run(
+            ["git", "-C", two.layout.profiles, *arguments],
+            check=True, env=environment, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+
+    plumb("read-tree", parent)
+    plumb("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}")
+    return plumb("commit-tree", "-p", parent, "-m", "x", plumb("write-tree"))
+
+
+HELD = {
+    "a session": ("alpha/session.json", SESSION),
+    "browser data": ("alpha/browser_profile/Default/Cookies", b"cookies"),
+    "deeper": ("old/home/alpha/session.json", SESSION),
+    "other case": ("alpha/Session.JSON", SESSION),
+    "a cache": ("alpha/cache/x", b"x"),
+    "the session by another name": ("alpha/notes.txt", SESSION),
+}
+
+
+@pytest.mark.parametrize("what", HELD)
+@pytest.mark.parametrize("ref", ["refs/heads/x", "refs/tags/x", "refs/remotes/o/x", "refs/x/y"])
+def test_no_name_for_commits_that_hold_secrets(two, git, what, ref):
+    commit = commit_tree(git, two, *HELD[what])
+    said = refused(git, "update-ref", ref, commit)
+    assert "hold session or browser data" in said
+    assert refused(git, "rev-parse", "--verify", "-q", ref) == ""
+
+
+def test_nor_for_their_children_tags_trees_and_files(two, git):
+    commit = commit_tree(git, two, "alpha/session.json", SESSION)
+    later = git("commit-tree", "-p", commit, "-m", "y", "HEAD^{tree}").strip()
+    for value in (later, f"{commit}^{{tree}}", f"{commit}:alpha/session.json"):
+        name = git("rev-parse", value).strip()
+        assert "session or browser data" in refused(git, "update-ref", "refs/x/y", name)
+    assert "session or browser data" in refused(git, "tag", "-am", "x", "v1", commit)
+    assert "session or browser data" in refused(git, "notes", "add", "-C", name)
+
+
+def test_a_commit_past_the_other_hook_is_refused(two, git):
+    head = git("rev-parse", "HEAD")
+    git("add", "-f", "alpha/session.json")
+    said = refused(git, "commit", "-q", "--no-verify", "-m", "x")
+    assert "alpha/session.json" in said
+    assert git("rev-parse", "HEAD") == head
+
+
+def test_an_import_is_refused(two, git, tree):
+    stream = (
+        b"blob\nmark :1\ndata %d\n%b\ncommit refs/heads/imported\n"
+        b"committer P <p@example.org> 1700000000 +0000\ndata 1\nx\n"
+        b"M 100644 :1 alpha/session.json\n\ndone\n" % (len(SESSION), SESSION)
+    )
+    done = subprocess.run(
+        ["git", "-C", tree, "fast-import", "--quiet", "--done"], input=stream, capture_output=True
+    )
+    assert done.returncode
+    assert b"session or browser data" in done.stderr
+    assert "imported" not in git("branch", "--list")
+
+
+def test_what_is_as_it_should_be_passes(two, git, tree):
+    (tree / "README.md").write_text("mine")
+    git("add", "README.md")
+    git("commit", "-qm", "x")
+    git("branch", "other")
+    git("tag", "-am", "x", "v1")
+    git("notes", "add", "-m", "x")
+    git("switch", "-q", "other")
+    git("update-ref", "-d", "refs/tags/v1")
+    git("gc", "-q")
+
+
+@pytest.fixture
+def remote(tmp_path, git):
+    place = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", place], check=True)
+    git("remote", "add", "origin", str(place))
+    return place
+
+
+def test_a_stash_of_earlier_is_not_pushed(two, git, remote):
+    """Made before this hook was there, or past it."""
+    without_hooks(git, "stash", "--all", "--quiet")
+    said = refused(git, "push", "-q", "--mirror", "origin")
+    assert "push of refs/stash refused" in said
+    assert "git stash drop" in said
+    assert os.listdir(remote / "refs" / "heads") == []
+    git("push", "-q", "origin", "HEAD")
+    git("push", "-q", "origin", "HEAD:refs/heads/other")
+    git("push", "-q", "origin", ":refs/heads/other")
+    listed = subprocess.run(
+        ["git", "-C", remote, "rev-list", "--all", "--objects"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "session.json" not in listed
+
+
+def test_a_commit_of_earlier_is_not_pushed(two, git, remote):
+    git("push", "-q", "origin", "main")
+    git("add", "-f", "alpha/session.json")
+    without_hooks(git, "commit", "-q", "--no-verify", "-m", "x")
+    git("rm", "-q", "--cached", "alpha/session.json")
+    git("commit", "-qm", "taken out again")
+    assert "session or browser data" in refused(git, "push", "-q", "origin", "main")
+    assert "session or browser data" in refused(git, "push", "-q", str(remote), "main")
+
+
+# The two files at the root
+
+
+WEAK = {
+    "gone": (".gitignore", None),
+    "empty": (".gitignore", b""),
+    "negated": (".gitignore", b"!/*/session.json\n"),
+    "negated with blanks": (".gitignore", b"  !session.json  \n"),
+    "attributes gone": (".gitattributes", None),
+    "a filter": (".gitattributes", b"*.json filter=x\n"),
+}
+
+
+def weaken(git, tree, name, content):
+    if content is None:
+        git("rm", "-q", name)
+    else:
+        before = (tree / name).read_bytes()
+        (tree / name).write_bytes(before + content if content else b"")
+        git("add", name)
+
+
+@pytest.mark.parametrize("how", WEAK)
+def test_rules_that_keep_sessions_out_stay(two, git, tree, how):
+    name, content = WEAK[how]
+    weaken(git, tree, name, content)
+    said = refused(git, "commit", "-qm", "x")
+    assert f"{name}: " in said
+    hint = next(line for line in said.splitlines() if "git restore" in line)
+    subprocess.run(hint.partition("hint: ")[2].split(), cwd=tree, check=True)
+    assert git("status", "--porcelain") == ""
+
+
+def test_more_rules_that_only_leave_out_are_fine(two, git, tree):
+    (tree / ".gitignore").write_bytes((tree / ".gitignore").read_bytes() + b"*.log\n")
+    git("commit", "-qam", "x")
+    two.update_profiles(["beta"], note="x")
+    assert "*.log" in git("show", "HEAD:.gitignore")
+
+
+@pytest.mark.parametrize("how", WEAK)
+@pytest.mark.parametrize("by", ["a change", "the doctor"])
+def test_they_come_back(two, cli, git, tree, how, by):
+    name, content = WEAK[how]
+    wanted = git("show", f"HEAD:{name}")
+    weaken(git, tree, name, content)
+    without_hooks(git, "commit", "-q", "--no-verify", "-m", "x")
+    found = cli.run("repo", "doctor", "--json")
+    assert found.code == 14
+    assert [item["code"] for item in json.loads(found.out)["findings"]] == ["rules-weak"]
+    if by == "a change":
+        two.update_profiles(["beta"], note="x")
+    else:
+        assert cli.run("repo", "doctor", "--fix").code == 0
+    assert git("show", f"HEAD:{name}") == wanted
+    assert (tree / name).read_text() == wanted
+    assert git("status", "--porcelain", "--untracked-files=all") == ""
+    assert cli.run("repo", "doctor").code == 0
+
+
+@pytest.mark.parametrize("by", ["a change", "the doctor"])
+def test_they_come_back_into_the_work_tree(two, cli, git, tree, by):
+    (tree / ".gitignore").unlink()
+    assert "alpha/session.json" in git("status", "--porcelain", "--untracked-files=all")
+    assert cli.run("repo", "doctor").code == 14
+    if by == "a change":
+        two.update_profiles(["beta"], note="x")
+    else:
+        assert cli.run("repo", "doctor", "--fix").code == 0
+    assert git("status", "--porcelain", "--untracked-files=all") == ""
+
+
+def test_the_first_create_on_an_orphan_branch_has_them(two, git):
+    git("switch", "-q", "--orphan", "new")
+    two.create_profile("gamma", "custom")
+    assert sorted(git("ls-tree", "--name-only", "HEAD").split()) == [
+        ".gitattributes", ".gitignore", "gamma",
+    ]  # fmt: skip
+    assert git("status", "--porcelain", "--untracked-files=all") == ""
+
+
+def test_profiles_on_an_orphan_branch_need_them(two, git):
+    git("switch", "-q", "--orphan", "new")
+    git("checkout", "main", "--", "alpha")
+    assert "tweakio repo doctor --fix" in refused(git, "commit", "-qm", "x")
