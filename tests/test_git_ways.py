@@ -69,7 +69,7 @@ def test_stash_all_is_refused_before_anything_is_removed(two, git):
     (two.layout.profiles / "notes.txt").write_text("mine")
     said = refused(git, "stash", "--all")
     assert "stash refused" in said
-    assert "alpha/browser_profile/Default/Cookies and 1 more" in said
+    assert "alpha/browser_profile/Default/Cookies and" in said
     assert "Traceback" not in said
     assert cookies(two) == b"cookies of alpha"
     assert two.layout.profile("alpha").session.read_bytes() == SESSION
@@ -114,13 +114,16 @@ HELD = {
 }
 
 
-@pytest.mark.parametrize("what", HELD)
-@pytest.mark.parametrize("ref", ["refs/heads/x", "refs/tags/x", "refs/remotes/o/x", "refs/x/y"])
-def test_no_name_for_commits_that_hold_secrets(two, git, what, ref):
-    commit = commit_tree(git, two, *HELD[what])
-    said = refused(git, "update-ref", ref, commit)
-    assert "hold session or browser data" in said
-    assert refused(git, "rev-parse", "--verify", "-q", ref) == ""
+def test_no_name_for_commits_that_hold_secrets(two, git):
+    refs = ["refs/heads/x", "refs/tags/x", "refs/remotes/o/x", "refs/x/y", "HEAD"]
+    head = git("rev-parse", "HEAD")
+    for number, (what, (path, content)) in enumerate(HELD.items()):
+        commit = commit_tree(git, two, path, content)
+        ref = refs[number % len(refs)]
+        said = refused(git, "update-ref", ref, commit)
+        assert "hold session or browser data" in said, (what, ref, said)
+    assert git("for-each-ref", "--format=%(refname)") == "refs/heads/main\n"
+    assert git("rev-parse", "HEAD") == head
 
 
 def test_nor_for_their_children_tags_trees_and_files(two, git):
@@ -178,9 +181,11 @@ def remote(tmp_path, git):
 def test_a_stash_of_earlier_is_not_pushed(two, git, remote):
     """Made before this hook was there, or past it."""
     without_hooks(git, "stash", "--all", "--quiet")
-    said = refused(git, "push", "-q", "--mirror", "origin")
+    said = refused(git, "push", "-q", "origin", "refs/stash:refs/heads/x")
     assert "push of refs/stash refused" in said
     assert "git stash drop" in said
+    without_hooks(git, "branch", "kept", "stash@{0}")
+    assert "push of refs/heads/kept refused" in refused(git, "push", "-q", "--mirror", "origin")
     assert os.listdir(remote / "refs" / "heads") == []
     git("push", "-q", "origin", "HEAD")
     git("push", "-q", "origin", "HEAD:refs/heads/other")
@@ -224,15 +229,14 @@ def weaken(git, tree, name, content):
         git("add", name)
 
 
-@pytest.mark.parametrize("how", WEAK)
-def test_rules_that_keep_sessions_out_stay(two, git, tree, how):
-    name, content = WEAK[how]
-    weaken(git, tree, name, content)
-    said = refused(git, "commit", "-qm", "x")
-    assert f"{name}: " in said
-    hint = next(line for line in said.splitlines() if "git restore" in line)
-    subprocess.run(hint.partition("hint: ")[2].split(), cwd=tree, check=True)
-    assert git("status", "--porcelain") == ""
+def test_rules_that_keep_sessions_out_stay(two, git, tree):
+    for name, content in WEAK.values():
+        weaken(git, tree, name, content)
+        said = refused(git, "commit", "-qm", "x")
+        assert f"{name}: " in said
+        hint = next(line for line in said.splitlines() if "git restore" in line)
+        subprocess.run(hint.partition("hint: ")[2].split(), cwd=tree, check=True)
+        assert git("status", "--porcelain") == ""
 
 
 def test_more_rules_that_only_leave_out_are_fine(two, git, tree):
@@ -242,8 +246,17 @@ def test_more_rules_that_only_leave_out_are_fine(two, git, tree):
     assert "*.log" in git("show", "HEAD:.gitignore")
 
 
-@pytest.mark.parametrize("how", WEAK)
-@pytest.mark.parametrize("by", ["a change", "the doctor"])
+@pytest.mark.parametrize(
+    ("how", "by"),
+    [
+        ("gone", "a change"),
+        ("gone", "the doctor"),
+        ("negated", "a change"),
+        ("negated", "the doctor"),
+        ("a filter", "a change"),
+        ("attributes gone", "the doctor"),
+    ],
+)
 def test_they_come_back(two, cli, git, tree, how, by):
     name, content = WEAK[how]
     wanted = git("show", f"HEAD:{name}")

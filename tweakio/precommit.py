@@ -179,11 +179,15 @@ def _judge_name(entry: _Staged) -> Refusal | None:
     if entry.mode == "160000":
         return Refusal(path, "a repository of its own (submodule)", _unstage(path))
     if slash and rest.split("/")[0] in _BROWSER:
-        return Refusal(path, "browser data, which history does not keep", _unstage(path), True)
+        return Refusal(
+            path, "browser data, which history does not keep", _unstage(path), leaves_copy=True
+        )
     if _SECRET_NAME.search(name) or (
         name.lower().endswith(".json") and _STORAGE_STATE.search(name)
     ):
-        return Refusal(path, "a secret, which must not enter history", _unstage(path), True)
+        return Refusal(
+            path, "a secret, which must not enter history", _unstage(path), leaves_copy=True
+        )
     if not slash:
         return None
     if not ProfileValidator().is_id(directory):
@@ -197,7 +201,7 @@ def _judge_name(entry: _Staged) -> Refusal | None:
 
 def _judge_content(path: str, content: bytes) -> Refusal | None:
     if _SECRET_CONTENT.search(content):
-        return Refusal(path, "holds a private key", _unstage(path), True)
+        return Refusal(path, "holds a private key", _unstage(path), leaves_copy=True)
     if path in RULES and is_weaker(path, content):
         return Refusal(path, "lets git take sessions or browser data", _restore(path))
     directory, slash, name = path.partition("/")

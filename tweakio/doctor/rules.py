@@ -24,9 +24,7 @@ def look_at_rules(case: Case, repository: Repository) -> None:
     head = repository.head()
     if head.commit == NO_COMMIT or Journal.exists(case.layout):
         return
-    in_history = [
-        name for name in RULES if is_weaker(name, repository.root_file(head.root, name))
-    ]
+    in_history = [name for name in RULES if is_weaker(name, repository.root_file(head.root, name))]
     in_files = [name for name in RULES if is_weaker(name, _file(case, name))]
     if case.fix and (in_history or in_files):
         with repository.exclusive():

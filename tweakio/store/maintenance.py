@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tweakio.models import utc_now
+from tweakio.store.hooks import install_hooks
 
 if TYPE_CHECKING:
     from tweakio.store.repository import Repository
@@ -43,6 +44,8 @@ def maintain(repository: Repository) -> None:
         if found.count >= _MANY_OBJECTS or found.bytes >= _MANY_BYTES:
             pack(repository)
         expire_trash(repository)
+        # Those of an earlier version look at less.
+        install_hooks(repository.layout.git_dir)
     except Exception as error:
         log.warning("packing the history was put off: %s", error)
         log.debug("because of this", exc_info=True)

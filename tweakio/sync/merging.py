@@ -14,8 +14,8 @@ from tweakio.errors import (
 from tweakio.models import parse_time
 from tweakio.settings import fit_together
 from tweakio.store.objects import parse_tree
-from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.store.rules import SEALED_IS_TRACKED
+from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.sync.fields import (
     ABSENT,
     RUNTIME,
