@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweakio import durable
-from tweakio.errors import HomeNotFoundError, InvalidInputError, TweakioError, storage_error
+from tweakio.errors import (
+    HomeNotFoundError,
+    InvalidInputError,
+    LockTimeoutError,
+    RepositoryDamagedError,
+    StorageError,
+    TweakioError,
+    storage_error,
+)
 from tweakio.layout import HOME_VARIABLE, Layout, default_home
 from tweakio.store.initialise import is_initialised, open_repository
 
@@ -108,7 +117,20 @@ class Opening:
                 from tweakio.sync.arrival import settle_in
 
                 settle_in(self._repository)
+            if not self._is_there(self.layout.trusted):
+                self._take_what_is_there_for_confirmed(self._repository)
         except BaseException:
             # Or the next method would go on without it.
             self.close()
             raise
+
+    @staticmethod
+    def _take_what_is_there_for_confirmed(repository: Repository) -> None:
+        """A home of an older tweakio: at once, before plain git brings what is not the person's.
+
+        On a read-only file system, or beside another program, the first use does it.
+        """
+        from tweakio import trust
+
+        with contextlib.suppress(StorageError, LockTimeoutError, RepositoryDamagedError):
+            trust.prepare(repository, timeout=0)

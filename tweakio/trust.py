@@ -252,18 +252,22 @@ def _record(layout: Layout, metadata: Mapping[str, Any]) -> _Record:
 # A home of before
 
 
-def prepare(repository: Repository) -> None:
+def prepare(repository: Repository, timeout: float | None = None) -> None:
     """Take what a home of an older tweakio has for confirmed, once, before anything else comes.
+
+    Args:
+        repository: where.
+        timeout: seconds to wait for another program; as for every change by default.
 
     Raises:
         StorageError: it cannot be written.
+        LockTimeoutError: another program is at work.
     """
     layout = repository.layout
     if os.path.isdir(layout.trusted):
         return
-    with repository.exclusive():
-        if not os.path.lexists(layout.trusted):
-            prepare_locked(repository)
+    with repository.exclusive(timeout):
+        prepare_locked(repository)
 
 
 def prepare_locked(repository: Repository) -> None:
