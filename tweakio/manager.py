@@ -31,7 +31,7 @@ from tweakio.store.locks import HeldLock, ProfileLockManager
 from tweakio.validator import ProfileValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
     from types import TracebackType
@@ -909,8 +909,17 @@ class ProfileManager:
         self._opening.close()
         from tweakio.doctor import examine
 
+        def healer(
+            repository: Repository, lost: Collection[str]
+        ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+            from tweakio.sync import healing
+
+            return healing.healer(repository, lost)
+
         command = self._name("doctor")
-        return examine(self.layout, fix=fix, cut=cut, command=command, progress=progress)
+        return examine(
+            self.layout, fix=fix, cut=cut, command=command, progress=progress, healer=healer
+        )
 
     def gc(self) -> tuple[int, int]:
         """Pack loose objects and empty the trash of what is older than 30 days.

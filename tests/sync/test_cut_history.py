@@ -427,6 +427,63 @@ def test_the_side_where_something_is_missing_is_named(
     assert "remote" not in caught.value.message
 
 
+# The doctor asks the remotes before it cuts
+
+
+def codes(manager: ProfileManager, *, fix: bool = True) -> dict[str, bool]:
+    found = manager.doctor(fix=fix).findings
+    return {item.code: item.fixed for item in found if item.severity != "note"}
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, "HEAD", "everything"])
+def test_the_doctor_brings_back_what_a_remote_has(base: Path, loss: str) -> None:
+    """Nobody is asked whether history may be given up, since none of it is."""
+    home = base / "home"
+    before = git(home, "rev-list", "HEAD")
+    if loss == "everything":
+        shutil.rmtree(profiles(home) / ".git" / "objects" / "pack")
+    else:
+        lose(home, *LOSSES.get(loss, (loss,)))
+    with ProfileManager(home) as manager:
+        assert not any(codes(manager, fix=False).values())
+        fixed = codes(manager)
+        assert fixed["history-fetched"]
+        assert all(fixed.values()), fixed
+        assert codes(manager) == {}
+        assert manager.get_profile("x").note == "note 5"
+    assert git(home, "rev-list", "HEAD") == before
+    is_whole(home, 8)
+
+
+def test_the_doctor_undoes_a_cut(base: Path) -> None:
+    home = cut(base / "home", "HEAD~3")
+    with ProfileManager(home) as manager:
+        assert codes(manager) == {"history-fetched": True}
+    is_whole(home, 8)
+
+
+def test_the_doctor_notes_a_remote_that_it_cannot_reach(base: Path) -> None:
+    home = base / "home"
+    lose(home, "HEAD~3")
+    point_at(home, base / "nowhere.git")
+    with ProfileManager(home) as manager:
+        report = manager.doctor(fix=True)
+        notes = [item.message for item in report.findings if item.code == "not-fetched"]
+        assert len(notes) == 1
+        assert "'origin': cannot reach" in notes[0]
+        assert not codes(manager)["old-history-damaged"]
+    assert not (profiles(home) / ".git" / "shallow").exists()
+
+
+def test_without_remotes_the_doctor_says_nothing_of_them(base: Path) -> None:
+    home = base / "home"
+    lose(home, "HEAD~3")
+    git(home, "remote", "remove", "origin")
+    with ProfileManager(home) as manager:
+        found = {item.code for item in manager.doctor(fix=True).findings}
+    assert not found & {"not-fetched", "history-fetched"}
+
+
 # In the middle of it
 
 

@@ -23,6 +23,7 @@ from tweakio.errors import StorageError, storage_error, system_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tweakio.doctor.case import Healer
     from tweakio.layout import Layout
 
 __all__ = ["Finding", "Kept", "Report", "examine"]
@@ -38,6 +39,7 @@ def examine(
     cut: bool | Callable[[str], bool] = False,
     command: str = "repo doctor",
     progress: Callable[[int], None] | None = None,
+    healer: Healer | None = None,
 ) -> Report:
     """Look at everything, and mend it if asked.
 
@@ -48,6 +50,7 @@ def examine(
             asked, with what would be given up.
         command: for the history.
         progress: called with the number of commits read so far.
+        healer: brings lost objects back from other places; see ``Case``.
 
     Raises:
         HomeNotFoundError: there is no such home.
@@ -66,6 +69,7 @@ def examine(
             progress=progress or (lambda _: None),
             consent=consent,
             witness=witness,
+            healer=healer,
         )
         return Examination(case).run()
 

@@ -11,11 +11,14 @@ from tweakio.doctor.report import Finding, Kept, Report, Severity
 from tweakio.errors import command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from tweakio.doctor.witness import Witness
     from tweakio.layout import Layout
+    from tweakio.store.repository import Repository
+
+    Healer = Callable[[Repository, Collection[str]], tuple[Sequence[str], Sequence[str]]]
 
 __all__ = ["Case"]
 
@@ -30,6 +33,9 @@ class Case:
         progress: called with the number of commits read so far.
         consent: asked before history is cut or rebuilt, with what would be lost.
         witness: the git program here, which may read what we do not; None if there is none.
+        healer: brings objects that are lost back from other places, and undoes cuts of history
+            that are needless then; None if there are no other places. It is asked without a lock,
+            and says in one line each what came back, and why a place was of no use.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class Case:
         progress: Callable[[int], None],
         consent: Callable[[str], bool] = lambda _: False,
         witness: Witness | None = None,
+        healer: Healer | None = None,
     ) -> None:
         self.layout = layout
         self.fix = fix
@@ -48,6 +55,7 @@ class Case:
         self.progress = progress
         self._consent = consent
         self.witness = witness
+        self.healer = healer
         self.report = Report()
         self.only_git: set[bytes] = set()
         """What git can read and we cannot: it is larger than any object of ours."""

@@ -55,6 +55,7 @@ class Past:
         walk = self.walk(head) if head is not None else Walk()
         if head is None or walk.missing or self._remains.chart().missing:
             walk = self._regenerate(head, walk) if self._case.fix else self._ask_git(head, walk)
+        walk = self._heal(head, walk)
         if self._case.only_git:
             what = counted(len(self._case.only_git), "object")
             self._case.add("only-git", "note", f"{what} of history can be read by git only")
@@ -182,6 +183,23 @@ class Past:
                 todo += [parent for parent in parents if parent not in known]
                 known.update(parents)
         return walk
+
+    def _heal(self, head: str | None, walk: Walk) -> Walk:
+        """Bring back from other places what is lost, before anything is cut or given up."""
+        if not self._case.fix or self._case.healer is None:
+            return walk
+        lost = walk.missing | self._remains.chart().missing
+        if not lost and head is not None and not shallow_commits(self._case.layout.git_dir):
+            return walk
+        came, notes = self._case.healer(self._repository, lost)
+        for line in notes:
+            self._case.add("not-fetched", "note", line)
+        if not came:
+            return walk
+        self._repository.reader.close()
+        for line in came:
+            self._case.add("history-fetched", "damage", line, fixed=True)
+        return self.walk(head) if head is not None else walk
 
     def _regenerate(self, head: str | None, walk: Walk) -> Walk:
         """Write missing objects again that are somewhere else, or that git can read.

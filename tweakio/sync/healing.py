@@ -20,6 +20,7 @@ from tweakio.store.refs import NO_COMMIT
 from tweakio.sync.configuration import read_remotes
 from tweakio.sync.graph import Graph
 from tweakio.sync.quarantine import quarantine
+from tweakio.sync.transport import find_transport
 from tweakio.sync.urls import check_name, check_url
 from tweakio.validation import validate_tree
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     _Look = Callable[[str], tuple[tuple[str, ...], set[str]]]
 
-__all__ = ["Healed", "heal"]
+__all__ = ["Healed", "heal", "healer"]
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,26 @@ def heal(
     joined = attempt.join()
     found = tuple(sorted(name for name in lost if attempt.has(name)))
     return Healed(tuple(helped), found, joined, tuple(notes))
+
+
+def healer(
+    repository: Repository, lost: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the doctor calls: ``heal``, told in lines: what came back, and what was of no use."""
+    try:
+        if not read_remotes(repository.layout):
+            return (), ()
+    except TweakioError:
+        return (), ()  # the configuration is damaged, too, which is said
+    healed = heal(repository, find_transport(), lost)
+    places = ", ".join(f"'{name}'" for name in healed.remotes)
+    came = []
+    if healed.found or healed.remotes:
+        came.append(f"what was lost of the history was fetched from {places}")
+    if healed.joined:
+        cuts = ", ".join(commit[:12] for commit in healed.joined)
+        came.append(f"the history before {cuts} is here again")
+    return tuple(came), tuple(f"nothing that is lost was fetched from {n}" for n in healed.notes)
 
 
 class _Attempt:

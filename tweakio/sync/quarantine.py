@@ -129,6 +129,7 @@ class Quarantine:
         self.close()
         kept = []
         target = objects / "pack"
+        durable.make_directory(target)  # gone, where all objects were lost
         source = self.path / "objects" / "pack"
         for index in sorted(source.glob("pack-*.idx")):
             stem = index.stem
