@@ -300,3 +300,63 @@ def test_profiles_on_an_orphan_branch_need_them(two, git):
     git("switch", "-q", "--orphan", "new")
     git("checkout", "main", "--", "alpha")
     assert "tweakio repo doctor --fix" in refused(git, "commit", "-qm", "x")
+
+
+# What git leaves among its objects
+
+
+def test_a_refused_session_is_removed_by_gc(two, cli, git):
+    git("add", "-f", "alpha/session.json", "alpha/browser_profile/Default/Cookies")
+    assert "tweakio repo gc" in refused(git, "commit", "-qm", "x")
+    cli.ok("repo", "gc")
+    # While it is staged, it is a person's.
+    assert "very-secret-value" in everything(two, git)
+    git("restore", "--staged", ".")
+    assert "secret-left" in cli.run("repo", "doctor", "--json").out
+    cli.ok("repo", "gc")
+    assert "very-secret-value" not in everything(two, git)
+    assert "cookies of alpha" not in everything(two, git)
+    cli.ok("repo", "doctor")
+    assert git("fsck", "--no-dangling") == ""
+
+
+def test_what_a_refused_stash_left_is_removed_by_the_doctor(two, cli, git):
+    two.layout.profile("beta").session.write_bytes(SESSION.replace(b"of-alpha", b"of-beta"))
+    (two.layout.profile("beta").browser_profile / "x").write_bytes(b"opaque bytes of beta")
+    refused(git, "stash", "--all")
+    # What is not there any more is known by where the stash would have had it.
+    (two.layout.profile("beta").browser_profile / "x").unlink()
+    two.layout.profile("alpha").session.write_bytes(b"{}")
+    assert "of-beta" in everything(two, git)
+    cli.ok("repo", "doctor", "--fix")
+    left = everything(two, git)
+    assert "very-secret-value" not in left
+    assert "opaque bytes" not in left
+    assert git("status", "--porcelain") == ""
+    cli.ok("repo", "doctor")
+
+
+def test_what_something_names_stays(two, cli, git):
+    """A stash of earlier is a person's, and so is what is no secret."""
+    (two.home / "note").write_bytes(b"a blob of a person's own")
+    git("hash-object", "-w", str(two.home / "note"))
+    without_hooks(git, "stash", "--all", "--quiet")
+    cli.ok("repo", "gc")
+    assert "a blob of a person" in everything(two, git)
+    without_hooks(git, "stash", "pop", "--quiet")
+    assert cookies(two) == b"cookies of alpha"
+    assert two.layout.profile("alpha").session.read_bytes() == SESSION
+
+
+def test_nothing_is_removed_while_a_git_is_at_work(two, cli, git, tree):
+    git("add", "-f", "alpha/session.json")
+    git("restore", "--staged", ".")
+    running = subprocess.Popen(
+        ["git", "cat-file", "--batch"], cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        cli.ok("repo", "gc")
+        assert "very-secret-value" in everything(two, git)
+    finally:
+        running.kill()
+        running.communicate()

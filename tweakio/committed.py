@@ -14,15 +14,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from tweakio.store.leftovers import SECRET_PATH
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["look_at_push", "look_at_refs", "main", "secrets_among"]
 
-# Anywhere in a tree: it need not have been made at the top of the work tree.
-_SECRET = re.compile(
-    r"(?:.*/)?(?:session\.json|browser_profile(?:/.*)?)|[^/]+/cache/.*", re.IGNORECASE | re.DOTALL
-)
 _NEVER = re.compile(r"[^ -~]")
 _SHOWN = 60
 _MOST_SESSION = 64 << 20
@@ -55,7 +53,7 @@ def secrets_among(commits: Iterable[str], known: Iterable[str]) -> list[str]:
     found = []
     for line in lines.split("\n"):
         blob, named, path = line.partition(" ")
-        if named and path and _SECRET.fullmatch(path):
+        if named and path and SECRET_PATH.fullmatch(path):
             found.append(path)
             continue
         # The same content under another name; commits have none.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tweakio import durable, trust
 from tweakio.doctor.files import ObjectFiles
+from tweakio.doctor.leftovers import look_at_leftovers
 from tweakio.doctor.local import look_at_hooks, look_at_locks, look_elsewhere
 from tweakio.doctor.past import Past
 from tweakio.doctor.rebuild import rebuild, take_over_attics
@@ -125,6 +126,7 @@ class Examination:
             else:
                 look_at_hooks(self._case)
             look_at_rules(self._case, repository)
+            look_at_leftovers(self._case, repository)
             self._report_index(index, repository)
             self._profiles(repository)
             self._names(repository)

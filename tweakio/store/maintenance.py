@@ -56,12 +56,14 @@ def pack(repository: Repository) -> int:
 
     The repository's lock is held.
     """
+    from tweakio.store.leftovers import remove_leftovers
     from tweakio.store.packs import pack_recent
 
+    secrets = remove_leftovers(repository).others
     # Windows does not unlink a file that is open.
     repository.reader.close()
     objects, temporary = repository.layout.git_dir / "objects", repository.layout.temporary
-    report = pack_recent(objects, temporary)
+    report = pack_recent(objects, temporary, leave=secrets)
     log.info("packed %d objects", report.packed)
     return report.packed
 

@@ -303,19 +303,24 @@ def is_abandoned(lock: Path, git_dir: Path, *, after: float = _ABANDONED_AFTER) 
             return False
     except OSError:
         return False
+    return not git_runs_in(git_dir.parent)
+
+
+def git_runs_in(work_tree: Path) -> bool:
+    """Whether a program called git is at work in a work tree."""
     import psutil
 
-    work_tree = os.path.realpath(git_dir.parent)
+    top = os.path.realpath(work_tree)
     for process in psutil.process_iter(["name", "cwd", "status"]):
         if not (process.info["name"] or "").lower().startswith("git"):
             continue
         if process.info["status"] == psutil.STATUS_ZOMBIE:
             continue
         directory = process.info["cwd"]
-        # Git changes to the top of the work tree; one we may not look at counts as alive.
-        if directory is None or os.path.realpath(directory).startswith(work_tree):
-            return False
-    return True
+        # Git changes to the top of the work tree; one we may not look at counts as there.
+        if directory is None or os.path.realpath(directory).startswith(top):
+            return True
+    return False
 
 
 def set_aside(lock: Path, shelf: Path) -> Path:

@@ -31,7 +31,7 @@ from tweakio.store.packs.record import Record
 from tweakio.store.packs.write import write_pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
 __all__ = ["PackReport", "RecentStatistics", "pack_recent", "recent_statistics"]
@@ -93,7 +93,9 @@ def recent_statistics(objects: Path) -> RecentStatistics:
     return RecentStatistics(count, size)
 
 
-def pack_recent(objects: Path, temporary: Path, *, keep: int = 8) -> PackReport:
+def pack_recent(
+    objects: Path, temporary: Path, *, keep: int = 8, leave: Collection[str] = ()
+) -> PackReport:
     """Write one pack of all commit packs and of every loose object, then remove what it
     replaces, then join small packs.
 
@@ -105,6 +107,7 @@ def pack_recent(objects: Path, temporary: Path, *, keep: int = 8) -> PackReport:
         temporary: an existing directory in the same file system for files being written.
             The record of our packs is kept beside it.
         keep: as in ``merge_packs``.
+        leave: the ids of loose objects that stay as they are.
 
     Raises:
         OSError: what the system said. The repository is intact, at worst with objects
@@ -120,7 +123,8 @@ def pack_recent(objects: Path, temporary: Path, *, keep: int = 8) -> PackReport:
     # Any other may be one that a running git gc is about to remove, after it has made loose
     # objects of what nothing refers to yet. So only a shielded pack of ours counts.
     sound = [pack.index for pack in packs if pack.stem in shields and pack.intact()]
-    fresh, doubles = _choose(commits, loose_objects(objects), sound)
+    loose_ones = (found for found in loose_objects(objects) if found.name not in leave)
+    fresh, doubles = _choose(commits, loose_ones, sound)
 
     stem, index = None, None
     if fresh:
