@@ -27,6 +27,7 @@ from tweakio.errors import (
     TweakioError,
     UnknownPlatformError,
     is_of_the_moment,
+    run,
     storage_error,
 )
 from tweakio.manager import ProfileManager
@@ -264,8 +265,8 @@ class _Browsing:
             raise BrowserError(
                 f"the browser data of profile '{profile.id}' are {data.name}'s, not "
                 f"{self._engine.name}'s",
-                hint=f"open it with {data.name}, or start anew with 'tweakio profile recover "
-                f"{profile.id} --mode hard'",
+                hint=f"open it with {data.name}, or start anew: "
+                + run("tweakio profile recover --mode hard", profile.id),
                 profile_id=profile.id,
             )
         return self._engine

@@ -357,7 +357,7 @@ _LONGEST_WORD = 4096
 _NOT_SHOWN = "..."
 
 
-def command(words: str, *values: object) -> str:
+def command(words: str, *values: object, then: str = "") -> str:
     """A command for a hint, which can be pasted into a shell whoever wrote the values.
 
     Every name, path, revision or address that ends up in a suggested command goes through here.
@@ -367,17 +367,18 @@ def command(words: str, *values: object) -> str:
     Args:
         words: written by us, such as ``"tweakio profile recover"``.
         *values: what follows, each as one word.
+        then: further words of ours behind them, such as ``"switch main"``.
     """
-    return " ".join((words, *(_quoted(str(value)) for value in values)))
+    return " ".join((words, *(_quoted(str(value)) for value in values), *filter(None, [then])))
 
 
-def run(words: str, *values: object) -> str:
+def run(words: str, *values: object, then: str = "") -> str:
     """A hint to run a command; see ``command``.
 
     Quotes around the command stand there only if it has none of its own: pasted together with
     them, the value would be outside.
     """
-    made = command(words, *values)
+    made = command(words, *values, then=then)
     return f"run: {made}" if any(mark in made for mark in "'\"") else f"run '{made}'"
 
 

@@ -12,6 +12,7 @@ from tweakio.errors import (
     NewerFormatError,
     ProfileCorruptedError,
     ProfileNotFoundError,
+    run,
 )
 from tweakio.store.locks import ProfileLockManager
 
@@ -39,7 +40,7 @@ def corrupted_error(profile_id: str, problem: str | None) -> ProfileCorruptedErr
     """The error for a profile that has to be recovered first."""
     return ProfileCorruptedError(
         f"profile '{profile_id}' is corrupted: {problem or 'it was marked so'}",
-        hint=f"run 'tweakio profile recover {profile_id}'",
+        hint=run("tweakio profile recover", profile_id),
         profile_id=profile_id,
     )
 

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 
 from tweakio import schema
-from tweakio.errors import InvalidMetadataError, NewerFormatError
+from tweakio.errors import InvalidMetadataError, NewerFormatError, command
 from tweakio.references import is_age_file
 from tweakio.store.rules import RULES, is_weaker
 from tweakio.validator import ProfileValidator
@@ -102,11 +102,10 @@ def _contents(blobs: list[str]) -> dict[str, bytes]:
 
 
 def _unstage(path: str) -> str:
-    import shlex
-
     # A name that cannot be shown cannot be pasted either.
-    what = f"-- {shlex.quote(path)}" if path.isprintable() else "."
-    return f"git restore --staged {what}"
+    if not path.isprintable():
+        return "git restore --staged ."
+    return command("git restore --staged --", f"./{path}" if path.startswith("-") else path)
 
 
 def _shown(text: str) -> str:
@@ -210,20 +209,22 @@ def _judge_content(path: str, content: bytes) -> Refusal | None:
     if name == _SEALED:
         if is_age_file(content):
             return None
-        return Refusal(path, "not sealed", f"git restore --staged --worktree -- {path}")
+        return Refusal(path, "not sealed", command("git restore --staged --worktree --", path))
     try:
         if name == "metadata.json":
             schema.load(content, directory)
         elif not isinstance(json.loads(content), dict):
-            return Refusal(path, "not a JSON object", f"git restore --staged --worktree -- {path}")
+            return Refusal(
+                path, "not a JSON object", command("git restore --staged --worktree --", path)
+            )
     except (InvalidMetadataError, NewerFormatError) as error:
         return Refusal(
             path,
             error.message,
-            f"{error.hint}; then 'git add' it, or: tweakio profile recover {directory}",
+            f"{error.hint}; then 'git add' it, or: {command('tweakio profile recover', directory)}",
         )
     except (ValueError, RecursionError):
-        return Refusal(path, "not JSON", f"git restore --staged --worktree -- {path}")
+        return Refusal(path, "not JSON", command("git restore --staged --worktree --", path))
     return None
 
 
@@ -253,8 +254,8 @@ def _judge_whole(staged: list[_Staged]) -> list[Refusal]:
                 Refusal(
                     directory,
                     "a profile without metadata.json",
-                    f"tweakio profile recover {directory}, or remove it: "
-                    f"tweakio profile delete {directory}",
+                    f"{command('tweakio profile recover', directory)}, or remove it: "
+                    f"{command('tweakio profile delete', directory)}",
                 )
             )
     return found

@@ -20,6 +20,7 @@ from tweakio.errors import (
     SecretNotFoundError,
     TweakioError,
     VaultError,
+    run,
 )
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def resolve(reference: str, where: str = "", opener: Callable[[str], str] | None
         hint = f"set the environment variable {name}"
     else:
         secret = _of_key_ring(name, place)
-        hint = f"run 'keyring set {SERVICE} {name}'"
+        hint = run("keyring set", SERVICE, name)
     if not secret:
         raise SecretNotFoundError(
             f"{place} needs {reference}, which is {'not there' if secret is None else 'empty'}",

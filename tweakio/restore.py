@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tweakio import changes, directories, schema
-from tweakio.errors import InvalidMetadataError, ProfileExistsError, RevisionNotFoundError
+from tweakio.errors import (
+    InvalidMetadataError,
+    ProfileExistsError,
+    RevisionNotFoundError,
+    run,
+)
+from tweakio.errors import (
+    command as pasted,
+)
 from tweakio.history import History
 from tweakio.store.worktree import METADATA, SEALED
 from tweakio.validator import ProfileValidator
@@ -52,7 +60,7 @@ def restore(
     try:
         wanted = schema.load(files[METADATA], profile_id)
     except InvalidMetadataError as error:
-        error.hint = f"give another revision: tweakio profile history {profile_id}"
+        error.hint = "give another revision: " + pasted("tweakio profile history", profile_id)
         raise
     with changes.begin(repository, locks, "restore", [profile_id], command=command) as change:
         change.summary = f"restore {profile_id} to {commit_id[:12]}"
@@ -86,7 +94,7 @@ def _files_at(
     if blobs is None or METADATA not in blobs:
         raise RevisionNotFoundError(
             f"profile '{profile_id}' is not in revision {revision[:80]!r}",
-            hint=f"run 'tweakio profile history {profile_id}'",
+            hint=run("tweakio profile history", profile_id),
             profile_id=profile_id,
             revision=revision,
         )

@@ -12,6 +12,9 @@ from tweakio.errors import (
     ProfileExistsError,
     TrashEntryNotFoundError,
 )
+from tweakio.errors import (
+    command as pasted,
+)
 from tweakio.metadata import not_found_error
 from tweakio.models import TrashEntry, format_time, utc_now
 from tweakio.recovery import Recovery, rebuild_metadata
@@ -93,7 +96,8 @@ def _restore_reset(
         # Never another profile's session, even if it has the same name.
         raise ProfileExistsError(
             f"'{profile_id}' is another profile by now than the one that {entry.name} is of",
-            hint=f"delete it first, then restore the old one: tweakio profile history {profile_id}",
+            hint="delete it first, then restore the old one: "
+            + pasted("tweakio profile history", profile_id),
         )
     locks.refuse_in_use(profile_id, own=True)
     metadata = change.metadata(profile_id)

@@ -499,7 +499,9 @@ def arrived(
         log.warning(
             "nothing of that is used before it is confirmed on this machine; if it is what it "
             "should be, %s",
-            run("tweakio profile trust", *(found if len(found) <= _MOST_TOLD else ["--all"])),
+            run("tweakio profile trust", *found)
+            if len(found) <= _MOST_TOLD
+            else run("tweakio profile trust --all"),
         )
     return sorted(found)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tweakio.cli import interruptible
 from tweakio.cli.output import around_lines, emit, notice
 from tweakio.cli.passphrase import unlock_for
-from tweakio.errors import BrowserError, InvalidInputError, MissingExtraError
+from tweakio.errors import BrowserError, InvalidInputError, MissingExtraError, command
 from tweakio.metadata import corrupted_error
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def account(
     if platform not in (None, profile.platform):
         raise InvalidInputError(
             f"the profile '{profile.id}' is of the platform {profile.platform}, not {platform}",
-            hint=f"make one for it: tweakio profile create <id> --platform {platform}",
+            hint="make one for it: " + command("tweakio profile create ID --platform", platform),
         )
     return profile
 

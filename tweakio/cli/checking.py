@@ -11,7 +11,7 @@ from tweakio.cli.output import emit, is_terminal
 from tweakio.cli.passphrase import unlock_for
 from tweakio.cli.progress import counted
 from tweakio.cli.render import checked_json, checked_row, json_text, plain_rows
-from tweakio.errors import NotLoggedInError
+from tweakio.errors import NotLoggedInError, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,5 +82,5 @@ def check_profiles(
 
         raise NotLoggedInError(
             f"not known to be logged in: {name_some(bad)}",
-            hint=f"run 'tweakio profile login {bad[0]}'",
+            hint=run("tweakio profile login", bad[0]),
         )

@@ -19,6 +19,7 @@ from tweakio.errors import (
     HomeNotFoundError,
     RepositoryBusyError,
     RepositoryDamagedError,
+    run,
 )
 from tweakio.store import initialise
 from tweakio.store.objects import TREE_MODE, parse_tree
@@ -185,7 +186,7 @@ class Examination:
                     "profile-corrupted",
                     "problem",
                     f"profile '{profile_id}': {found.problem or 'marked as corrupted'}",
-                    hint=f"run 'tweakio profile recover {profile_id}'",
+                    hint=run("tweakio profile recover", profile_id),
                 )
             for doubt in trust.doubts(repository, found.metadata or {}):
                 self._case.add(

@@ -161,7 +161,7 @@ class ObjectFiles:
             return len(entries), run("git index-pack", f"{path}.pack")
         if not broken.whole:
             if not self._read_otherwise(broken.names() - {name for name, _, _ in entries}, writer):
-                return len(entries), run("git -C", self._case.layout.profiles, "repack", "-ad")
+                return len(entries), run("git -C", self._case.layout.profiles, then="repack -ad")
             writer.flush()
             suffixes += [".pack", ".keep", ".mtimes"]
         for suffix in suffixes:

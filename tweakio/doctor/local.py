@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tweakio import durable
 from tweakio.doctor.strict import content
+from tweakio.errors import run
 from tweakio.store import hooks
 from tweakio.store.elsewhere import objects_elsewhere
 from tweakio.store.journal import Journal
@@ -36,7 +37,7 @@ def look_at_locks(case: Case, repository: Repository) -> None:
             "git-in-progress",
             "problem",
             f"a {what} is under way in the profile repository",
-            hint=f"finish it, or run 'git -C {case.layout.profiles} {what} --abort'",
+            hint="finish it, or " + run("git -C", case.layout.profiles, then=f"{what} --abort"),
         )
     for lock in sorted(case.layout.git_dir.glob("*.lock")) + sorted(
         (case.layout.git_dir / "refs").rglob("*.lock")

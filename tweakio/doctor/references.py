@@ -11,6 +11,7 @@ from tweakio import durable, identity
 from tweakio.doctor.skeleton import branch_of
 from tweakio.doctor.strict import content, files_below
 from tweakio.doctor.wholeness import Wholeness
+from tweakio.errors import run
 from tweakio.store.refs import NO_COMMIT, is_ref_name
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class References:
             "problem",
             "HEAD is on no branch, so nothing can be changed",
             fixed=same and self._case.fix,
-            hint="" if same else f"run 'git -C {self._case.layout.profiles} switch main'",
+            hint="" if same else run("git -C", self._case.layout.profiles, then="switch main"),
         )
 
     def reset_to(self, found: str) -> None:

@@ -7,7 +7,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tweakio.errors import BrowserError, InvalidInputError, MissingExtraError, SessionError
+from tweakio.errors import BrowserError, InvalidInputError, MissingExtraError, SessionError, run
 from tweakio.platforms.protocols import Snapshot
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def require(browser: BrowserManager) -> SessionHandler:
     if not handler.login_url:
         raise InvalidInputError(
             f"profile '{profile.id}' does not say where to log in",
-            hint=f"run 'tweakio profile set {profile.id} --config url=https://...'",
+            hint=run("tweakio profile set", profile.id, then="--config url=https://..."),
         )
     return handler
 

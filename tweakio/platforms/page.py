@@ -478,8 +478,8 @@ def _failed(message: str, error: Exception) -> Exception:
 def _not_there(name: str) -> SessionError:
     return SessionError(
         f"the page has no usable element for {name!r}",
-        hint=f"if the service has changed its page: tweakio profile set <id> --config"
-        f" selector_{name}=<CSS selector>",
+        hint=f"if the service has changed its page, set selector_{name} to a CSS selector:"
+        " tweakio profile set --config KEY=VALUE ID",
     )
 
 

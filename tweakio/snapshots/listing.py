@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from tweakio.errors import SnapshotError, StorageError, is_of_the_moment
+from tweakio.errors import SnapshotError, StorageError, command, is_of_the_moment, run
 from tweakio.snapshots import manifest
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ def find(place: Place, profile_id: str, name: str | None) -> Snapshot:
         called = "" if name is None else f" called {ascii(name)[:60]}"
         raise SnapshotError(
             f"there is {what} of profile '{profile_id}'{called}",
-            hint=f"run 'tweakio profile snapshot list {profile_id}'",
+            hint=run("tweakio profile snapshot list", profile_id),
         )
     if not chosen[0].complete:
         raise SnapshotError(
             f"the data of snapshot {chosen[0].name} is not there in full",
-            hint=f"take another one: tweakio profile snapshot list {profile_id}",
+            hint="take another one: " + command("tweakio profile snapshot list", profile_id),
         )
     return chosen[0]

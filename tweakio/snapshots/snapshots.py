@@ -15,7 +15,9 @@ from tweakio.errors import (
     StorageError,
     TweakioError,
     VaultError,
+    command,
     in_the_tree,
+    run,
     storage_error,
 )
 from tweakio.models import parse_time
@@ -237,7 +239,7 @@ class Snapshots:
         if found.metadata is None or found.state == "damaged":
             raise ProfileCorruptedError(
                 f"profile '{profile_id}' is damaged",
-                hint=f"run 'tweakio profile recover {profile_id}'",
+                hint=run("tweakio profile recover", profile_id),
                 profile_id=profile_id,
             )
         return str(found.metadata["platform"]), parse_time(found.metadata["created_at"])
@@ -285,7 +287,8 @@ class Snapshots:
             raise SnapshotError(
                 f"snapshot {snapshot.name} is of a profile for {ascii(snapshot.platform)[:40]}, "
                 f"and '{snapshot.profile_id}' is for {platform}",
-                hint=f"take another one: tweakio profile snapshot list {snapshot.profile_id}",
+                hint="take another one: "
+                + command("tweakio profile snapshot list", snapshot.profile_id),
             )
         if snapshot.profile_created_at != created_at and not other:
             raise SnapshotError(

@@ -13,6 +13,7 @@ from tweakio.errors import (
     ProfileActiveError,
     ProfileNotFoundError,
     is_of_the_moment,
+    run,
     storage_error,
 )
 from tweakio.models import LockRecord
@@ -164,7 +165,7 @@ class ProfileLockManager:
         except (FileNotFoundError, NotADirectoryError):
             raise ProfileNotFoundError(
                 f"the directory of profile '{profile_id}' does not exist",
-                hint=f"run 'tweakio profile recover {profile_id}'",
+                hint=run("tweakio profile recover", profile_id),
                 profile_id=profile_id,
             ) from None
         except OSError as error:

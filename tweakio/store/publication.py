@@ -13,6 +13,8 @@ from tweakio.errors import (
     NewerFormatError,
     RepositoryBusyError,
     RepositoryDamagedError,
+    command,
+    run,
 )
 from tweakio.store.head import Head
 from tweakio.store.journal import Journal, Move, move_on
@@ -152,7 +154,7 @@ class Publication:
             if index is not None and index.conflicts:
                 raise RepositoryBusyError(
                     "the profile repository has unresolved conflicts",
-                    hint=f"resolve them: git -C {layout.profiles} status",
+                    hint="resolve them: " + command("git -C", layout.profiles, then="status"),
                 )
             journal = Journal(
                 branch=branch,
@@ -177,7 +179,8 @@ class Publication:
     def _busy(self, what: str) -> RepositoryBusyError:
         return RepositoryBusyError(
             f"a {what} is under way in the profile repository",
-            hint=f"finish it or run 'git -C {self._repository.layout.profiles} {what} --abort'",
+            hint="finish it or "
+            + run("git -C", self._repository.layout.profiles, then=f"{what} --abort"),
         )
 
     def _publish(

@@ -17,6 +17,7 @@ from tweakio.errors import (
     RepositoryDamagedError,
     StorageError,
     is_of_the_moment,
+    run,
     storage_error,
 )
 
@@ -100,7 +101,7 @@ class Refs:
         if _HEX.fullmatch(content):
             raise RepositoryBusyError(
                 "HEAD of the profile repository is detached",
-                hint=f"run 'git -C {self._git_dir.parent} switch main'",
+                hint=run("git -C", self._git_dir.parent, then="switch main"),
             )
         raise self._damaged("HEAD names no branch")
 

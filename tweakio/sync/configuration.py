@@ -6,12 +6,7 @@ import io
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
-from tweakio.errors import (
-    RemoteError,
-    RepositoryDamagedError,
-    is_of_the_moment,
-    storage_error,
-)
+from tweakio.errors import RemoteError, RepositoryDamagedError, is_of_the_moment, run, storage_error
 from tweakio.sync.urls import check_name, check_url, shown_url
 
 if TYPE_CHECKING:
@@ -125,7 +120,7 @@ def add_remote(layout: Layout, name: str, url: str, branch: str, *, trusted: boo
     if name in known:
         raise RemoteError(
             f"remote '{name}' exists: {shown_url(known[name])}",
-            hint=f"give another name, or run 'tweakio repo remote remove {name}' first",
+            hint="give another name, or first " + run("tweakio repo remote remove", name),
         )
     before = _read(layout.git_dir / "config")
     if before and not before.endswith(b"\n"):

@@ -19,6 +19,7 @@ from tweakio.errors import (
     RepositoryDamagedError,
     TweakioError,
     in_the_tree,
+    run,
     storage_error,
 )
 from tweakio.history import changed_names
@@ -600,7 +601,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _rejected(name: str) -> RemoteError:
     return RemoteError(
-        f"'{name}' has changes that are not here", hint=f"run 'tweakio repo sync {name}'"
+        f"'{name}' has changes that are not here", hint=run("tweakio repo sync", name)
     )
 
 

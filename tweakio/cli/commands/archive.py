@@ -8,7 +8,13 @@ from tweakio.cli.completion import complete_platforms, complete_profiles
 from tweakio.cli.options import DryRun, Json, Trust
 from tweakio.cli.output import clean, emit, notice
 from tweakio.cli.progress import WORTH_A_BAR, counted
-from tweakio.errors import HomeNotFoundError, InvalidInputError, ProfileNotFoundError, VaultError
+from tweakio.errors import (
+    HomeNotFoundError,
+    InvalidInputError,
+    ProfileNotFoundError,
+    VaultError,
+    command,
+)
 
 if TYPE_CHECKING:
     from tweakio.archive.importer import Existing, Imported, Incoming
@@ -102,7 +108,7 @@ def _refuse_profile(manager: "ProfileManager", path: str) -> None:
         return
     raise InvalidInputError(
         f"{path} is a profile, and the last word names the file",
-        hint=f"tweakio profile export ... {path} FILE.zip; or give ./{path}",
+        hint=command("tweakio profile export ...", path, then="FILE.zip") + f"; or give ./{path}",
     )
 
 

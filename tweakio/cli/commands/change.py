@@ -21,7 +21,7 @@ from tweakio.cli.options import (
 )
 from tweakio.cli.output import emit, notice
 from tweakio.cli.selection import make_selection
-from tweakio.errors import InvalidInputError
+from tweakio.errors import InvalidInputError, run
 
 if TYPE_CHECKING:
     from tweakio.cli.context import State
@@ -132,7 +132,7 @@ def _preview(manager: "ProfileManager", profile_id: str, wishes: _Wishes) -> lis
     if profile.status == "corrupted" or profile.created_at is None:
         raise ProfileCorruptedError(
             f"profile '{profile_id}' is corrupted: {profile.problem}",
-            hint=f"run 'tweakio profile recover {profile_id}'",
+            hint=run("tweakio profile recover", profile_id),
         )
     added = {manager.validator.validate_tag(tag) for tag in wishes.add}
     config: dict[str, Any] = {**profile.platform_config, **wishes.config}

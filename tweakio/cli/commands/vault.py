@@ -9,6 +9,7 @@ from tweakio.cli.options import Json
 from tweakio.cli.output import counted, emit, notice
 from tweakio.cli.progress import busy
 from tweakio.cli.tree import SETTINGS, group
+from tweakio.errors import command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,15 +180,16 @@ def remove(
         notice("only new logins make that worthless; to rotate, for each profile:")
     for profile_id in change.sealed:
         platform = platforms.get(profile_id) or "custom"
-        notice(f"  tweakio {platform} logout --profile {profile_id}")
-        notice(f"  tweakio {platform} login --profile {profile_id}")
+        notice("  " + command(command("tweakio", platform, then="logout --profile"), profile_id))
+        notice("  " + command(command("tweakio", platform, then="login --profile"), profile_id))
     if change.secrets:
         notice("and these secrets, to be replaced where they came from and sealed anew:")
     for profile_id, path in change.secrets:
         notice(f"  {profile_id}: {path}")
         option = _option_of(path)
         if option:
-            notice(f'    tweakio profile set {profile_id} {option}"$(tweakio vault seal)"')
+            sealed = f'{option}"$(tweakio vault seal)"'
+            notice("    " + command("tweakio profile set", profile_id, then=sealed))
 
 
 def _option_of(path: str) -> str:
