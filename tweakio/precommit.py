@@ -262,7 +262,7 @@ def _judge_whole(staged: list[_Staged]) -> list[Refusal]:
 
 
 def _restore(path: str) -> str:
-    return f"git restore --source=HEAD --staged --worktree -- {path}"
+    return command("git restore --source=HEAD --staged --worktree --", path)
 
 
 def main() -> int:
