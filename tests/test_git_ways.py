@@ -360,3 +360,16 @@ def test_nothing_is_removed_while_a_git_is_at_work(two, cli, git, tree):
     finally:
         running.kill()
         running.communicate()
+
+
+# Nothing is called purged that was not
+
+
+def test_an_undo_says_only_what_is_certain(two, cli, git):
+    without_hooks(git, "sparse-checkout", "set", "--cone", "beta")
+    assert not two.layout.profile("alpha").directory.exists()
+    git("sparse-checkout", "disable")
+    cli.ok("profile", "delete", "alpha")
+    done = cli.ok("profile", "undo")
+    assert "purged" not in done.err
+    assert "profile alpha had no browser data when it was deleted" in done.err

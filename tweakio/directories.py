@@ -230,9 +230,12 @@ def bring_back(
         created, platform = None, "custom"
     entry = find_deleted(repository, profile_id, created, names)
     if entry is None:
-        log.warning("the browser data of profile %s was purged; it starts empty", profile_id)
+        # Purged, expired, or gone before it was deleted: only that there is none is certain.
+        log.warning("no browser data of profile %s is kept; it starts empty", profile_id)
         build(change, repository, profile_id, platform, files)
         return
+    if not durable.is_there(entry.path / "data" / "browser_profile"):
+        log.warning("profile %s had no browser data when it was deleted", profile_id)
     directory = repository.layout.profile(profile_id).directory
     staged = change.stage(f"back-{profile_id}")
     # The tracked files of the directory are as they were when it was deleted; the ones to
