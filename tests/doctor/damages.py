@@ -364,7 +364,7 @@ def _file_cases() -> list[Case]:
     add("packed-refs damaged, reflogs missing", "packed", **less)
     add("packed-refs damaged or missing", "packed", **ways, removed=gone("packed-refs"))
     ways = changes("logs", "HEAD")
-    less = {"emptied": ways.pop("emptied"), "a directory": directory_instead("logs", "HEAD")}
+    less = {"emptied": ways.pop("emptied")}
     add("a reflog damaged", **ways)
     add("reflogs missing or empty", **less, removed=gone("logs"))
     add("shallow damaged", garbled=holding(b"\0\xff garbage\n", "shallow"))
@@ -376,6 +376,7 @@ def _file_cases() -> list[Case]:
     add("the index with an entry of a lost blob", it=staged)
     add("the index with a conflict", it=conflicts)
     ways = {**changes("config"), "removed": gone("config")}
+    ways["cut short"] = rewritten(part(15), "config")  # half of it is all that git needs
     ways["a directory"] = directory_instead("config")
     ways["no boolean"] = rewritten(lambda data: data.replace(b"= false", b"= fylse"), "config")
     ways["garbage behind"] = added(b"\n[core\n\0\xff", "config")
@@ -394,6 +395,7 @@ def _file_cases() -> list[Case]:
     local = {"journal": "journal.json", "cache": "cache/head", "locks": "locks/marker"}
     ways = {what: directory_instead("tweakio", *name.split("/")) for what, name in local.items()}
     ways["index"] = directory_instead("index")
+    ways["reflog"] = directory_instead("logs", "HEAD")
     ways["tmp"] = both(gone("tweakio", "tmp"), holding(b"", "tweakio", "tmp"))
     add("a directory in the place of a file, or the reverse", **ways)
     add("the journal damaged", garbled=rewritten(garbled, "tweakio", "journal.json"))
