@@ -20,6 +20,7 @@ from invariants import nothing_lost
 
 from tests.doctor.homes import everything
 from tweakio import ProfileManager
+from tweakio.doctor.witness import find_witness
 
 if os.name != "posix":
     pytest.skip("limits, users and strace of POSIX", allow_module_level=True)
@@ -264,6 +265,22 @@ def test_what_only_git_can_read_is_not_lost(cli: Cli) -> None:
         assert [row[0] for row in result.rows] == ["only-git"]
         assert git(cli.home, "rev-list", "--all", "--reflog") == commits
         assert git(cli.home, "fsck", "--no-dangling") == ""
+
+
+def test_git_is_asked_without_the_configuration_of_the_repository(cli: Cli) -> None:
+    name = git(cli.home, "rev-parse", "HEAD")
+    other = git(cli.home, "rev-parse", "HEAD~1")
+    body = git(cli.home, "cat-file", "commit", "HEAD")
+    git(cli.home, "replace", name, other)
+    ran = cli.base / "ran"
+    (cli.profiles / ".git/config").write_text(f"[core]\n\tfsmonitor = touch {ran}\n\0garbage")
+    witness = find_witness(cli.profiles / ".git/objects")
+    assert witness is not None
+    (read,) = witness.read([name, "1" * 40], 1 << 20)
+    assert (read.name, read.kind) == (name, b"commit")
+    assert read.body is not None
+    assert read.body.decode().strip() == body
+    assert not ran.exists()
 
 
 # What is certainly lost, and the consent to go on without it

@@ -15,6 +15,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -83,6 +84,9 @@ class Watch:
     def __init__(self, home: str, readable: list[str]) -> None:
         self._home = os.path.realpath(home)
         self._readable = [os.path.realpath(path) for path in readable]
+        # Of the git that the doctor asks for lost objects: a git directory with our own
+        # configuration. The name is looked for now, because Python tries it by writing.
+        self._witness = os.path.join(os.path.realpath(tempfile.gettempdir()), "tweakio-")
         self._busy = False
         self.found: list[str] = []
 
@@ -114,8 +118,18 @@ class Watch:
             self._check(event, arguments[0], follow=follow, writing=True, directory=below)
         elif event in self._LOOKS:
             self._check(event, arguments[0], follow=True, writing=False)
-        elif event.startswith(self._STARTS):
+        elif event.startswith(self._STARTS) and not self._is_witness(event, arguments):
             self._say(f"{event} {arguments!r:.200}")
+
+    def _is_witness(self, event: str, arguments: tuple[Any, ...]) -> bool:
+        if event != "subprocess.Popen":
+            return False
+        _, command, _, variables = arguments
+        return (
+            command[1].startswith(f"--git-dir={self._witness}")
+            and command[2:] == ["cat-file", "--batch"]
+            and variables["GIT_ALLOW_PROTOCOL"] == "none"
+        )
 
     def _check(
         self, event: str, path: Any, *, follow: bool, writing: bool, directory: str = ""
@@ -128,7 +142,7 @@ class Watch:
         above, base = os.path.split(name)
         real = os.path.realpath(name) if follow else os.path.join(os.path.realpath(above), base)
         allowed = [self._home] if writing else [self._home, *self._readable]
-        if writing and real == os.devnull:
+        if real == os.devnull or real.startswith(self._witness):
             return
         if not any(real == root or real.startswith(root + "/") for root in allowed):
             if real == os.path.dirname(self._home) and not writing:
