@@ -329,6 +329,18 @@ def test_a_bitmap_that_stands_for_more_than_there_is(git: GitAt) -> None:
             Index.parse(resealed(data), lambda _: base)
 
 
+def test_a_checksum_that_was_left_out(git: GitAt) -> None:
+    """As git 2.40 and later leave it out; any other wrong one is damage."""
+    path = git.place / ".git" / "index"
+    data = path.read_bytes()
+    path.write_bytes(data[:-20] + bytes(20))
+    index = file_of(git.place).read()
+    assert index is not None
+    assert bytes(index) == bytes(Index.parse(data))
+    path.write_bytes(data[:-20] + bytes(19) + b"x")
+    assert file_of(git.place).read() is None
+
+
 def test_a_directory_in_the_place_of_the_index(git: GitAt) -> None:
     path = git.place / ".git" / "index"
     path.unlink()

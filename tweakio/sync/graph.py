@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from tweakio.errors import HostileContentError, RepositoryDamagedError
+from tweakio.errors import RepositoryDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -50,8 +50,7 @@ class Graph:
             return self._read(commit).parents
         try:
             return self._read(commit).parents if self._all_there(commit) else ()
-        except (RepositoryDamagedError, HostileContentError):
-            # The second is how a quarantine calls what is neither in it nor here.
+        except RepositoryDamagedError:
             return ()
 
     def _all_there(self, commit: str) -> bool:
