@@ -31,6 +31,9 @@ TYPES = {
     "number": lambda value: isinstance(value, float),
     "time": _is_time,
     "array of strings": _texts,
+    "array of objects": lambda value: (
+        isinstance(value, list) and all(item.keys() == {"profile_id", "problem"} for item in value)
+    ),
     "object": lambda value: isinstance(value, dict),
     "null": lambda value: value is None,
     "any": lambda value: True,
@@ -111,6 +114,7 @@ SNAPSHOT = {
     "content_sha256": "string",
     "stored_sha256": "string",
     "recipients": "array of strings",
+    "bound": "boolean",
     "complete": "boolean",
 }
 VERIFIED = {
@@ -118,6 +122,7 @@ VERIFIED = {
     "profile_id": "string",
     "problem": "string",
     "opened": "boolean",
+    "bound": "boolean",
 }
 CHECK = {
     "profile_id": "string",
@@ -144,6 +149,8 @@ VAULT = {
     "sealed": "array of strings",
     "missing": "array of strings",
     "unconfirmed": "array of strings",
+    "problems": "array of objects",
+    "not_bound": "array of strings",
 }
 IMPORT = {
     "profile_id": "string",

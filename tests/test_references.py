@@ -136,11 +136,11 @@ def test_without_the_package(monkeypatch):
 
 def test_what_is_sealed_is_opened_by_whoever_can():
     text = "sealed:" + "A" * 60
-    assert resolve(text, opener=lambda sealed: SECRET if sealed == text else "") == SECRET
+    assert resolve(text, opener=lambda sealed, _: SECRET if sealed == text else "") == SECRET
     with pytest.raises(VaultError, match="a.b is sealed, and there is nothing here"):
         resolve(text, "a.b")
 
-    def fail(sealed):
+    def fail(sealed, key):
         raise MissingExtraError("no pyrage", hint="install it", extra="vault")
 
     with pytest.raises(MissingExtraError) as caught:

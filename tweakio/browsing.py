@@ -165,7 +165,7 @@ class _Browsing:
                 configure(
                     references.resolve_config(
                         profile.platform_config,
-                        opener=self.manager.vault.open_secret,
+                        opener=self.manager.vault.opener(profile.id, profile.created_at),
                         declared=getattr(handler, "secret_settings", ()),
                     )
                 )
@@ -227,7 +227,7 @@ class _Browsing:
                 arguments=self._args,
                 environment=child_environment(os.environ),
                 timeout=self._timeout,
-                opener=self.manager.vault.open_secret,
+                opener=self.manager.vault.opener(profile.id, profile.created_at),
             )
         except BaseException:
             keeper.give_up()

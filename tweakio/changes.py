@@ -61,6 +61,8 @@ def begin(
             if locks.guard is not None:
                 _fence(change, locks, locks.guard, operation, named)
             _clear_dead(change, locks)
+    for call in change.afterwards:
+        call()
 
 
 def _fence(

@@ -213,7 +213,7 @@ def bring_back(
     profile_id: str,
     files: Mapping[str, bytes],
     names: tuple[str, ...] = (),
-) -> None:
+) -> bool:
     """Bring a deleted profile back with its browser data, as far as that was kept.
 
     Args:
@@ -222,6 +222,9 @@ def bring_back(
         profile_id: a free id.
         files: its tracked files.
         names: trash entries to prefer.
+
+    Returns:
+        Whether it was kept: the newest encrypted session comes with it, and that of ``files`` else.
     """
     try:
         metadata = schema.load(files.get(METADATA, b""), profile_id)
@@ -233,7 +236,7 @@ def bring_back(
         # Purged, expired, or gone before it was deleted: only that there is none is certain.
         log.warning("no browser data of profile %s is kept; it starts empty", profile_id)
         build(change, repository, profile_id, platform, files)
-        return
+        return False
     if not durable.is_there(entry.path / "data" / "browser_profile"):
         log.warning("profile %s had no browser data when it was deleted", profile_id)
     directory = repository.layout.profile(profile_id).directory
@@ -249,6 +252,7 @@ def bring_back(
     change.purge_after(entry.path)
     for name, content in files.items():
         change.put(profile_id, name, content)
+    return True
 
 
 def _last_sealed(entry: TrashEntry) -> dict[str, bytes]:

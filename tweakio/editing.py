@@ -17,6 +17,7 @@ from tweakio.errors import (
 from tweakio.metadata import healthy
 from tweakio.models import format_time
 from tweakio.platforms import find_platform
+from tweakio.references import holds_sealed
 from tweakio.store.worktree import FINGERPRINT, METADATA
 from tweakio.vault import sealing
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
     from tweakio.validator import ProfileValidator
+
+    Bind = Callable[[str, str, str, "Mapping[str, Any] | None"], "dict[str, Any] | None"]
 
 __all__ = ["Editor", "new_profiles", "refuse_duplicates", "with_settings"]
 
@@ -142,6 +145,8 @@ class Editor:
         locks: tells which profiles are in use.
         validator: the rules about names and deletion.
         command: for the history.
+        bind: encrypts the secrets in given settings for their profile and their place; see
+            ``Vault.bind_given``.
     """
 
     def __init__(
@@ -150,7 +155,9 @@ class Editor:
         locks: ProfileLockManager,
         validator: ProfileValidator,
         command: str,
+        bind: Bind | None = None,
     ) -> None:
+        self._bind = bind
         self._repository = repository
         self._locks = locks
         self._validator = validator
@@ -180,6 +187,7 @@ class Editor:
             ProfileExistsError: an id is taken.
         """
         profile_ids = [str(value["profile_id"]) for value in values]
+        values = [self._bound(value, value) for value in values]
         given = _given(values[0]["platform_config"], values[0]["browser"]) if values else []
         if given:
             trust.prepare(self._repository)
@@ -191,6 +199,17 @@ class Editor:
                 if progress is not None:
                     progress(number)
             change.summary = f"create {changes.name_some(profile_ids)} ({platform})"
+
+    def _bound(self, value: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Given metadata, the secrets in it for this profile."""
+        found = dict(given)
+        if self._bind is None or not holds_sealed(given):
+            return found
+        for name in ("platform_config", "browser"):
+            if given.get(name):
+                profile_id, created_at = str(value["profile_id"]), str(value["created_at"])
+                found[name] = self._bind(profile_id, created_at, name, given[name])
+        return found
 
     def _build(self, change: Transaction, value: Mapping[str, Any]) -> None:
         profile_id, platform = value["profile_id"], value["platform"]
@@ -232,13 +251,15 @@ class Editor:
                     value["note"] = note
                 if platform_version is not None:
                     value["platform_version"] = platform_version or None
-                config = {**(value.get("platform_config") or {}), **(platform_config or {})}
+                bound = self._bound(value, {"platform_config": platform_config, "browser": browser})
+                config = dict(value.get("platform_config") or {})
+                config |= bound["platform_config"] or {}
                 config = {key: item for key, item in config.items() if item is not None}
                 if platform_config:
                     platform = str(value["platform"])
                     references.check_places(config, partial(secret_settings, platform))
                 value["platform_config"] = config or None
-                value["browser"] = with_settings(value.get("browser"), browser)
+                value["browser"] = with_settings(value.get("browser"), bound["browser"])
                 change.put_metadata(profile_id, value)
                 trust.give(self._repository, before, value, given)
                 values.append(value)

@@ -190,6 +190,15 @@ class Layout:
         return self.local / "trusted"
 
     @cached_property
+    def counters(self) -> Path:
+        """How new the encrypted data is that this machine has seen, a file for each profile."""
+        return self.local / "counters"
+
+    def counters_of(self, profile_id: str) -> Path:
+        """The same for one profile, whose id must have been validated."""
+        return self.counters / f"{self.profile(profile_id).directory.name}.json"
+
+    @cached_property
     def leases(self) -> Path:
         """The leases that programs of this machine have, with the backend ``file``."""
         return self.local / "leases"

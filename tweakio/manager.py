@@ -186,7 +186,13 @@ class ProfileManager:
     def _editor(self, method: str) -> Editor:
         from tweakio.editing import Editor
 
-        return Editor(self.repository, self.locks, self.validator, self._name(method))
+        return Editor(
+            self.repository,
+            self.locks,
+            self.validator,
+            self._name(method),
+            lambda *given: self.vault.bind_given(*given),
+        )
 
     # Creating
 
@@ -280,6 +286,9 @@ class ProfileManager:
             ProfileNotFoundError, ProfileCorruptedError: it cannot be cloned.
             ProfileExistsError, InvalidProfileIdError: the new id cannot be used.
             ProfileActiveError, BrowserLockedError: ``with_session``, and it is in use.
+
+        Secrets that are encrypted in its settings are encrypted again, for the copy; a warning
+        names those that cannot be decrypted here and are left out.
         """
         from tweakio.archive.cloning import clone
 
@@ -293,6 +302,7 @@ class ProfileManager:
             profile_id,
             new_id,
             self._clock(),
+            lambda *copied: self.vault.moved(*copied),
             with_session=with_session,
             progress=progress,
         )

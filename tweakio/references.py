@@ -24,7 +24,7 @@ from tweakio.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "FORMS",
@@ -40,9 +40,11 @@ __all__ = [
     "is_reference",
     "is_sealed",
     "names_secret",
+    "replace_sealed",
     "resolve",
     "resolve_config",
     "sealed_bytes",
+    "sealed_in",
 ]
 
 SERVICE = "tweakio"
@@ -154,7 +156,9 @@ def _refuse_misplaced(config: Mapping[str, Any], where: str, declared: Collectio
         )
 
 
-def resolve(reference: str, where: str = "", opener: Callable[[str], str] | None = None) -> str:
+def resolve(
+    reference: str, where: str = "", opener: Callable[[str, str], str] | None = None
+) -> str:
     """The secret that a reference names.
 
     Args:
@@ -162,7 +166,7 @@ def resolve(reference: str, where: str = "", opener: Callable[[str], str] | None
             for an entry of the system's key ring under the service ``tweakio``, or ``sealed:``
             and base64.
         where: what uses it, such as ``browser.proxy_password``, for the message.
-        opener: opens what is sealed; see ``Vault.open_secret``.
+        opener: decrypts what is encrypted for this place; see ``Vault.opener``.
 
     Raises:
         SecretNotFoundError: it is not there, or is empty, or this is no reference.
@@ -192,14 +196,14 @@ def resolve(reference: str, where: str = "", opener: Callable[[str], str] | None
     return secret
 
 
-def _opened(sealed: str, place: str, opener: Callable[[str], str] | None) -> str:
+def _opened(sealed: str, place: str, opener: Callable[[str, str], str] | None) -> str:
     if opener is None:
         raise VaultError(
             f"{place} is sealed, and there is nothing here to open it with",
             hint="open the profile through a ProfileManager, which has the vault",
         )
     try:
-        return opener(sealed)
+        return opener(sealed, place)
     except TweakioError as error:
         # One of the same kind, that says where it happened.
         raise type(error)(
@@ -249,6 +253,41 @@ def holds_sealed(value: object) -> bool:
     return is_sealed(value)
 
 
+def sealed_in(value: object, where: str) -> Iterator[tuple[str, str]]:
+    """The secrets that are encrypted in JSON data, each with its key as ``resolve`` names it.
+
+    Args:
+        value: the data.
+        where: its own key.
+    """
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from sealed_in(below, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for below in value:
+            yield from sealed_in(below, where)
+    elif isinstance(value, str) and is_sealed(value):
+        yield where, value
+
+
+def replace_sealed(value: Any, where: str, replacement: Callable[[str, str], Any]) -> Any:
+    """A copy of JSON data with something else for each secret that is encrypted in it.
+
+    Args:
+        value: the data.
+        where: its own key.
+        replacement: is given the text and its key, as ``sealed_in`` names it.
+    """
+    if isinstance(value, Mapping):
+        return {
+            key: replace_sealed(below, f"{where}.{key}", replacement)
+            for key, below in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [replace_sealed(below, where, replacement) for below in value]
+    return replacement(value, where) if is_sealed(value) else value
+
+
 def as_sealed(data: bytes) -> str:
     """Sealed data as it stands in settings."""
     import base64
@@ -273,7 +312,7 @@ def sealed_bytes(text: str) -> bytes:
 def resolve_config(
     config: Mapping[str, Any],
     where: str = "platform_config",
-    opener: Callable[[str], str] | None = None,
+    opener: Callable[[str, str], str] | None = None,
     declared: Collection[str] = (),
 ) -> dict[str, Any]:
     """A copy of a profile's ``platform_config`` with its references replaced by the secrets.
@@ -284,7 +323,7 @@ def resolve_config(
     Args:
         config: what to resolve.
         where: its name in messages.
-        opener: opens what is sealed; without one it is left as it is.
+        opener: decrypts what is encrypted for its place; without one it is left as it is.
         declared: keys that the platform declares as secret.
 
     Raises:
@@ -297,7 +336,7 @@ def resolve_config(
 
 
 def _resolved_items(
-    config: Mapping[str, Any], where: str, opener: Callable[[str], str] | None
+    config: Mapping[str, Any], where: str, opener: Callable[[str, str], str] | None
 ) -> dict[str, Any]:
     return {
         key: _resolved(value, f"{where}.{key}"[:_LONGEST_PLACE], opener)
@@ -305,7 +344,7 @@ def _resolved_items(
     }
 
 
-def _resolved(value: Any, where: str, opener: Callable[[str], str] | None) -> Any:
+def _resolved(value: Any, where: str, opener: Callable[[str, str], str] | None) -> Any:
     if isinstance(value, str):
         if opener is not None and is_sealed(value):
             return resolve(value, where, opener)

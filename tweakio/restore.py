@@ -81,7 +81,11 @@ def restore(
             _refuse_other_case(change, profile_id)
         wanted = {**wanted, "lock_pid": None, "status": "inactive"}
         files[METADATA] = schema.dump(wanted)
-        directories.bring_back(change, repository, profile_id, files)
+        found = directories.bring_back(change, repository, profile_id, files)
+        if SEALED in files and not found:
+            from tweakio.vault import sealing
+
+            sealing.accept_older(change, repository, profile_id)
     return wanted
 
 

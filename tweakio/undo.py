@@ -18,6 +18,7 @@ from tweakio.store.worktree import METADATA, SEALED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tweakio.models import Change
     from tweakio.store.locks import ProfileLockManager
@@ -245,9 +246,25 @@ class _Inverse:
         directories.reset(change, self._repository, profile_id, "custom", back=entry)
         sealed = self._repository.file_at(self._before, profile_id, SEALED)
         if sealed is not None:
-            change.put(profile_id, SEALED, sealed)
+            self._put_sealed(profile_id, sealed, self._repository.trash.get(entry).path)
         if not change.touches(profile_id):
             change.put_metadata(profile_id, change.metadata(profile_id))
+
+    def _put_sealed(self, profile_id: str, sealed: bytes, entry: Path) -> None:
+        """The session that comes back; where there is a newer one it is encrypted again.
+
+        Or a machine that has seen the newer one would take it for something old.
+        """
+        from tweakio.vault import sealing
+
+        change, repository = self._change, self._repository
+        session = entry / "data" / "session.json"
+        if (
+            repository.file_at(change.head.root, profile_id, SEALED) is None
+            or sealing.put_session(change, repository, profile_id, session) is None
+        ):
+            change.put(profile_id, SEALED, sealed)
+            sealing.accept_older(change, repository, profile_id)
 
     def _is_another(self, profile_id: str) -> bool:
         """Whether the commit replaced the profile by another one of the same id, data and all."""
@@ -274,7 +291,13 @@ class _Inverse:
             pass
         else:
             files[METADATA] = schema.dump({**metadata, "lock_pid": None})
-        directories.bring_back(self._change, self._repository, profile_id, files, self._kept)
+        found = directories.bring_back(
+            self._change, self._repository, profile_id, files, self._kept
+        )
+        if SEALED in files and not found:
+            from tweakio.vault import sealing
+
+            sealing.accept_older(self._change, self._repository, profile_id)
 
     def _put_files(
         self, profile_id: str, old: Mapping[str, bytes], new: Mapping[str, bytes]

@@ -36,7 +36,7 @@ from tweakio import (
 )
 from tweakio.bundle import names
 from tweakio.bundle.tar import header
-from tweakio.vault import age
+from tweakio.vault import age, binding
 
 
 @pytest.fixture
@@ -162,7 +162,10 @@ def test_into_a_vault(one, two, tmp_path, monkeypatch):
     two.archives.import_file(tmp_path / "f.zip")
     assert commits(two) == count + 1
     sealed = git(two.home / "profiles", "show", "HEAD:a/session.json.age").stdout
-    assert age.unseal(sealed, [identity]) == one.layout.profile("a").session.read_bytes()
+    assert (
+        binding.read(age.unseal(sealed, [identity])).content
+        == one.layout.profile("a").session.read_bytes()
+    )
     assert git(two.home / "profiles", "status", "--porcelain").stdout == b""
     assert (two.home / "profiles" / "a" / "session.json.age").read_bytes() == sealed
 

@@ -393,10 +393,10 @@ def test_a_restored_session_is_sealed_in_the_same_commit(
     refill(home, "second")
     manager.record_login("a")
     manager.snapshots.restore("a")
-    from tweakio.vault import age
+    from tweakio.vault import age, binding
 
     sealed = (home / "profiles" / "a" / "session.json.age").read_bytes()
-    opened = age.unseal(sealed, manager.vault.identities())
+    opened = binding.read(age.unseal(sealed, manager.vault.identities())).content
     assert opened == (home / "profiles" / "a" / "session.json").read_bytes()
     assert b"first" in opened
     check(home)

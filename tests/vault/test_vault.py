@@ -22,7 +22,7 @@ from tweakio.errors import (
     RecipientError,
     VaultError,
 )
-from tweakio.vault import age
+from tweakio.vault import age, binding
 
 needs_age = pytest.mark.skipif(shutil.which("age") is None, reason="age is not installed")
 MARK = "marker-of-the-session"
@@ -80,8 +80,13 @@ def sealed(home: Path, profile_id: str, revision: str = "HEAD") -> bytes:
     return git(home / "profiles", "show", f"{revision}:{profile_id}/session.json.age").stdout
 
 
+def inside(data: bytes, secret: str) -> bytes:
+    """The content of something encrypted, without the header that says what it is for."""
+    return binding.read(age.unseal(data, [secret])).content
+
+
 def opened(home: Path, profile_id: str) -> bytes:
-    return age.unseal(sealed(home, profile_id), [(home / "identity").read_text()])
+    return inside(sealed(home, profile_id), (home / "identity").read_text())
 
 
 def test_without_a_vault_no_session_is_in_history(home: Path) -> None:
@@ -174,13 +179,18 @@ def test_age_opens_it_from_a_plain_clone_and_the_reverse(home: Path, tmp_path: P
     done = subprocess.run(
         ["age", "-d", "-i", str(home / "identity"), str(path)], capture_output=True, check=False
     )
-    assert done.stdout == session(home, "a"), done.stderr
-    # The reverse: age seals for the recipients in the tracked file, git commits, tweakio opens.
+    said, content = done.stdout.split(b"\n", 1)
+    assert content == session(home, "a"), done.stderr
+    assert said.startswith(b'tweakio/1 {"purpose":"session","profile_id":"a",')
+    # The reverse: age encrypts for the recipients in the tracked file, git commits, tweakio
+    # decrypts, if it says whose it is.
+    created = json.loads((other / "profiles" / "a" / "metadata.json").read_text())["created_at"]
+    place = binding.session("a", created)
     for options in ([], ["-a"]):
         content = json.dumps({"cookies": [f"by age {options}"], "origins": []}).encode()
         done = subprocess.run(
             ["age", *options, "-R", str(other / "profiles" / ".age-recipients"), "-o", str(path)],
-            input=content, capture_output=True, check=False,
+            input=binding.bind(place, binding.now(), content), capture_output=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         profiles = other / "profiles"
@@ -239,7 +249,7 @@ def test_who_was_removed_opens_nothing_new(home: Path) -> None:
     secret, recipient = age.generate_identity()
     with logged_in(home, "a", "b") as manager:
         manager.vault.add_recipients([recipient])
-        assert age.unseal(sealed(home, "a"), [secret]) == session(home, "a")
+        assert inside(sealed(home, "a"), secret) == session(home, "a")
         before = len(manager.history())
         change = manager.vault.remove_recipient(recipient)
         assert change.sealed == ["a", "b"]
@@ -249,7 +259,7 @@ def test_who_was_removed_opens_nothing_new(home: Path) -> None:
                 age.unseal(sealed(home, profile_id), [secret])
             assert opened(home, profile_id) == session(home, profile_id)
         # That is why it has to be said.
-        assert age.unseal(sealed(home, "a", "HEAD~1"), [secret]) == session(home, "a")
+        assert inside(sealed(home, "a", "HEAD~1"), secret) == session(home, "a")
         with pytest.raises(RecipientError, match="not a recipient"):
             manager.vault.remove_recipient(recipient)
         with pytest.raises(RecipientError, match="only recipient"):
@@ -367,7 +377,7 @@ def test_without_the_extra_profiles_work_and_sessions_stay(
             manager.vault.add_recipients(["age1x"])
         assert "pip install" in refused.value.hint
     assert "is not sealed" in caplog.text
-    assert "stays sealed" in caplog.text
+    assert "stays encrypted" in caplog.text
     assert sealed(home, "a") == before
     check(home)
 
@@ -493,16 +503,17 @@ def test_a_secret_of_a_platform_is_sealed_in_its_place(home: Path) -> None:
         manager.update_profiles(["a"], browser={"proxy": "http://u@h:1", "proxy_password": text})
         manager.vault.add_recipients([recipient])
         password = manager.get_profile("a").browser["proxy_password"]
-        assert age.unseal(base64.b64decode(password[7:]), [other]) == b"top secret"
+        assert inside(base64.b64decode(password[7:]), other) == b"top secret"
         now = manager.get_profile("a").platform_config["api_hash"]
         assert now != text
-        assert manager.vault.open_secret(now) == "top secret"
+        profile = manager.get_profile("a")
+        opener = manager.vault.opener("a", profile.created_at)
+        assert opener(now, "platform_config.api_hash") == "top secret"
         raw = base64.b64decode(now.removeprefix("sealed:"))
-        assert age.unseal(raw, [other]) == b"top secret"
+        assert inside(raw, other) == b"top secret"
         from tweakio.references import resolve_config
 
-        config = resolve_config({"below": [{"api_hash": now}]}, opener=manager.vault.open_secret)
-        assert config == {"below": [{"api_hash": "top secret"}]}
+        assert resolve_config(profile.platform_config, opener=opener)["api_hash"] == "top secret"
     assert b"top secret" not in objects(home)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from tweakio.metadata import ProfileMetadataHandler, healthy
 from tweakio.models import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from tweakio.validator import ProfileValidator
 
 __all__ = ["clone"]
+
+log = logging.getLogger(__name__)
 
 
 def clone(
@@ -32,6 +35,7 @@ def clone(
     profile_id: str,
     new_id: str,
     moment: datetime,
+    moved: Callable[[Mapping[str, Any], str, str], tuple[dict[str, Any], list[str]]],
     *,
     with_session: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -47,6 +51,7 @@ def clone(
         profile_id: a sound profile.
         new_id: a free id.
         moment: when the clone is created.
+        moved: encrypts the secrets in its settings for the clone; see ``Vault.moved``.
         with_session: copy its session and browser data as well.
         progress: called with the bytes of browser data that were copied so far.
 
@@ -65,10 +70,11 @@ def clone(
         plan([item], taken, validator, as_id=None, existing="refuse", taken_hint=hint)
 
     def incoming(value: dict[str, Any]) -> Incoming:
-        now = format_time(moment)
-        value = {**inactive(value), "profile_id": new_id, "created_at": now, "last_used": now}
+        value, lost[:] = moved(inactive(value), new_id, format_time(moment))
+        value["last_used"] = value["created_at"]
         return Incoming(value, has_data=with_session, unpack=copy if with_session else None)
 
+    lost: list[str] = []
     # The profile's lock before the repository's: whoever holds one may need the other to let go.
     with hold(profile_id) if with_session else nullcontext():
         item = incoming(ProfileMetadataHandler(repository).load(profile_id))
@@ -86,4 +92,10 @@ def clone(
             change.summary = f"clone {profile_id} as {new_id}"
             if with_session:
                 change.summary += " with its session"
+    if lost:
+        log.warning(
+            "not copied to %s, as it cannot be decrypted here: %s; set it again",
+            new_id,
+            changes.name_some(lost),
+        )
     return item.metadata

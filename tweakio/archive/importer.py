@@ -12,7 +12,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tweakio import changes, directories, durable, schema, trust
+from tweakio import changes, directories, durable, references, schema, trust
 from tweakio.browser import record
 from tweakio.errors import (
     ArchiveError,
@@ -227,6 +227,7 @@ def bring_in(
             if result.action == "created":
                 build(change, repository, item, result.profile_id, built)
                 made.append(result.profile_id)
+        _warn_of_encrypted(incoming, found)
         change.summary = f"import {changes.name_some(made)}{f' ({source})' if source else ''}"
     came = [
         {**item.metadata, "profile_id": result.profile_id}
@@ -235,6 +236,25 @@ def bring_in(
     ]
     trust.arrived(repository, came, confirmed=trusted)
     return found
+
+
+def _warn_of_encrypted(incoming: Sequence[Incoming], found: Sequence[Imported]) -> None:
+    """Name the secrets in settings that were encrypted for the profile's former id."""
+    for item, result in zip(incoming, found, strict=True):
+        if result.action != "created" or result.profile_id == result.source_id:
+            continue
+        keys = [
+            key
+            for name in ("browser", "platform_config")
+            for key, _ in references.sealed_in(item.metadata.get(name), name)
+        ]
+        if keys:
+            log.warning(
+                "encrypted for profile '%s' and of no use to '%s': %s; set it again",
+                result.source_id,
+                result.profile_id,
+                changes.shown_field(changes.name_some(list(dict.fromkeys(keys)))),
+            )
 
 
 def _need_room(
@@ -333,7 +353,9 @@ def build(
     if item.unpack is not None:
         paths = ProfilePaths(staged)
         _forget_machine(paths)
-        sealed = sealing.put_session(change, repository, profile_id, paths.session)
+        sealed = sealing.put_session(
+            change, repository, profile_id, paths.session, created_at=str(value["created_at"])
+        )
         if sealed is not None:
             # It arrives with the directory, as the others do: what is only written after the
             # commit point is missing for a while if an error comes between.

@@ -143,6 +143,7 @@ def verified_json(verified: Verified) -> dict[str, Any]:
         "profile_id": verified.snapshot.profile_id,
         "problem": verified.problem,
         "opened": verified.opened,
+        "bound": verified.bound,
     }
 
 
@@ -214,10 +215,11 @@ def plain_snapshot_row(snapshot: Snapshot) -> Sequence[str]:
 
 def verified_row(verified: Verified) -> Sequence[str]:
     """Name, ok or damaged, what was looked at, the problem."""
+    content = "content" if verified.bound or not verified.snapshot.sealed else "unbound"
     return (
         verified.snapshot.name,
         "damaged" if verified.problem else "ok",
-        "content" if verified.opened else "stored",
+        content if verified.opened else "stored",
         verified.problem,
     )
 

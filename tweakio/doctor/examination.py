@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING, Literal
 
 from tweakio import durable, trust
+from tweakio.doctor.encrypted import look_at_encrypted
 from tweakio.doctor.files import ObjectFiles
 from tweakio.doctor.leftovers import look_at_leftovers
 from tweakio.doctor.local import look_at_hooks, look_at_locks, look_elsewhere
@@ -131,6 +132,7 @@ class Examination:
             self._report_index(index, repository)
             self._profiles(repository)
             self._names(repository)
+            look_at_encrypted(self._case, repository)
         except RepositoryBusyError as error:
             self._case.add("busy", "problem", error.message, hint=error.hint)
         finally:

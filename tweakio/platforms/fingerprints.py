@@ -300,7 +300,7 @@ def environment(presentation: Presentation) -> dict[str, str]:
 def context_options(
     presentation: Presentation,
     settings: Mapping[str, Any] = _NO_SETTINGS,
-    opener: Callable[[str], str] | None = None,
+    opener: Callable[[str, str], str] | None = None,
 ) -> dict[str, Any]:
     """The keywords of Playwright's ``launch_persistent_context`` that belong to it.
 
@@ -310,7 +310,7 @@ def context_options(
     Args:
         presentation: what ``present`` returned.
         settings: the profile's ``browser`` settings.
-        opener: opens a password that is sealed; see ``Vault.open_secret``.
+        opener: opens a password that is sealed; see ``Vault.opener``.
 
     Raises:
         SecretNotFoundError, MissingExtraError: the proxy's password is not there.
@@ -327,7 +327,7 @@ def context_options(
 
 
 def _proxy(
-    settings: Mapping[str, Any], opener: Callable[[str], str] | None = None
+    settings: Mapping[str, Any], opener: Callable[[str, str], str] | None = None
 ) -> dict[str, str]:
     from tweakio.references import resolve
     from tweakio.settings import parse_proxy

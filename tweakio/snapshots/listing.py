@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tweakio.errors import SnapshotError, StorageError, command, is_of_the_moment, run
 from tweakio.snapshots import manifest
+from tweakio.vault import binding
 
 if TYPE_CHECKING:
     from tweakio.snapshots.manifest import Snapshot
@@ -45,20 +46,29 @@ def list_snapshots(place: Place, profile_id: str) -> list[Snapshot]:
     return sorted(found, key=lambda item: (item.time, item.name), reverse=True)
 
 
+def _is_too_new(snapshot: Snapshot) -> bool:
+    """Whether a snapshot claims a time to come: it would be the newest until then."""
+    if not binding.is_too_new(binding.counter_of(snapshot.time)):
+        return False
+    log.warning("snapshot %s is dated more than a day ahead; it is left out", snapshot.name)
+    return True
+
+
 def find(place: Place, profile_id: str, name: str | None) -> Snapshot:
     """One snapshot whose data is there.
 
     Args:
         place: the store.
         profile_id: whose.
-        name: of the snapshot, or the beginning of it; None for the newest.
+        name: of the snapshot, or the beginning of it; None for the newest that is not dated
+            in the future.
 
     Raises:
         SnapshotError: there is none, more than one, or its data is not there in full.
     """
     found = list_snapshots(place, profile_id)
     if name is None:
-        chosen = [item for item in found if item.complete][:1]
+        chosen = [item for item in found if item.complete and not _is_too_new(item)][:1]
     else:
         chosen = [item for item in found if item.name == name] or [
             item for item in found if item.name.startswith(name)

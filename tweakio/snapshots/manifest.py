@@ -51,6 +51,8 @@ class Snapshot(NamedTuple):
         content_sha256: of what was packed; the same for the same content.
         stored_sha256: of what is stored.
         recipients: whom it is sealed for; empty if it is not sealed.
+        bound: whether it says inside, encrypted, that it is this snapshot; one that an older
+            tweakio made does not.
         complete: whether the store has its data, in their size.
     """
 
@@ -65,6 +67,7 @@ class Snapshot(NamedTuple):
     content_sha256: str
     stored_sha256: str
     recipients: tuple[str, ...]
+    bound: bool = False
     complete: bool = True
 
     @property
@@ -141,6 +144,7 @@ def load(content: bytes, name: str, profile_id: str) -> Snapshot:
             content_sha256=value["content_sha256"],
             stored_sha256=value["stored_sha256"],
             recipients=tuple(value["recipients"]),
+            bound=value.get("bound", False) is True,
         )
         counts = (found.files, found.bytes, found.stored_bytes)
         if (

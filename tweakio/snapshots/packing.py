@@ -6,12 +6,14 @@ import os
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from tweakio import bundle, durable
+from tweakio.vault import binding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tweakio.layout import ProfilePaths
+    from tweakio.vault.binding import Bound
 
 __all__ = ["Packed", "pack", "unpack"]
 
@@ -39,6 +41,7 @@ def pack(
     target: Path,
     recipients: Sequence[str],
     progress: Callable[[int], None] | None = None,
+    begin: bytes = b"",
 ) -> Packed:
     """Write the bundle of a stopped profile into a new file, and sync that.
 
@@ -49,6 +52,7 @@ def pack(
         target: the file, which must not exist.
         recipients: whom to seal it for; nobody means that it is not sealed.
         progress: called with the number of bytes packed so far.
+        begin: encrypted before the bundle, and not part of it.
     """
     content: list[str] = []
 
@@ -56,7 +60,8 @@ def pack(
         from tweakio.vault import age
 
         counted = bundle.Counted(reader)
-        age.seal_stream(cast("BinaryIO", counted), writer, recipients)
+        source = _Behind(begin, cast("BinaryIO", counted))
+        age.seal_stream(cast("BinaryIO", source), writer, recipients)
         content.append(counted.sha256)
 
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, durable.FILE_MODE)
@@ -69,8 +74,27 @@ def pack(
     return _packed(info, content[0] if recipients else info.sha256)
 
 
+class _Behind:
+    """A stream that begins with something else."""
+
+    def __init__(self, begin: bytes, stream: BinaryIO) -> None:
+        self._begin = begin
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._begin:
+            return self._stream.read(size)
+        found = self._begin if size < 0 else self._begin[:size]
+        self._begin = self._begin[len(found) :]
+        return found
+
+
 def unpack(
-    source: BinaryIO, into: Path | None, identities: Sequence[str], limit_bytes: int
+    source: BinaryIO,
+    into: Path | None,
+    identities: Sequence[str],
+    limit_bytes: int,
+    check: Callable[[Bound], None],
 ) -> Packed:
     """Unpack a bundle into an empty directory, or only check it.
 
@@ -79,6 +103,7 @@ def unpack(
         into: the directory; None to check only.
         identities: what opens it if it is sealed; nothing means that it is not.
         limit_bytes: more bytes of files than this are refused.
+        check: called with what is said inside of what is encrypted, before any of it is used.
 
     Raises:
         VaultError: no identity opens it.
@@ -90,7 +115,9 @@ def unpack(
         from tweakio.vault import age
 
         counted = bundle.Counted(writer)
-        age.unseal_stream(reader, cast("BinaryIO", counted), identities)
+        target = binding.Unframed(cast("BinaryIO", counted), check)
+        age.unseal_stream(reader, cast("BinaryIO", target), identities)
+        target.end()
         content.append(counted.sha256)
 
     info = bundle.read_bundle(

@@ -28,7 +28,7 @@ from tweakio.snapshots.manifest import Snapshot
 from tweakio.snapshots.reading import Verified, unpack, verify
 from tweakio.snapshots.retention import Keep, kept
 from tweakio.store.worktree import SEALED
-from tweakio.vault import sealing
+from tweakio.vault import binding, sealing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -181,8 +181,15 @@ class Snapshots:
                 )
             place = self._place()
             path = room / "data"
+            now = self._clock()
+            name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+            begin = binding.framed(
+                binding.snapshot(profile_id, created_at, name), binding.counter_of(now)
+            )
             try:
-                packed = packing.pack(self._layout.profile(profile_id), path, recipients, progress)
+                packed = packing.pack(
+                    self._layout.profile(profile_id), path, recipients, progress, begin
+                )
             except OSError as error:
                 raise storage_error(error, f"make a snapshot of '{profile_id}'") from error
             last = self._last(place, profile_id, created_at)
@@ -190,16 +197,17 @@ class Snapshots:
                 last is not None
                 and last.content_sha256 == packed.content_sha256
                 and last.recipients == recipients
+                and last.bound == bool(recipients)
             ):
                 return Created(last, is_new=False)
-            now = self._clock()
             snapshot = Snapshot(
-                name=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+                name=name,
                 profile_id=profile_id,
                 platform=platform,
                 profile_created_at=created_at,
                 time=now,
                 recipients=recipients,
+                bound=bool(recipients),
                 **packed._asdict(),
             )
             self._store(place, snapshot, path)
@@ -246,7 +254,14 @@ class Snapshots:
 
     # Restoring
 
-    def restore(self, profile_id: str, name: str | None = None, *, other: bool = False) -> Snapshot:
+    def restore(
+        self,
+        profile_id: str,
+        name: str | None = None,
+        *,
+        other: bool = False,
+        unbound: bool = False,
+    ) -> Snapshot:
         """Bring a profile's browser data to what a snapshot has, as a commit.
 
         The present ones go to the trash, and ``undo`` brings them back.
@@ -256,12 +271,15 @@ class Snapshots:
             name: of the snapshot, or the beginning of it; the newest one by default.
             other: take it also if it was made of another profile of this id, such as one that
                 was deleted since or that was created on another machine.
+            unbound: take it also if it is encrypted and does not say whose it is, as an older
+                tweakio made it.
 
         Returns:
             The snapshot.
 
         Raises:
-            SnapshotError: there is none, it is damaged, or of another profile.
+            SnapshotError: there is none, it is damaged, of another profile, or encrypted as
+                something else than its manifest says.
             VaultError: no identity here opens it.
             ProfileActiveError: a live process uses the profile.
         """
@@ -272,7 +290,7 @@ class Snapshots:
             into = room / "profile"
             try:
                 durable.make_directory(into)
-                unpack(place, snapshot, into, self._identities)
+                unpack(place, snapshot, into, self._identities, unbound=unbound)
                 directories.complete_parts(into, snapshot.platform)
             except OSError as error:
                 if isinstance(error, StorageError):

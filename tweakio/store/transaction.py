@@ -22,7 +22,7 @@ from tweakio.store.objects import (
 from tweakio.store.publication import METADATA, Collected, Publication
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -54,6 +54,8 @@ class Transaction(Collected):
         self._examined = examined or {}
         self._staging: Path | None = None
         self._pid = os.getpid()
+        self.afterwards: list[Callable[[], None]] = []
+        """Called once the change has taken place; what they raise would say that it has not."""
 
     # What is there
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from tweakio.sync.merging import Resolution
     from tweakio.sync.transport import Transport
     from tweakio.validation import Incoming
+    from tweakio.vault.binding import Place
     from tweakio.vault.vault import Vault
 
 __all__ = ["Pulled", "Pushed", "Remotes", "Synced"]
@@ -420,10 +421,14 @@ class Remotes:
 
     def _seals(self, known: Sequence[str]) -> Seals:
         """What compares and renews the seals of a merge; the vault is looked at if need be."""
-        from tweakio.vault import age
+        from tweakio.vault import age, using
 
         vault = self._open_vault or (lambda: make_vault(self._repository, self._locks))
-        return Seals(lambda: vault().quiet_opener(), age.seal, known)
+
+        def rebound(place: Place, sealed: bytes, plain: bytes) -> bytes:
+            return using.rebound(self._repository.layout, place, sealed, plain)
+
+        return Seals(lambda: vault().quiet_opener(), age.seal, rebound, known)
 
     # Push
 

@@ -1,23 +1,27 @@
-"""What is sealed on the two sides of a merge: compared by what is in it, and sealed anew.
+"""What is encrypted on the two sides of a merge: compared by its content, and encrypted again.
 
-Sealing the same twice gives two different files, so two sides that each changed the recipients
-would be in conflict over every session. And what a merge brings may be sealed for somebody whom
-the other side removed, or not for somebody whom it added.
+Encrypting the same twice gives two different files, so two sides that each changed the recipients
+would be in conflict over every session. And what a merge brings may be encrypted for somebody whom
+the other side removed, or not for somebody whom it added. What it is for, said inside, stays as it
+is: a merge never makes something of one place something of another.
 """
 
 from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tweakio import references, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
 from tweakio.store.worktree import METADATA
 from tweakio.validation import SESSION
+from tweakio.vault import binding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tweakio.vault.binding import Place
 
 __all__ = ["Seals"]
 
@@ -25,13 +29,39 @@ _SETTINGS = ("platform_config", "browser")
 _MARK = f'"{references.SEALED_PREFIX}'.encode()
 
 
+class _Inside(NamedTuple):
+    """What encrypted data is inside.
+
+    Attributes:
+        digest: of the content; None if it cannot be decrypted here.
+        place: what it is for; None if it does not say so.
+        counter: how new it is.
+    """
+
+    digest: bytes | None
+    place: Place | None = None
+    counter: int = 0
+
+    def is_same(self, other: _Inside) -> bool:
+        """Whether both are the same content for the same place, however often encrypted.
+
+        One that says nothing yet and the same content with a header are the same: one side was
+        the first to add it.
+        """
+        if self.digest is None or self.digest != other.digest:
+            return False
+        return None in (self.place, other.place) or self.place == other.place
+
+
 class Seals:
-    """The seals of one merge.
+    """What is encrypted, in one merge.
 
     Args:
-        opener: gives what opens sealed data, or None for what cannot be opened here; called
-            when there is something to be opened.
-        sealer: seals data for some recipients.
+        opener: gives what decrypts data, or None for what cannot be decrypted here; called
+            when there is something to be decrypted.
+        sealer: encrypts data for some recipients.
+        rebound: what to encrypt for others, of a place, what was found there and the same
+            decrypted; it raises if that does not belong there.
         confirmed: the recipients that this machine may seal for.
 
     Attributes:
@@ -43,12 +73,14 @@ class Seals:
         self,
         opener: Callable[[], Callable[[bytes], bytes | None]],
         sealer: Callable[[bytes, Sequence[str]], bytes],
+        rebound: Callable[[Place, bytes, bytes], bytes],
         confirmed: Sequence[str],
     ) -> None:
         self._make_opener = opener
         self._sealer = sealer
+        self._rebound = rebound
         self._confirmed = confirmed
-        self._known: dict[bytes, bytes | None] = {}
+        self._known: dict[bytes, _Inside] = {}
         self._target: list[str] = []
         self._ours_due = self._theirs_due = False
         self.done: list[str] = []
@@ -79,32 +111,39 @@ class Seals:
 
     # Comparing
 
-    def _open(self, sealed: bytes) -> bytes | None:
-        """A digest of what is in sealed data; two are equal if their contents are."""
+    def _inside(self, value: Any) -> _Inside:
+        """What an encrypted file, or an encrypted secret in settings, is inside."""
+        try:
+            sealed = references.sealed_bytes(value) if references.is_sealed(value) else value
+        except TweakioError:
+            return _Inside(None)
+        if not isinstance(sealed, bytes):
+            return _Inside(None)
         if sealed not in self._known:
-            content = self._opener(sealed)
-            self._known[sealed] = None if content is None else hashlib.sha256(content).digest()
+            plain = self._opener(sealed)
+            try:
+                found = None if plain is None else binding.read(plain)
+            except TweakioError:
+                found = None
+            self._known[sealed] = (
+                _Inside(None)
+                if found is None
+                else _Inside(hashlib.sha256(found.content).digest(), found.place, found.counter)
+            )
         return self._known[sealed]
 
     def _same(self, one: Any, other: Any) -> bool:
-        """Whether two sealed contents, or two sealed secrets in settings, are the same inside."""
-        try:
-            if references.is_sealed(one) and references.is_sealed(other):
-                one, other = references.sealed_bytes(one), references.sealed_bytes(other)
-        except TweakioError:
-            return False
-        if not isinstance(one, bytes) or not isinstance(other, bytes):
-            return False
-        return self._open(one) is not None and self._open(one) == self._open(other)
+        return self._inside(one).is_same(self._inside(other))
 
     def align(self, ours: Any, theirs: Any, bases: Sequence[Any]) -> tuple[Any, list[Any]]:
         """Make what is the same inside look the same, where both sides sealed it anew.
 
         Where only one side did, it stays as it is: a merge takes that side, and both have the
-        same afterwards.
+        same afterwards. Where both did, the newer counts: a machine that has seen that would take
+        the other one for something old.
 
         Args:
-            ours: sealed data, or JSON data with sealed secrets in it; None if there is none.
+            ours: encrypted data, or JSON data with encrypted secrets; None if there is none.
             theirs: the same on the other side.
             bases: and at the common beginnings.
 
@@ -123,8 +162,12 @@ class Seals:
             return made[0], made[1:]
         if bases and any(all(b == side for b in bases) for side in (ours, theirs)):
             return theirs, list(bases)
+        if self._same(ours, theirs):
+            if bases and self._inside(theirs).counter > self._inside(ours).counter:
+                return theirs, [ours for _ in bases]
+            return ours, [ours if self._same(ours, b) else b for b in bases]
         return (
-            ours if self._same(ours, theirs) else theirs,
+            theirs,
             [
                 ours if self._same(ours, b) else theirs if self._same(theirs, b) else b
                 for b in bases
@@ -154,7 +197,8 @@ class Seals:
         if SESSION in found and self._is_due(
             found[SESSION] == ours.get(SESSION), found[SESSION] == theirs.get(SESSION)
         ):
-            sealed = self._sealed_anew(found[SESSION])
+            place = _session_place(profile_id, found.get(METADATA, b""))
+            sealed = None if place is None else self._sealed_anew(place, found[SESSION])
             if sealed is None:
                 self._note(self.left, profile_id)
             else:
@@ -166,18 +210,19 @@ class Seals:
         return found
 
     def _settings_anew(self, profile_id: str, content: bytes, ours: bytes, theirs: bytes) -> bytes:
-        def anew(item: Any) -> Any:
+        def anew(item: Any, key: str) -> Any:
             if isinstance(item, dict):
-                return {key: anew(below) for key, below in item.items()}
+                return {name: anew(below, f"{key}.{name}") for name, below in item.items()}
             if isinstance(item, list):
-                return [anew(below) for below in item]
+                return [anew(below, key) for below in item]
             if not references.is_sealed(item):
                 return item
             text = f'"{item}"'.encode()
             if not self._is_due(text in ours, text in theirs):
                 return item
             try:
-                sealed = self._sealed_anew(references.sealed_bytes(item))
+                place = binding.setting(profile_id, value["created_at"], key)
+                sealed = self._sealed_anew(place, references.sealed_bytes(item))
             except TweakioError:
                 sealed = None
             self._note(self.left if sealed is None else self.done, profile_id)
@@ -187,7 +232,7 @@ class Seals:
             value = schema.load(content, profile_id)
         except (InvalidMetadataError, NewerFormatError):
             return content
-        settings = {name: anew(value[name]) for name in _SETTINGS if value.get(name)}
+        settings = {name: anew(value[name], name) for name in _SETTINGS if value.get(name)}
         if all(settings[name] == value[name] for name in settings):
             return content
         return schema.dump({**value, **settings})
@@ -198,12 +243,13 @@ class Seals:
             return True  # a person wrote it, to settle a conflict
         return (in_ours and self._ours_due) or (in_theirs and self._theirs_due)
 
-    def _sealed_anew(self, sealed: bytes) -> bytes | None:
-        content = self._opener(sealed) if self._target else None
-        if content is None:
+    def _sealed_anew(self, place: Place, sealed: bytes) -> bytes | None:
+        """For who are recipients now; None for what cannot be decrypted or belongs elsewhere."""
+        plain = self._opener(sealed) if self._target else None
+        if plain is None:
             return None
         try:
-            return self._sealer(content, self._target)
+            return self._sealer(self._rebound(place, sealed, plain), self._target)
         except TweakioError:
             return None
 
@@ -211,3 +257,11 @@ class Seals:
     def _note(names: list[str], profile_id: str) -> None:
         if profile_id not in names:
             names.append(profile_id)
+
+
+def _session_place(profile_id: str, metadata: bytes) -> Place | None:
+    """The place of a profile's session; None if its metadata cannot be read."""
+    try:
+        return binding.session(profile_id, schema.load(metadata, profile_id)["created_at"])
+    except (InvalidMetadataError, NewerFormatError):
+        return None

@@ -1,4 +1,4 @@
-"""Sealing a session as part of a change. It needs the recipients only, and no identity."""
+"""Encrypting a session as part of a change. It needs the recipients only, and no identity."""
 
 from __future__ import annotations
 
@@ -8,27 +8,35 @@ from typing import TYPE_CHECKING
 
 from tweakio import directories, durable
 from tweakio.errors import (
+    InvalidMetadataError,
     MissingExtraError,
+    NewerFormatError,
     RecipientError,
     StorageError,
+    TweakioError,
     VaultError,
     is_of_the_moment,
     storage_error,
 )
 from tweakio.store.objects import object_id
 from tweakio.store.worktree import MOST_SEALED, SEALED
-from tweakio.vault import age, confirmed
+from tweakio.vault import age, binding, confirmed, counters, identity
 from tweakio.vault.recipients import RECIPIENTS, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
+    from tweakio.vault.binding import Place
 
-__all__ = ["is_empty", "put_sealed", "put_session", "read_session"]
+__all__ = ["accept_older", "encrypted", "is_empty", "put_sealed", "put_session", "read_session"]
 
 log = logging.getLogger(__name__)
+
+_MOST_SESSION = MOST_SEALED - (1 << 20)
+"""What age, its recipients and the header add is less than the rest."""
 
 
 def is_empty(content: bytes) -> bool:
@@ -36,7 +44,8 @@ def is_empty(content: bytes) -> bool:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
-        return not content.strip()
+        # With a header, an older tweakio has decrypted it, and could not use it.
+        return not content.strip() or binding.is_bound(content)
     return not value or (isinstance(value, dict) and not any(value.values()))
 
 
@@ -47,7 +56,7 @@ def read_session(path: Path) -> bytes | None:
         StorageError: it cannot be read now; who takes that for none would put another in its place.
     """
     try:
-        content = durable.read_regular(path, MOST_SEALED)
+        content = durable.read_regular(path, _MOST_SESSION)
     except OSError as error:
         if is_of_the_moment(error):
             raise storage_error(error, "read session.json") from error
@@ -56,17 +65,23 @@ def read_session(path: Path) -> bytes | None:
 
 
 def put_session(
-    change: Transaction, repository: Repository, profile_id: str, path: Path | None = None
+    change: Transaction,
+    repository: Repository,
+    profile_id: str,
+    path: Path | None = None,
+    *,
+    created_at: str = "",
 ) -> bytes | None:
-    """Put a profile's session into a change, sealed, if there is a vault.
+    """Put a profile's session into a change, encrypted, if there is a vault.
 
-    A login must not fail because it cannot be sealed; that is said in the log.
+    A login must not fail because it cannot be encrypted; that is said in the log.
 
     Args:
         change: the transaction that saves or records the session.
         repository: where.
         profile_id: whose.
         path: of its session.json, if that is elsewhere at the moment.
+        created_at: of the profile, if the change does not have it yet.
 
     Returns:
         What was put; None if nothing was.
@@ -82,12 +97,80 @@ def put_session(
         confirmed.note_first(repository.layout, listed)
         recipients = confirmed.among(repository.layout, listed)
         confirmed.require(recipients)
-        sealed = age.seal(content, recipients)
-    except (MissingExtraError, RecipientError, StorageError, VaultError) as error:
+        created_at = created_at or str(change.metadata(profile_id)["created_at"])
+        place = binding.session(profile_id, created_at)
+        sealed = encrypted(change, repository, place, content, recipients)
+    except (
+        InvalidMetadataError,
+        MissingExtraError,
+        NewerFormatError,
+        RecipientError,
+        StorageError,
+        VaultError,
+    ) as error:
         log.warning("the session of profile %s is not sealed: %s", profile_id, error)
         return None
     put_sealed(change, repository, profile_id, sealed)
     return sealed
+
+
+def encrypted(
+    change: Transaction,
+    repository: Repository,
+    place: Place,
+    content: bytes,
+    recipients: Sequence[str],
+) -> bytes:
+    """Encrypt a session for its place, with a counter above what is there.
+
+    Args:
+        change: what it becomes part of; once that has taken place, the counter is noted.
+        repository: where.
+        place: of the session.
+        content: of it.
+        recipients: who can decrypt it.
+
+    Raises:
+        RecipientError, MissingExtraError: as ``age.seal``.
+    """
+    layout = repository.layout
+    present = repository.file_at(change.head.root, place.profile_id, SEALED)
+    counter = counters.upcoming(layout, place, _counter(change, repository, place, present))
+    sealed = age.seal(binding.bind(place, counter, content), recipients)
+    change.afterwards.append(lambda: counters.note(layout, place, counter))
+    return sealed
+
+
+def _counter(
+    change: Transaction, repository: Repository, place: Place, sealed: bytes | None
+) -> int:
+    """The counter of a session, if it can be decrypted without a question; else 0."""
+    if sealed is None:
+        return 0
+    try:
+        stored = identity.find(repository.layout, parse(change.root_file(RECIPIENTS)))
+        if stored is None or stored.protected:
+            return 0
+        found = binding.read(age.unseal(sealed, [stored.content.decode("utf-8", "replace")]))
+    except TweakioError:
+        return 0
+    return found.counter if found.place == place else 0
+
+
+def accept_older(change: Transaction, repository: Repository, profile_id: str) -> None:
+    """Let a session be used that a person brings back, whatever this machine has seen since."""
+    try:
+        created_at = str(change.metadata(profile_id)["created_at"])
+    except (InvalidMetadataError, NewerFormatError):
+        return
+    place = binding.session(profile_id, created_at)
+    counter = _counter(change, repository, place, change.file(profile_id, SEALED))
+
+    def accept() -> None:
+        counters.forget(repository.layout, place)
+        counters.note(repository.layout, place, counter)
+
+    change.afterwards.append(accept)
 
 
 def put_sealed(change: Transaction, repository: Repository, profile_id: str, sealed: bytes) -> None:

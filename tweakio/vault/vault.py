@@ -1,36 +1,42 @@
-"""The vault: what a team's or a second machine's sessions are sealed with, and how they open."""
+"""The vault: how a team's or a second machine's sessions are encrypted, and decrypted again."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tweakio import changes, durable, references
+from tweakio import changes, directories, durable, references, schema, trust
 from tweakio.errors import (
     HomeNotFoundError,
     InvalidInputError,
     InvalidMetadataError,
     NewerFormatError,
+    ProfileNotFoundError,
     RecipientError,
+    StorageError,
     TweakioError,
     VaultError,
     in_the_tree,
+    run,
     storage_error,
 )
-from tweakio.store.worktree import SEALED
-from tweakio.vault import age, confirmed, identity, sealing
+from tweakio.store.worktree import METADATA, SEALED
+from tweakio.vault import age, binding, confirmed, counters, identity, sealing, using
 from tweakio.vault.recipients import RECIPIENTS, dump, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from tweakio.layout import Layout
     from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
+    from tweakio.vault.binding import Place
 
-__all__ = ["RecipientsChange", "Vault", "VaultStatus"]
+__all__ = ["Examined", "RecipientsChange", "Vault", "VaultStatus"]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +69,19 @@ class VaultStatus(NamedTuple):
     sealed: list[str]
     missing: list[str]
     unconfirmed: list[str]
+
+
+class Examined(NamedTuple):
+    """What was found of everything encrypted that can be decrypted without a question.
+
+    Attributes:
+        problems: profiles, each with what must not be used there and why.
+        unbound: profiles of which something is known here and does not say what it is for yet;
+            ``Vault.reseal`` changes that.
+    """
+
+    problems: list[tuple[str, str]]
+    unbound: list[str]
 
 
 class RecipientsChange(NamedTuple):
@@ -375,6 +394,7 @@ class Vault:
             secrets in settings that were.
         """
         done, left, secrets = [], [], []
+        trust.prepare_locked(repository)
         keys: list[str] | None = None
         for profile_id in change.profile_ids():
             files = repository.files_at(change.head.root, profile_id) or {}
@@ -383,14 +403,23 @@ class Vault:
             if blob is not None:
                 if keys is None:
                     keys = self._identities_or_none()
-                content = self._open(repository.reader.read(blob, b"blob"), keys)
-                if content is None:
+                renewed = self._renewed(
+                    _session_place(repository, change.head.root, profile_id),
+                    repository.reader.read(blob, b"blob"),
+                    keys,
+                    recipients,
+                )
+                if renewed is not None:
+                    sealing.put_sealed(change, repository, profile_id, renewed)
+                    done.append(profile_id)
+                elif self._session(profile_id) is None:
+                    left.append(profile_id)
+                else:
                     # Whoever lost the identity still has what is logged in here.
                     content = self._session(profile_id)
-                if content is None:
-                    left.append(profile_id)
-            if content is not None:
-                sealed = age.seal(content, recipients)
+            place = _session_place(repository, change.head.root, profile_id)
+            if content is not None and place is not None:
+                sealed = sealing.encrypted(change, repository, place, content, recipients)
                 sealing.put_sealed(change, repository, profile_id, sealed)
                 done.append(profile_id)
             paths = self._seal_settings_anew(change, profile_id, recipients)
@@ -399,6 +428,27 @@ class Vault:
             else:
                 secrets += [(profile_id, path) for path in paths]
         return done, sorted({*left}), secrets
+
+    def _renewed(
+        self,
+        place: Place | None,
+        sealed: bytes,
+        keys: Sequence[str],
+        recipients: Sequence[str],
+    ) -> bytes | None:
+        """Something encrypted for other recipients; None if it cannot or must not be.
+
+        What belongs elsewhere stays as it came: a recipient who could not read it before would
+        get it from here.
+        """
+        plain = self._open(sealed, keys)
+        if plain is None or place is None:
+            return None
+        try:
+            return age.seal(using.rebound(self._layout, place, sealed, plain), recipients)
+        except (VaultError, NewerFormatError) as error:
+            log.warning("%s; it stays as it is", error)
+            return None
 
     def _seal_settings_anew(
         self, change: Transaction, profile_id: str, recipients: Sequence[str]
@@ -414,21 +464,18 @@ class Vault:
         keys = self._identities_or_none()
         found: list[str] = []
 
-        def anew(item: Any, path: str = "") -> Any:
-            if isinstance(item, dict):
-                return {key: anew(below, f"{path}.{key}") for key, below in item.items()}
-            if isinstance(item, list):
-                return [anew(below, path) for below in item]
-            if not references.is_sealed(item):
-                return item
-            found.append(path[1:])
-            content = self._open(references.sealed_bytes(item), keys)
-            if content is None:
+        def anew(text: str, key: str) -> str:
+            found.append(key)
+            place = binding.setting(profile_id, value["created_at"], key)
+            sealed = self._renewed(place, references.sealed_bytes(text), keys, recipients)
+            if sealed is None:
                 raise VaultError("cannot be opened")
-            return references.as_sealed(age.seal(content, recipients))
+            return references.as_sealed(sealed)
 
         try:
-            change.put_metadata(profile_id, {**value, **anew(settings)})
+            for name, item in settings.items():
+                settings[name] = references.replace_sealed(item, name, anew)
+            change.put_metadata(profile_id, {**value, **settings})
         except VaultError:
             return None
         return found
@@ -463,6 +510,47 @@ class Vault:
         except VaultError:
             return None
 
+    def examine(self) -> Examined:
+        """Look at everything encrypted that nobody needs to be asked for: whether it is in place.
+
+        Nothing is noted or changed.
+        """
+        repository = self._existing()
+        found = Examined([], [])
+        if repository is None or not self.recipients():
+            return found
+        try:
+            keys = self.identities(ask=False)
+        except TweakioError as error:
+            log.info("nothing encrypted is examined: %s", error)
+            return found
+        root = repository.head().root
+        # A home of an older tweakio takes what it has for known as soon as something is used.
+        assumed = not self._layout.trusted.is_dir()
+        for profile_id in repository.work_tree.ids(repository.head()):
+            problems, unbound = [], False
+            for place, sealed in _encrypted(repository, root, profile_id):
+                plain = self._open(sealed, keys)
+                if plain is None:
+                    continue
+                try:
+                    checked = using.usable(
+                        self._layout,
+                        place,
+                        sealed,
+                        plain,
+                        older=place.purpose == "setting"
+                        and using.is_known(self._layout, place, sealed),
+                        assumed=assumed,
+                    )
+                    unbound |= checked.place is None
+                except (VaultError, NewerFormatError) as error:
+                    problems.append((profile_id, error.message))
+            found.problems.extend(problems)
+            if unbound:
+                found.unbound.append(profile_id)
+        return found
+
     # Sessions
 
     def seal_sessions(self, profile_ids: Sequence[str]) -> list[str]:
@@ -494,13 +582,15 @@ class Vault:
         content = self._session(profile_id)
         if sealed is None or content is None:
             return content is None
+        place = _session_place(repository, change.head.root, profile_id)
         try:
-            return age.unseal(sealed, self.identities(ask=False)) == content
+            found = binding.read(age.unseal(sealed, self.identities(ask=False)))
         except TweakioError:
             return False
+        return found.place == place and found.content == content
 
     def restore_if_missing(self, profile_id: str) -> bool:
-        """Give a profile its sealed session if it has none here, and an identity opens it.
+        """Give a profile its encrypted session if it has none here and it can be decrypted.
 
         Nobody is asked for anything; why it cannot be done is said in the log.
         """
@@ -510,47 +600,105 @@ class Vault:
             return False
         if self._session(profile_id) is not None:
             return False
-        sealed = repository.file_at(repository.head().root, profile_id, SEALED)
+        root = repository.head().root
+        sealed = repository.file_at(root, profile_id, SEALED)
         if sealed is None or paths.directory.is_symlink():
             return False
         try:
-            content = age.unseal(sealed, self.identities(ask=False))
+            trust.prepare(repository)
+            place = _session_place(repository, root, profile_id)
+            self._restore(place, sealed, age.unseal(sealed, self.identities(ask=False)))
+        except StorageError:
+            raise
         except TweakioError as error:
-            log.warning("the session of profile %s stays sealed: %s", profile_id, error)
+            log.warning(
+                "the session of profile %s stays encrypted: %s%s",
+                profile_id,
+                error,
+                f" ({error.hint})" if error.hint else "",
+            )
             return False
-        self._write(profile_id, content)
         return True
 
-    def restore_sessions(self) -> tuple[list[str], list[str]]:
-        """Give all profiles that have no session here their sealed ones, as after a clone.
+    def restore_sessions(
+        self, profile_ids: Sequence[str] = (), *, older: bool = False
+    ) -> tuple[list[str], list[str]]:
+        """Give profiles that have no session here their encrypted ones, as after a clone.
 
-        A profile that a live process uses is left out, and so is one that is sealed for others.
+        A profile that a live process uses is left out, and so is one that is encrypted for others.
+
+        Args:
+            profile_ids: which; all by default.
+            older: use a session also if this machine has seen a newer one, or it is dated in the
+                future.
 
         Returns:
-            The profiles that have a session now, and those whose cannot be opened here.
+            The profiles that have a session now, and those whose cannot be decrypted here or that
+            are in use.
 
         Raises:
-            VaultError: there is no identity, or its passphrase is not known.
+            VaultError: there is no identity, or its passphrase is not known; or a session must
+                not be used where it is. The others are restored then, and ``details`` has both
+                lists as ``done`` and ``left``.
+            ProfileNotFoundError: one of the profiles is not there.
         """
         repository = self._existing()
-        missing = self.status().missing
+        status = self.status()
+        known = [] if repository is None else repository.work_tree.ids(repository.head())
+        for profile_id in profile_ids:
+            if profile_id not in known:
+                raise ProfileNotFoundError(
+                    f"no profile '{profile_id[:80]}'", hint="run 'tweakio profile list'"
+                )
+        missing = [name for name in status.missing if name in profile_ids or not profile_ids]
         if repository is None or not missing:
             return [], []
         keys = self.identities()
-        done, left = [], []
+        done: list[str] = []
+        left: list[str] = []
+        refused: list[TweakioError] = []
         with repository.exclusive():
+            trust.prepare_locked(repository)
             root = repository.head().root
             for profile_id in missing:
                 sealed = repository.file_at(root, profile_id, SEALED)
                 if sealed is None or self._session(profile_id) is not None:
                     continue
-                content = self._open(sealed, keys)
-                if content is None or self._locks.is_locked(profile_id):
+                plain = self._open(sealed, keys)
+                if plain is None or self._locks.is_locked(profile_id):
                     left.append(profile_id)
                     continue
-                self._write(profile_id, content)
+                place = _session_place(repository, root, profile_id)
+                try:
+                    self._restore(place, sealed, plain, older=older)
+                except (VaultError, NewerFormatError) as error:
+                    refused.append(error)
+                    continue
                 done.append(profile_id)
+        for other in refused[1:]:
+            log.warning("%s", other)
+        if refused:
+            raise VaultError(refused[0].message, hint=refused[0].hint, done=done, left=left)
         return done, left
+
+    def _restore(
+        self, place: Place | None, sealed: bytes, plain: bytes, *, older: bool = False
+    ) -> None:
+        """Write a session that belongs to its profile, and note that it was used.
+
+        Raises:
+            VaultError, NewerFormatError: it does not, or is too old; see ``using.usable``.
+        """
+        if place is None:
+            raise VaultError(
+                "the metadata of the profile cannot be read", hint="run 'tweakio profile list'"
+            )
+        found = using.usable(self._layout, place, sealed, plain, older=older)
+        self._write(place.profile_id, found.content)
+        if older:
+            counters.forget(self._layout, place)
+        if found.counter:
+            counters.note(self._layout, place, found.counter)
 
     def _write(self, profile_id: str, content: bytes) -> None:
         paths = self._layout.profile(profile_id)
@@ -563,27 +711,150 @@ class Vault:
 
     # Secrets in settings
 
-    def seal_secret(self, secret: str) -> str:
+    def seal_secret(self, secret: str, profile_id: str = "", key: str = "") -> str:
         """A secret as it can stand in a profile's settings: ``sealed:`` and base64.
+
+        Args:
+            secret: the secret.
+            profile_id: whose settings it is for. Without, it can be used in none until it was
+                given to ``update_profiles`` or ``create_profile`` on a machine that can decrypt
+                it, which says then what it is for.
+            key: of the setting, such as ``browser.proxy_password``.
 
         Raises:
             VaultError: there is no vault.
+            ProfileNotFoundError: there is no such profile.
         """
         if not secret:
             raise InvalidInputError("the secret is empty", hint="give one line on standard input")
         self._require()
-        return references.as_sealed(
-            age.seal(secret.encode("utf-8", "surrogateescape"), self.confirmed())
-        )
+        content = secret.encode("utf-8", "surrogateescape")
+        if profile_id:
+            place = self._setting_place(profile_id, key)
+            content = binding.bind(place, counters.upcoming(self._layout, place), content)
+        return references.as_sealed(age.seal(content, self.confirmed()))
 
-    def open_secret(self, sealed: str) -> str:
-        """The secret in what ``seal_secret`` gave.
+    def bind_given(
+        self, profile_id: str, created_at: str, name: str, value: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """Settings that a person gives to a profile, the secrets in them encrypted for it.
+
+        What does not say yet what it is for, as ``seal_secret`` without a profile makes it, says
+        so from now on, if it can be decrypted here without a question.
+
+        Args:
+            profile_id: whose.
+            created_at: of the profile.
+            name: ``browser`` or ``platform_config``.
+            value: the settings.
 
         Raises:
-            VaultError: it cannot be opened here.
+            InvalidMetadataError: one says that it is for another profile or setting.
         """
-        content = age.unseal(references.sealed_bytes(sealed), self.identities())
-        return content.decode("utf-8", "surrogateescape")
+        if value is None or not references.holds_sealed(value):
+            return None if value is None else dict(value)
+        opener = self.quiet_opener()
+
+        def bound(text: str, key: str) -> str:
+            plain = opener(references.sealed_bytes(text))
+            if plain is None:
+                return text
+            place = binding.setting(profile_id, created_at, key)
+            found = binding.read(plain)
+            if found.place is not None:
+                if problem := place.difference(found.place):
+                    raise InvalidMetadataError(
+                        problem, hint=run("tweakio vault seal", profile_id, key), field=name
+                    )
+                return text
+            counter = counters.upcoming(self._layout, place)
+            content = binding.bind(place, counter, plain)
+            return references.as_sealed(age.seal(content, self.confirmed()))
+
+        found: dict[str, Any] = references.replace_sealed(value, name, bound)
+        return found
+
+    def moved(
+        self, value: Mapping[str, Any], profile_id: str, created_at: str
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The metadata of a copy of a profile, the secrets in it encrypted for the copy.
+
+        Args:
+            value: of the profile that is copied.
+            profile_id: of the copy.
+            created_at: of the copy.
+
+        Returns:
+            The metadata, and the keys of the secrets that cannot be used here and are left out.
+        """
+        settings = {name: value[name] for name in _SETTINGS if value.get(name)}
+        made = {**value, "profile_id": profile_id, "created_at": created_at}
+        if not references.holds_sealed(settings):
+            return made, []
+        opened = self.opener(str(value["profile_id"]), str(value["created_at"]))
+        lost: list[str] = []
+
+        def again(text: str, key: str) -> str | None:
+            try:
+                secret = opened(text, key).encode("utf-8", "surrogateescape")
+                place = binding.setting(profile_id, created_at, key)
+                content = binding.bind(place, counters.upcoming(self._layout, place), secret)
+                return references.as_sealed(age.seal(content, self.confirmed()))
+            except TweakioError as error:
+                log.warning("%s", error)
+                lost.append(key)
+                return None
+
+        for name, item in settings.items():
+            made[name] = _without_none(references.replace_sealed(item, name, again)) or None
+        return made, lost
+
+    def _setting_place(self, profile_id: str, key: str) -> Place:
+        field, dot, name = key.partition(".")
+        if field not in _SETTINGS or not dot or not name:
+            raise InvalidInputError(
+                f"{key[:80]!r} is not a setting",
+                hint="give browser.proxy_password, or platform_config. and a key",
+            )
+        repository = self._repository()
+        created = directories.identity_at(repository, repository.head().root, profile_id)
+        if created is None:
+            raise ProfileNotFoundError(
+                f"no profile '{profile_id[:80]}'", hint="run 'tweakio profile list'"
+            )
+        return binding.setting(profile_id, created, key)
+
+    def opener(
+        self, profile_id: str, created_at: datetime | str | None
+    ) -> Callable[[str, str], str]:
+        """What decrypts the secrets in one profile's settings, and no others.
+
+        Args:
+            profile_id: whose.
+            created_at: of the profile; None, if that cannot be read, decrypts nothing.
+
+        Returns:
+            Called with ``sealed:...`` and the setting's key it gives the secret, or raises
+            VaultError.
+        """
+
+        def opened(text: str, key: str) -> str:
+            if created_at is None:
+                raise VaultError(
+                    "the metadata of the profile cannot be read",
+                    hint=run("tweakio profile recover", profile_id),
+                )
+            place = binding.setting(profile_id, created_at, key)
+            sealed = references.sealed_bytes(text)
+            plain = age.unseal(sealed, self.identities())
+            trust.prepare(self._repository())
+            known = using.is_known(self._layout, place, sealed)
+            found = using.usable(self._layout, place, sealed, plain, older=known)
+            if found.counter:
+                counters.note(self._layout, place, found.counter)
+            return found.content.decode("utf-8", "surrogateescape")
+
+        return opened
 
     def _require(self) -> None:
         if not self.recipients():
@@ -594,6 +865,12 @@ class Vault:
         if repository is None:
             raise HomeNotFoundError("there is no profile repository", hint="create a profile first")
         return repository
+
+
+def _session_place(repository: Repository, root: bytes, profile_id: str) -> Place | None:
+    """The place of a profile's session; None if its metadata cannot be read."""
+    created = directories.identity_at(repository, root, profile_id)
+    return None if created is None else binding.session(profile_id, created)
 
 
 def _root_file(repository: Repository) -> bytes | None:
@@ -610,6 +887,34 @@ def _sealed_profiles(repository: Repository) -> list[str]:
         for profile_id in repository.work_tree.ids(head)
         if SEALED in (repository.files_at(head.root, profile_id) or {})
     ]
+
+
+def _encrypted(
+    repository: Repository, root: bytes, profile_id: str
+) -> Iterator[tuple[Place, bytes]]:
+    """Everything encrypted of a profile, with the place where it is."""
+    files = repository.files_at(root, profile_id) or {}
+    read = repository.reader.read
+    try:
+        value = schema.load(read(files[METADATA], b"blob"), profile_id)
+    except (KeyError, InvalidMetadataError, NewerFormatError):
+        return
+    created_at = value["created_at"]
+    if SEALED in files:
+        yield binding.session(profile_id, created_at), read(files[SEALED], b"blob")
+    for name in _SETTINGS:
+        for key, text in references.sealed_in(value.get(name), name):
+            with contextlib.suppress(VaultError):
+                yield binding.setting(profile_id, created_at, key), references.sealed_bytes(text)
+
+
+def _without_none(value: Any) -> Any:
+    """JSON data without what was put out of it."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value if item is not None]
+    return value
 
 
 def _short(recipient: str) -> str:

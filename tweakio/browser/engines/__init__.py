@@ -48,7 +48,7 @@ class Launch(NamedTuple):
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     timeout: float
-    opener: Callable[[str], str] | None = None
+    opener: Callable[[str, str], str] | None = None
 
 
 @runtime_checkable

@@ -30,9 +30,11 @@ def clone(
     as_json: Json = False,
 ) -> None:
     """Create a profile with another one's settings."""
+    from tweakio.cli.passphrase import unlock_for
+
     state: State = ctx.obj
     with state.manager("profile clone") as manager:
-        manager.get_profile(profile_id)
+        unlock_for(manager, [manager.get_profile(profile_id)])
         total = manager.archives.content_size([profile_id]) if with_session else 0
         with counted("copying", total, worth=WORTH_A_BAR) as progress:
             profile = manager.clone_profile(

@@ -106,13 +106,19 @@ def restore(
             "--other-profile", help="Also if it was made of another profile of this name."
         ),
     ] = False,
+    unbound: Annotated[
+        bool,
+        typer.Option(
+            "--unbound", help="Accept an encrypted snapshot that does not say whose it is."
+        ),
+    ] = False,
 ) -> None:
     """Bring session and browser data back to a snapshot."""
     state: State = ctx.obj
     with state.manager("profile snapshot restore") as manager:
         _unlock(manager, profile_id)
         with busy("unpacking"):
-            found = manager.snapshots.restore(profile_id, name, other=other)
+            found = manager.snapshots.restore(profile_id, name, other=other, unbound=unbound)
     emit(f"restored {profile_id} from {found.name}\n")
 
 

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tweakio.cli.completion import complete_recipients
+from tweakio.changes import name_some
+from tweakio.cli.completion import complete_profiles, complete_recipients
 from tweakio.cli.options import Json
 from tweakio.cli.output import counted, emit, notice
 from tweakio.cli.progress import busy
 from tweakio.cli.tree import SETTINGS, group
-from tweakio.errors import command
+from tweakio.errors import InvalidInputError, VaultError, command, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 _HERE = "tweakio.cli.commands.vault"
+_MOST_SHOWN = 20
 
 app = typer.Typer(
     cls=group(
@@ -105,10 +107,16 @@ def status(ctx: typer.Context, *, as_json: Json = False) -> None:
     state: State = ctx.obj
     with state.manager("vault status") as manager:
         found = manager.vault.status()
+        examined = manager.vault.examine()
     if as_json:
         from tweakio.cli.render import json_text
 
-        emit(json_text(found._asdict()))
+        problems = [{"profile_id": name, "problem": text} for name, text in examined.problems]
+        emit(
+            json_text(
+                {**found._asdict(), "problems": problems, "not_bound": list(examined.unbound)}
+            )
+        )
         return
     yes = {True: "yes", False: "no", None: "unknown"}
     for name, value in (
@@ -118,10 +126,21 @@ def status(ctx: typer.Context, *, as_json: Json = False) -> None:
         ("is a recipient", yes[found.is_recipient] if found.identity else "no"),
         ("recipients", str(len(found.recipients))),
         ("not confirmed here", str(len(found.unconfirmed))),
+        ("misplaced", str(len(examined.problems))),
+        ("of the old form", str(len(examined.unbound))),
         ("sealed sessions", str(len(found.sealed))),
         ("not restored here", str(len(found.missing))),
     ):
         emit(f"{name}\t{value}\n")
+    for _, problem in examined.problems[:_MOST_SHOWN]:
+        notice(problem)
+    if len(examined.problems) > _MOST_SHOWN:
+        notice(f"and {len(examined.problems) - _MOST_SHOWN} more; --json has all of them")
+    if examined.unbound:
+        notice(
+            f"does not say whose it is: what is encrypted of {name_some(examined.unbound)};"
+            " run 'tweakio vault reseal'"
+        )
     _say_unconfirmed(found.unconfirmed)
 
 
@@ -215,26 +234,83 @@ def reseal(ctx: typer.Context) -> None:
         notice(f"what {profile_id} has sealed cannot be opened here and stays as it is")
 
 
-def restore(ctx: typer.Context) -> None:
-    """Give profiles without a session their sealed one."""
+def restore(
+    ctx: typer.Context,
+    *,
+    profile_ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID]...",
+            help="Profiles to restore; all by default.",
+            show_default=False,
+            autocompletion=complete_profiles,
+        ),
+    ] = None,
+    older: Annotated[
+        bool,
+        typer.Option(
+            "--older",
+            help="Accept sessions older than seen here, or dated in the future; needs an ID.",
+        ),
+    ] = False,
+) -> None:
+    """Decrypt sessions from the repository for profiles that have none."""
     from tweakio.cli.passphrase import ask
 
+    if older and not profile_ids:
+        raise InvalidInputError("--older needs the ID of a profile", hint="name the profile")
     state: State = ctx.obj
+    failed = None
     with state.manager("vault restore") as manager:
         manager.vault.ask_passphrase = ask
-        done, left = manager.vault.restore_sessions()
+        try:
+            done, left = manager.vault.restore_sessions(profile_ids or (), older=older)
+        except VaultError as error:
+            if "done" not in error.details:
+                raise
+            failed = error
+            done, left = error.details["done"], error.details["left"]  # type: ignore[assignment]
     for profile_id in done:
         emit(f"restored {profile_id}\n")
     for profile_id in left:
         notice(f"the session of {profile_id} is sealed for others, or the profile is in use")
+    if failed is not None:
+        raise failed
     if not done and not left:
         notice("no session is missing")
 
 
-def seal(ctx: typer.Context) -> None:
-    """Seal a one-line secret for a profile's settings."""
+def seal(
+    ctx: typer.Context,
+    *,
+    profile_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="[ID",
+            help="Profile whose settings get the secret.",
+            show_default=False,
+            autocompletion=complete_profiles,
+        ),
+    ] = "",
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY]",
+            help="Setting: browser.proxy_password or platform_config.NAME.",
+            show_default=False,
+        ),
+    ] = "",
+) -> None:
+    """Encrypt a one-line secret for one setting of a profile."""
     from tweakio.cli.passphrase import ask_secret
 
     state: State = ctx.obj
+    if bool(profile_id) != bool(key):
+        raise InvalidInputError(
+            "give both a profile and a setting, or neither",
+            hint=run("tweakio vault seal", profile_id, "browser.proxy_password"),
+        )
     with state.manager("vault seal") as manager:
-        emit(f"{manager.vault.seal_secret(ask_secret('secret'))}\n")
+        if profile_id:
+            manager.get_profile(profile_id)
+        emit(f"{manager.vault.seal_secret(ask_secret('secret'), profile_id, key)}\n")
