@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from tweakio import durable
 from tweakio.errors import storage_error
 from tweakio.references import child_environment
 
@@ -52,9 +53,14 @@ class Read(NamedTuple):
 
 
 def find_witness(objects: Path) -> Witness | None:
-    """The git program here; None if none is installed."""
+    """The git program here; None if none is installed.
+
+    None too where it would follow ``info/alternates`` to whatever place that names.
+    """
     program = shutil.which("git")
-    return None if program is None else Witness(program, objects)
+    if program is None or durable.is_there(objects / "info" / "alternates"):
+        return None
+    return Witness(program, objects)
 
 
 class Witness:
