@@ -118,7 +118,7 @@ def test_few_descriptors(cli: Cli, limit: int) -> None:
 # Permissions
 
 
-def refused(cli: Cli, path: Path, mode: int = 0) -> Result:
+def refused(cli: Cli, path: Path, *, whole: bool = True) -> Result:
     """Have a file or a directory refuse this user or, of root, another one."""
     user: list[str] = []
     if IS_ROOT:
@@ -128,10 +128,10 @@ def refused(cli: Cli, path: Path, mode: int = 0) -> Result:
         subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", cli.base], check=True)
         if subprocess.run([*user, sys.executable, "-c", "import tweakio"], check=False).returncode:
             pytest.skip("another user cannot read this Python")
-    path.chmod(mode)
+    path.chmod(0)
     before = everything(cli.home) if IS_ROOT else {}
     result = started(cli, *user)
-    if IS_ROOT:
+    if IS_ROOT and whole:
         assert_unchanged(cli, before)
     path.chmod(0o700)
     return result
@@ -152,6 +152,17 @@ def test_no_permission(cli: Cli, place: str) -> None:
     assert "mode 0000" in result.err
     assert f"chmod u+rwX {shlex.quote(str(path))}" in result.err
     assert git(cli.home, "rev-list", "--all", "--reflog") == commits
+
+
+def test_metadata_that_cannot_be_read_is_not_made_anew(cli: Cli) -> None:
+    """Where history is rebuilt from the profile directories."""
+    shutil.rmtree(cli.profiles / ".git")
+    path = cli.profiles / "p1/metadata.json"
+    content = path.read_bytes()
+    result = refused(cli, path, whole=False)
+    assert result.code == 19, result
+    assert path.read_bytes() == content
+    assert not list(cli.profiles.glob(".git/*"))
 
 
 @pytest.mark.parametrize("suffix", [".pack", ".idx"])
