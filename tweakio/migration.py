@@ -85,7 +85,7 @@ def take_over_single_account(repository: Repository) -> bool:
     if not os.access(layout.home, os.W_OK):
         return False
     with _change(repository, "first use") as change:
-        present = [name for name in _SINGLE if os.path.lexists(layout.home / name)]
+        present = [name for name in _SINGLE if durable.is_there(layout.home / name)]
         if change.exists(DEFAULT) or not present:
             return False  # another process was faster
         _refuse_other_file_system([layout.home / name for name in present], layout.profiles)
@@ -127,7 +127,7 @@ def _tighten(directory: Path) -> None:
     """The old layout had the permissions of the umask; sessions are for the owner only."""
     for name, mode in (("session.json", 0o600), ("browser_profile", 0o700)):
         path = directory / name
-        if os.path.lexists(path) and not path.is_symlink():
+        if (kind := durable.mode_of(path)) and not stat.S_ISLNK(kind):
             os.chmod(path, mode)
 
 

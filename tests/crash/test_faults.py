@@ -1,6 +1,6 @@
 """The short form of the fault injection, other points in each run: every eighth kill of what people
-do most and one of each other fault; of other operations two points of any fault. The long one is
-``python -m tests.crash --all``.
+do most and one of each other fault; of other operations three points of any fault. The long one is
+``python -m tests.crash --all``, and of calls that read ``python -m tests.crash --reads only``.
 
 It runs in a process of its own, which forks for every point: the one that runs pytest has
 threads, and what it has open and imported is not what a command has.
@@ -58,7 +58,7 @@ def campaign(*arguments: str) -> None:
 
 @pytest.mark.parametrize("operation", sorted(MOST))
 def test_a_fault_in_what_people_do_most(operation: str) -> None:
-    campaign("--operation", operation, "--sample", "1", "--thin", "8")
+    campaign("--operation", operation, "--sample", "1", "--thin", "8", "--reads", "too")
 
 
 # Several in one process: a second of each goes into its start.
@@ -69,7 +69,7 @@ BATCHES = [OTHERS[start : start + 6] for start in range(0, len(OTHERS), 6)]
 @pytest.mark.parametrize("operations", BATCHES, ids=" ".join)
 def test_every_fault_leaves_the_old_or_the_new_state(operations: list[str]) -> None:
     named = [word for name in operations for word in ("--operation", name)]
-    campaign(*named, "--sample", "1", "--thin", "24", "--few", "2")
+    campaign(*named, "--sample", "1", "--thin", "24", "--few", "3", "--reads", "too")
 
 
 # Each takes away one thing that makes the store safe; the harness has to notice.
@@ -112,6 +112,37 @@ tweakio.store.journal.Journal.read = classmethod(lambda *a: init(read(*a)))""",
         "eio",
         "tweakio.store.repository._as_storage_error = lambda error, doing: error",
     ),
+    "a file that cannot be read is damaged": (
+        "update",
+        "read-eacces",
+        "tweakio.store.worktree.is_of_the_moment = lambda _: False",
+    ),
+    "a ref that cannot be read is damaged": (
+        "select-switch",
+        "read-eio-on",
+        "tweakio.store.refs.is_of_the_moment = lambda _: False",
+    ),
+    "a pack that cannot be read has nothing": (
+        "show",
+        "read-eio-on",
+        """\
+import tweakio.store.elsewhere
+from tweakio.store.objects import ObjectReader
+# It cannot read either, and would notice.
+tweakio.store.elsewhere.refuse_elsewhere = lambda *_: None
+search = ObjectReader._search
+def deaf(self, name):
+    try:
+        return search(self, name)
+    except OSError:
+        return None
+ObjectReader._search = deaf""",
+    ),
+    "a snapshot that cannot be read is none": (
+        "snapshot-prune",
+        "read-estale",
+        "tweakio.snapshots.listing.is_of_the_moment = lambda _: False",
+    ),
     "a lock that is left": (
         "update",
         "kill",
@@ -135,6 +166,7 @@ def test_the_harness_notices_a_library_that_is_broken(what: str) -> None:
         "from tests.crash.harness import preload\n"
         "preload()\n"
         "import tweakio.store.repository, tweakio.store.checkout, tweakio.store.attic\n"
+        "import tweakio.store.worktree, tweakio.store.refs, tweakio.snapshots.listing\n"
         f"{statement}\n"
         f"sys.argv = ['crash', *{arguments!r}, '--violations', '2']\n"
         "from tests.crash.__main__ import main\n"

@@ -39,10 +39,16 @@ class Index:
 
     @classmethod
     def read(cls, path: Path | str) -> Index | None:
-        """None for one of another version or a damaged one."""
+        """None for one of another version, a damaged one, or none.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
         try:
             data = durable.read_regular(path, PACK_LIMIT)
-        except OSError:
+        except OSError as error:
+            if is_of_the_moment(error):
+                raise
             return None
         return cls.parse(data)
 
@@ -136,15 +142,16 @@ def find_packs(objects: Path) -> list[Pack]:
 def find_pack(objects: Path, stem: str) -> Pack | None:
     """One pack, if its index and its two ends fit together.
 
-    None for a cruft pack too: git drops what is in it when it has aged.
+    None for a cruft pack too: git drops what is in it when it has aged. Nor does one that cannot
+    be read now count: nothing is removed because of it.
     """
     path = os.path.join(objects, "pack", stem)
     if durable.is_there(path + ".mtimes"):
         return None
-    index = Index.read(path + ".idx")
-    if index is None:
-        return None
     try:
+        index = Index.read(path + ".idx")
+        if index is None:
+            return None
         with reading(path + ".pack") as descriptor:
             size = os.fstat(descriptor).st_size
             head = read_at(descriptor, 0, 12)
