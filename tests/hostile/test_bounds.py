@@ -117,9 +117,9 @@ def test_a_message_that_plain_git_brought_is_read_without_all_of_it(home: Path) 
     for command in ("profile list", "profile show HEAD", "repo doctor --fix"):
         code, size, said = run(home, *command.split())
         assert code == 0, said
-        assert size < 130
+        assert size < 160
     assert git(repository, "rev-parse", "HEAD") == commit
     code, size, said = run(home, "profile", "set", "a", "--note", "x")
     assert code == 0, said
-    assert size < 130
+    assert size < 160
     assert run(home, "profile", "undo")[0] == 0
