@@ -103,6 +103,13 @@ def look_at_refs(updates: Iterable[tuple[str, str]]) -> str:
             "no file was removed; use 'git stash' or 'git stash -u', which leave ignored files "
             "alone. 'tweakio repo gc' removes the copy that git has made of them",
         )
+    if all(name.startswith("refs/remotes/") for _, name in new):
+        return _text(
+            f"{_shown(new[0][1])} not changed",
+            found,
+            "ask who pushed it to take it out of the remote's history; 'tweakio repo gc' removes "
+            "the copy that was fetched",
+        )
     names = ", ".join(dict.fromkeys(name for _, name in new if name != "HEAD"))
     return _text(
         f"{_shown(names or 'HEAD')} not changed",

@@ -34,11 +34,12 @@ def main() -> int:
     try:
         text = sys.stdin.read()
         updates = [(commit, name) for commit, _, name in map(_parts, text.splitlines())]
+        # Of what was fetched this says more, and whose it is.
+        for commit in _incoming(text):
+            _check(commit)
         if reason := look_at_refs(updates):
             sys.stderr.write(reason)
             return 1
-        for commit in _incoming(text):
-            _check(commit)
     except TweakioError as error:
         print(f"tweakio: error: {error.message}", file=sys.stderr)
         print(f"tweakio: hint: {error.hint}", file=sys.stderr)
