@@ -110,7 +110,10 @@ tweakio.store.journal.Journal.read = classmethod(lambda *a: init(read(*a)))""",
     "a bare error": (
         "create",
         "eio",
-        "tweakio.store.repository._as_storage_error = lambda error, doing: error",
+        (
+            "tweakio.store.repository._as_storage_error = lambda error, doing: error\n"
+            "tweakio.errors.system_error = lambda *_, **__: None"
+        ),
     ),
     "a file that cannot be read is damaged": (
         "update",
