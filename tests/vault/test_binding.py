@@ -639,8 +639,9 @@ def test_both_sides_encrypt_again_and_nothing_is_old(home: Home, pair: Pair) -> 
         assert manager.vault.restore_sessions() == (["p1"], [])
 
 
+@pytest.mark.parametrize("ahead", ["here", "there"])
 def test_both_sides_add_what_it_is_for_and_the_newer_counts(
-    home: Home, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    home: Home, pair: Pair, monkeypatch: pytest.MonkeyPatch, ahead: str
 ) -> None:
     for path in (pair.a, pair.b):
         assert path.layout.trusted.is_dir()
@@ -651,11 +652,12 @@ def test_both_sides_add_what_it_is_for_and_the_newer_counts(
     for manager in (pair.a, pair.b):
         trust.confirm(manager.repository, manager.metadata.load("p1"))
         shutil.rmtree(manager.layout.counters)
-    pair.a.vault.reseal()
+    first, second = (pair.a, pair.b) if ahead == "here" else (pair.b, pair.a)
+    first.vault.reseal()
     later = binding.now() + 5000
     with monkeypatch.context() as patch:
         patch.setattr(binding, "now", lambda: later)
-        pair.b.vault.reseal()
+        second.vault.reseal()
     # Each has used its own.
     for manager in (pair.a, pair.b):
         manager.layout.profile("p1").session.unlink()
