@@ -14,11 +14,19 @@ if TYPE_CHECKING:
 
     from tweakio.layout import ProfilePaths
 
-__all__ = ["DiskUsage", "caches_in", "caches_of", "empty_caches", "usage"]
+__all__ = [
+    "CACHES_OF_BROWSER",
+    "CACHES_OF_PROFILE",
+    "DiskUsage",
+    "caches_in",
+    "caches_of",
+    "empty_caches",
+    "usage",
+]
 
 # What Chromium and Firefox fetch or compile again. Not "Service Worker": its CacheStorage is
 # what a site stored, and without its ScriptCache a site does not start offline.
-_OF_BROWSER = frozenset(
+CACHES_OF_BROWSER = frozenset(
     {
         "cache2",
         "component_crx_cache",
@@ -30,7 +38,7 @@ _OF_BROWSER = frozenset(
         "startupCache",
     }
 )
-_OF_PROFILE = frozenset(
+CACHES_OF_PROFILE = frozenset(
     {
         "Cache",
         "Code Cache",
@@ -90,9 +98,9 @@ def caches_in(browser: Path) -> list[Path]:
     """The same of a browser's user data directory, wherever it is."""
     if not _is_directory(browser):
         return []
-    found = [browser / name for name in sorted(_OF_BROWSER)]
+    found = [browser / name for name in sorted(CACHES_OF_BROWSER)]
     if _is_directory(browser / _CHROMIUM_PROFILE):
-        found += [browser / _CHROMIUM_PROFILE / name for name in sorted(_OF_PROFILE)]
+        found += [browser / _CHROMIUM_PROFILE / name for name in sorted(CACHES_OF_PROFILE)]
     return [path for path in found if _is_directory(path)]
 
 

@@ -72,7 +72,12 @@ def clone(
     def incoming(value: dict[str, Any]) -> Incoming:
         value, lost[:] = moved(inactive(value), new_id, format_time(moment))
         value["last_used"] = value["created_at"]
-        return Incoming(value, has_data=with_session, unpack=copy if with_session else None)
+        return Incoming(
+            value,
+            has_data=with_session,
+            unpack=copy if with_session else None,
+            foreign=False,
+        )
 
     lost: list[str] = []
     # The profile's lock before the repository's: whoever holds one may need the other to let go.

@@ -12,7 +12,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tweakio import changes, directories, durable, references, schema, trust
+from tweakio import bundle, changes, directories, durable, references, schema, trust
 from tweakio.browser import record
 from tweakio.errors import (
     ArchiveError,
@@ -72,6 +72,8 @@ class Incoming(NamedTuple):
         unpack: writes ``session.json`` and ``browser_profile/``, or one of them, into a staged
             directory, synced; with None it only checks what it would write.
         size: bytes of browser data, for the progress.
+        foreign: whether its browser data come from elsewhere, so that nothing in them may send
+            the browser somewhere else.
     """
 
     metadata: dict[str, Any]
@@ -79,6 +81,7 @@ class Incoming(NamedTuple):
     has_data: bool = False
     unpack: Callable[[Path | None, Callable[[int], None] | None], object] | None = None
     size: int = 0
+    foreign: bool = True
 
 
 class Imported(NamedTuple):
@@ -310,7 +313,7 @@ def unpacked(
                 if item.unpack is not None and want:
                     place = room / str(number)
                     durable.make_directory(place)
-                    item.unpack(place, onwards(before, progress))
+                    _unpack(item, place, onwards(before, progress))
                 places.append(place)
                 before += item.size
         except OSError as error:
@@ -318,6 +321,18 @@ def unpacked(
                 raise
             raise storage_error(error, "unpack what comes") from error
         yield places
+
+
+def _unpack(item: Incoming, into: Path, progress: Callable[[int], None] | None) -> None:
+    if item.unpack is None:
+        return
+    item.unpack(into, progress)
+    if item.foreign and (removed := bundle.clean(ProfilePaths(into).browser_profile)):
+        log.warning(
+            "removed from the browser data of profile '%s', as it came from elsewhere: %s",
+            item.metadata["profile_id"],
+            bundle.told(removed),
+        )
 
 
 def build(
@@ -348,8 +363,7 @@ def build(
         staged = change.take_in(f"new-{profile_id}", built)
     else:
         staged = change.stage(f"new-{profile_id}")
-        if item.unpack is not None:
-            item.unpack(staged, None)
+        _unpack(item, staged, None)
     if item.unpack is not None:
         paths = ProfilePaths(staged)
         _forget_machine(paths)

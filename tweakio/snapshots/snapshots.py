@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from tweakio import changes, directories, durable
+from tweakio import bundle, changes, directories, durable
 from tweakio.errors import (
     ProfileCorruptedError,
     ProfileNotFoundError,
@@ -20,6 +21,7 @@ from tweakio.errors import (
     run,
     storage_error,
 )
+from tweakio.layout import ProfilePaths
 from tweakio.models import parse_time
 from tweakio.snapshots import manifest, packing, setting
 from tweakio.snapshots.directory import Directory
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from tweakio.store.repository import Repository
 
 __all__ = ["Created", "Left", "Snapshots", "Verified"]
+
+log = logging.getLogger(__name__)
 
 _ABANDONED = timedelta(days=1)
 """After this long, data without a manifest is not an upload that is under way."""
@@ -291,6 +295,8 @@ class Snapshots:
             try:
                 durable.make_directory(into)
                 unpack(place, snapshot, into, self._identities, unbound=unbound)
+                if self.store:
+                    self._clean(profile_id, into)
                 directories.complete_parts(into, snapshot.platform)
             except OSError as error:
                 if isinstance(error, StorageError):
@@ -298,6 +304,16 @@ class Snapshots:
                 raise storage_error(error, "unpack the snapshot") from error
             self._put(profile_id, snapshot, into)
         return snapshot
+
+    def _clean(self, profile_id: str, into: Path) -> None:
+        """Whoever can write to a store can put browser data of theirs there."""
+        if removed := bundle.clean(ProfilePaths(into).browser_profile):
+            log.warning(
+                "removed from the browser data of profile '%s', as the store is outside of the "
+                "repository: %s",
+                profile_id,
+                bundle.told(removed),
+            )
 
     def _refuse_other(self, snapshot: Snapshot, *, other: bool) -> None:
         platform, created_at = self._identity(snapshot.profile_id)
