@@ -15,6 +15,7 @@ from tweakio.platforms import (
     find_platform,
     platform_names,
 )
+from tweakio.platforms.addresses import checked_address, is_of_this_machine
 
 
 class SignalSession:
@@ -183,3 +184,50 @@ def test_an_unknown_platform_is_looked_for_once_only(tmp_path):
     )
     assert done.code == 0, done.err
     assert done.err.count("cannot be loaded") == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://web.whatsapp.com/",
+        "https://service.example:8443/login?next=1#top",
+        "https://m\u00fcnchen.example/",
+        "https://10.0.0.5/",
+        "https://[2001:db8::1]:8443/",
+        "http://127.0.0.1:8080/",
+        "http://localhost:8080/x",
+        "http://service.localhost/",
+        "http://[::1]/",
+    ],
+)
+def test_addresses_of_pages(url):
+    assert checked_address(url) == url
+    assert is_of_this_machine(url) is url.startswith("http:")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None, 5, "", "https://", "https:///path", "service.example", "//service.example/",
+        "file:///etc/passwd", "javascript:alert(1)", "data:text/html,x", "chrome://settings",
+        "view-source:https://service.example/", "ftp://service.example/",
+        "http://service.example/", "http://10.0.0.5/", "http://localhost.example/",
+        "http://169.254.169.254/latest/meta-data/", "https://169.254.169.254/",
+        "https://[fe80::1]/", "https://[::ffff:169.254.169.254]/", "https://0.0.0.0/",
+        "https://[::]/", "https://224.0.0.1/",
+        # 127.0.0.1 and 169.254.169.254, as browsers read them
+        "http://2130706433/", "http://0x7f000001/", "http://0177.0.0.1/", "http://127.1/",
+        "https://2852039166/", "https://0xa9fea9fe/", "https://0251.0376.0251.0376/",
+        "https://169.254.43518/", "https://169.254.169.254./", "https://0xA9.254.169.254/",
+        "https://\uff11\uff16\uff19.254.169.254/", "https://169\u3002254\u3002169\u3002254/",
+        "https://%31%36%39.254.169.254/", "https://\u2460.example/",
+        "https://user@service.example/", "https://user:word@service.example/",
+        "https://@service.example/", "https:\\\\service.example/", "https://service.example\\@x/",
+        "https://a b.example/", "https://service.example/\n", "https://a..example/",
+        "https://service.example:99999/", "https://[::1/", "https://" + "a" * 1_000_000,
+    ],
+)  # fmt: skip
+def test_addresses_that_no_page_may_have(url):
+    with pytest.raises(InvalidInputError) as caught:
+        checked_address(url)
+    assert len(caught.value.message) < 150

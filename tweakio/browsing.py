@@ -34,6 +34,7 @@ from tweakio.manager import ProfileManager
 from tweakio.metadata import corrupted_error
 from tweakio.models import Profile
 from tweakio.platforms import Platform, find_platform, fingerprints
+from tweakio.platforms.addresses import checked_address
 from tweakio.references import child_environment
 
 if TYPE_CHECKING:
@@ -162,13 +163,14 @@ class _Browsing:
             # One that was written before there were browsers may lack it.
             configure = getattr(handler, "configure", None)
             if configure is not None:
-                configure(
-                    references.resolve_config(
-                        profile.platform_config,
-                        opener=self.manager.vault.opener(profile.id, profile.created_at),
-                        declared=getattr(handler, "secret_settings", ()),
-                    )
+                config = references.resolve_config(
+                    profile.platform_config,
+                    opener=self.manager.vault.opener(profile.id, profile.created_at),
+                    declared=getattr(handler, "secret_settings", ()),
                 )
+                if config.get("url"):
+                    checked_address(config["url"])  # whoever wrote the handler
+                configure(config)
             self._handler = handler
         return self._handler
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from tweakio.errors import BrowserError, InvalidInputError, LoginRefusedError, SessionError
+from tweakio.platforms.addresses import checked_address
+from tweakio.platforms.isolation import NoIsolationError, evaluate
 from tweakio.platforms.protocols import LoginState, Snapshot
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ _STATES: tuple[tuple[str, LoginState], ...] = (
 # By what else a state is described than by a text of its own.
 _DETAIL_OF = {"second_factor": "second_factor_error"}
 
+# What Playwright's and the browsers' parsers say.
+_BAD_SELECTOR = ("valid selector", "while parsing css selector")
 _ERROR_PAGES = ("chrome-error:", "about:neterror", "about:certerror")
 _PATIENCE = 20.0  # seconds that a page may take until it shows something that is known
 _ACT_TIMEOUT = 10_000.0  # milliseconds for an element to be there and take a click
@@ -65,27 +69,34 @@ _TOLD = frozenset(
         "second_factor_error", "phone_error",
     }
 )  # fmt: skip
-# innerText of an input is empty: what somebody has typed never leaves the page.
-_LOOK = """([selectors, attributes, told]) => {
+# innerText of an input is empty: what somebody has typed never leaves the page. The functions are
+# those of the prototypes, because a form's inputs stand in for its own: <input name=getAttribute>.
+_LOOK = """(selectors, attributes, told) => {
   const found = {}, bad = [];
+  const own = (kind, name) => Object.getOwnPropertyDescriptor(kind.prototype, name);
+  const box = (element) => Element.prototype.getBoundingClientRect.call(element);
   const visible = (element) => {
-    const box = element.getBoundingClientRect();
-    return box.width > 0 && box.height > 0 && getComputedStyle(element).visibility === "visible";
+    const { width, height } = box(element);
+    return width > 0 && height > 0 && getComputedStyle(element).visibility === "visible";
   };
-  const text = (element) => element.tagName === "PROGRESS"
-    ? (element.position >= 0 ? `${Math.round(100 * element.position)} %` : "")
-    : (element.innerText || "").slice(0, 400);
+  const text = (element) => {
+    if (element instanceof HTMLProgressElement)
+      return element.position >= 0 ? `${Math.round(100 * element.position)} %` : "";
+    if (!(element instanceof HTMLElement)) return "";
+    return (own(HTMLElement, "innerText").get.call(element) || "").slice(0, 400);
+  };
   for (const [name, selector] of Object.entries(selectors)) {
     let elements;
-    try { elements = document.querySelectorAll(selector); } catch { bad.push(name); continue; }
+    try { elements = Document.prototype.querySelectorAll.call(document, selector); }
+    catch { bad.push(name); continue; }
     for (const element of elements) if (visible(element)) {
       const attribute = attributes[name];
-      const { left, top, right, bottom, width, height } = element.getBoundingClientRect();
+      const { left, top, right, bottom, width, height } = box(element);
       const inside = left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight;
       const place = inside ? [left, top] : [left + scrollX, top + scrollY];
       found[name] = [
         told.includes(name) ? text(element) : "",
-        attribute ? element.getAttribute(attribute) : null,
+        attribute ? Element.prototype.getAttribute.call(element, attribute) : null,
         { clip: { x: place[0], y: place[1], width, height }, full_page: !inside },
       ];
       break;
@@ -94,6 +105,8 @@ _LOOK = """([selectors, attributes, told]) => {
   const complete = document.readyState === "complete";
   return { found, bad, complete, age: performance.now() / 1000 };
 }"""
+# Of a browser without worlds to choose from only this is asked in the page's own.
+_AGE = "() => document.readyState === 'complete' ? performance.now() / 1000 : 0"
 _PUT = """(items) => {
   localStorage.clear();
   for (const { name, value } of items) localStorage.setItem(name, value);
@@ -101,7 +114,10 @@ _PUT = """(items) => {
 
 
 class _Element(NamedTuple):
-    """A visible element: its text, the attribute that was asked for, and how to photograph it."""
+    """A visible element: its text, the attribute that was asked for, and how to photograph it.
+
+    ``place`` is for a screenshot of the page; None if only the element can say where it is.
+    """
 
     text: str
     value: str | None
@@ -158,7 +174,7 @@ class PageHandler:
             InvalidInputError: one of them cannot be used.
         """
         if "url" in config:
-            self.login_url = _address(config["url"])
+            self.login_url = checked_address(config["url"])
         known = SELECTOR_NAMES | self._selectors.keys()
         for key, value in config.items():
             if not key.startswith("selector_"):
@@ -195,17 +211,52 @@ class PageHandler:
         return await self._judge(page, sight)
 
     async def _look(self, page: Page) -> _Sight:
-        seen = await page.evaluate(_LOOK, [self._selectors, self._attributes, list(_TOLD)])
+        try:
+            seen = await evaluate(page, _LOOK, self._selectors, self._attributes, list(_TOLD))
+        except NoIsolationError:
+            return await self._look_by_locators(page)
         if seen["bad"]:
-            raise InvalidInputError(
-                f"selector_{seen['bad'][0]} is not a CSS selector",
-                hint="correct it with 'tweakio profile set <id> --config'",
-            )
+            raise _bad_selector(seen["bad"][0])
         found = {
             name: _Element(_line(text), value, place)
             for name, (text, value, place) in seen["found"].items()
         }
         return _Sight(found, bool(seen["complete"]) and seen["age"] > _PATIENCE)
+
+    async def _look_by_locators(self, page: Page) -> _Sight:
+        """The same, element by element, where there is no CDP (Camoufox, Firefox).
+
+        What locators read is read in a world of Playwright's own, which the page does not see.
+        """
+        found = {}
+        for name in self._selectors:
+            try:
+                if not await self._first(page, name).count():
+                    continue
+                found[name] = await self._element(page, name)
+            except Exception as error:
+                _raise_if_gone(page, error)
+                if any(words in str(error) for words in _BAD_SELECTOR):
+                    raise _bad_selector(name) from None
+                # It went away, or the page did.
+        age = await page.evaluate(_AGE)
+        return _Sight(found, isinstance(age, (int, float)) and age > _PATIENCE)
+
+    async def _element(self, page: Page, name: str) -> _Element:
+        element = self._first(page, name)
+        text, value = "", None
+        if name in _TOLD:
+            progress = element.and_(page.locator("css=progress"))
+            if await progress.count():
+                text = _percent(
+                    await progress.get_attribute("value", timeout=_LOOK_TIMEOUT),
+                    await progress.get_attribute("max", timeout=_LOOK_TIMEOUT),
+                )
+            else:
+                text = await element.inner_text(timeout=_LOOK_TIMEOUT)
+        if name in self._attributes:
+            value = await element.get_attribute(self._attributes[name], timeout=_LOOK_TIMEOUT)
+        return _Element(_line(text[:400]), value, None)
 
     async def _judge(self, page: Page, sight: _Sight) -> Snapshot:
         for name, state in _STATES:
@@ -228,8 +279,11 @@ class PageHandler:
         from tweakio.platforms.qr import read_qr
 
         try:
-            # Not the element's own screenshot: that waits for one that has gone meanwhile.
-            picture = await page.screenshot(type="png", timeout=_LOOK_TIMEOUT, **element.place)
+            if element.place is None:
+                picture = await self._first(page, "qr").screenshot(timeout=_LOOK_TIMEOUT)
+            else:
+                # Not the element's own screenshot: that waits for one that has gone meanwhile.
+                picture = await page.screenshot(type="png", timeout=_LOOK_TIMEOUT, **element.place)
         except Exception as error:
             _raise_if_gone(page, error)
             return Snapshot("loading")
@@ -384,7 +438,10 @@ class PageHandler:
             await page.route("**/*", _answer_with_nothing)
             for one in origins:
                 await page.goto(one["origin"] + "/", timeout=_ACT_TIMEOUT)
-                await page.evaluate(_PUT, one["localStorage"])
+                try:
+                    await evaluate(page, _PUT, one["localStorage"])
+                except NoIsolationError:
+                    await page.evaluate(_PUT, one["localStorage"])
         finally:
             await page.close()
 
@@ -475,21 +532,27 @@ def _failed(message: str, error: Exception) -> Exception:
     return SessionError(message) if _of_playwright(error) else error
 
 
+def _bad_selector(name: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"selector_{name} is not a CSS selector",
+        hint="correct it with 'tweakio profile set <id> --config'",
+    )
+
+
+def _percent(value: str | None, most: str | None) -> str:
+    """How far an element <progress> is, by its attributes; empty if it does not say."""
+    try:
+        return f"{round(100 * min(1.0, float(value or '') / float(most or 1)))} %"
+    except (ValueError, ZeroDivisionError):
+        return ""
+
+
 def _not_there(name: str) -> SessionError:
     return SessionError(
         f"the page has no usable element for {name!r}",
         hint=f"if the service has changed its page, set selector_{name} to a CSS selector:"
         " tweakio profile set --config KEY=VALUE ID",
     )
-
-
-def _address(url: object) -> str:
-    parts = urlsplit(url) if isinstance(url, str) else None
-    if parts is None or parts.scheme not in ("https", "http") or not parts.hostname:
-        raise InvalidInputError("url is not an address", hint="it begins with https://")
-    if parts.username or parts.password:
-        raise InvalidInputError("url has a user name or a password in it")
-    return parts.geturl()
 
 
 def _origin(url: str) -> str:
