@@ -368,8 +368,8 @@ def _clean_settings(entry: os.DirEntry[str], name: str) -> set[str]:
         isinstance(last_used, str) and _LAST_USED.fullmatch(last_used)
     ):
         del kept["profile"]["last_used"]
-    if kept != value:
-        _write(entry, json.dumps(kept).encode(), content)
+    # Always in our own form: Chromium's parser takes more for JSON than this one does.
+    _write(entry, json.dumps(kept).encode(), content)
     return {dotted for dotted in _NAMED if _is_chosen(dotted, _at(value, dotted.split(".")))}
 
 
