@@ -35,7 +35,7 @@ from tweakio.metadata import corrupted_error
 from tweakio.models import Profile
 from tweakio.platforms import Platform, find_platform, fingerprints
 from tweakio.platforms.addresses import checked_address
-from tweakio.references import child_environment
+from tweakio.references import browser_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -227,7 +227,7 @@ class _Browsing:
                 settings=settings,
                 headless=self._headless,
                 arguments=self._args,
-                environment=child_environment(os.environ),
+                environment=browser_environment(os.environ),
                 timeout=self._timeout,
                 opener=self.manager.vault.opener(profile.id, profile.created_at),
             )

@@ -30,9 +30,11 @@ __all__ = [
     "FORMS",
     "IDENTITY_PREFIX",
     "IDENTITY_VARIABLE",
+    "MORE_VARIABLE",
     "SEALED_PREFIX",
     "SERVICE",
     "as_sealed",
+    "browser_environment",
     "check_places",
     "child_environment",
     "holds_sealed",
@@ -98,6 +100,51 @@ def _is_name(kind: str, name: str) -> bool:
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment for another program, which has no use for the vault's identity."""
     return {name: value for name, value in environment.items() if name.upper() != IDENTITY_VARIABLE}
+
+
+MORE_VARIABLE = "TWEAKIO_BROWSER_ENV"
+"""Names more variables for browsers: ``NAME`` or ``PREFIX_*``, separated by commas."""
+# What a browser needs to find its display, files, fonts, drivers and languages.
+_FOR_BROWSERS = frozenset(
+    """
+    HOME PATH USER LOGNAME SHELL LANG LANGUAGE TZ TZDIR TMPDIR TMP TEMP TERM HOSTNAME
+    DISPLAY WAYLAND_DISPLAY XAUTHORITY XMODIFIERS DESKTOP_SESSION AT_SPI_BUS_ADDRESS
+    PULSE_SERVER PULSE_COOKIE SNAP LD_LIBRARY_PATH LD_PRELOAD
+    SSL_CERT_FILE SSL_CERT_DIR NIX_SSL_CERT_FILE
+    HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY
+    SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT OS APPDATA LOCALAPPDATA USERPROFILE USERNAME
+    USERDOMAIN HOMEDRIVE HOMEPATH PUBLIC ALLUSERSPROFILE PROGRAMDATA COMPUTERNAME SESSIONNAME
+    NUMBER_OF_PROCESSORS
+    """.split()  # noqa: SIM905 - a hundred quotation marks help nobody
+)
+_PREFIXES_FOR_BROWSERS = (
+    "LC_", "XDG_", "DBUS_SESSION_", "FONTCONFIG_", "GDK_", "GTK_", "QT_", "KDE_", "GNOME_DESKTOP_",
+    "LIBGL_", "MESA_", "VK_ICD_", "VK_DRIVER_", "EGL_", "LIBVA_", "__GL", "__EGL_", "DRI_PRIME",
+    "DYLD_", "SNAP_", "FLATPAK_ID",
+    "CHROME_", "MOZ_", "PROGRAMFILES", "COMMONPROGRAMFILES", "PROCESSOR_", "__CF",
+)  # fmt: skip
+
+
+def browser_environment(environment: Mapping[str, str], *more: str) -> dict[str, str]:
+    """An environment for a browser and what drives it: what they need, and no secret of others.
+
+    Args:
+        environment: of this process. ``TWEAKIO_BROWSER_ENV`` in it names more.
+        *more: beginnings of names that are handed on as well.
+    """
+    wished = [one.strip().upper() for one in environment.get(MORE_VARIABLE, "").split(",")]
+    # A star alone stands for nothing: who means everything means the secrets as well.
+    names = _FOR_BROWSERS | {one for one in wished if not one.endswith("*")}
+    prefixes = (
+        *_PREFIXES_FOR_BROWSERS,
+        *more,
+        *(one[:-1] for one in wished if one[1:].endswith("*")),
+    )
+    return {
+        name: value
+        for name, value in child_environment(environment).items()
+        if name.upper() in names or name.upper().startswith(prefixes)
+    }
 
 
 def names_secret(key: str) -> bool:

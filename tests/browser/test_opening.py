@@ -14,7 +14,9 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.browsers import (
@@ -534,3 +536,48 @@ def test_the_example_of_the_documentation_runs(manager):
         env=environment(TWEAKIO_HOME=str(manager.home)),
     )  # fmt: skip
     assert (done.stdout, done.stderr, done.returncode) == ("about:blank\n", "", 0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells the environment")
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_no_secret_of_the_environment_reaches_a_browser_or_its_driver(manager, kind, tmp_path):
+    told = tmp_path / "probe"
+    wrapper = tmp_path / "browser"
+    wrapper.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && env >> {told}\nexec {chromium_path()} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    manager.create_profile("a", "whatsapp")
+    manager.close()
+    secrets = {
+        "TWEAKIO_IDENTITY": "AGE-SECRET-KEY-1X",
+        "AWS_SECRET_ACCESS_KEY": "swordfish",
+        "VAULT_TOKEN": "swordfish",
+        "Some_Password": "swordfish",
+    }
+    more = {
+        "TWEAKIO_BROWSER": str(wrapper),
+        "TWEAKIO_BROWSER_ENV": "SHOWN, OTHER_*,*,TWEAKIO_IDENTITY",
+        "SHOWN": "1",
+        "OTHER_ONE": "2",
+        "LC_TIME": "C",
+    }
+    options = ["--sync"] if kind == "sync" else []
+    env = {**environment(), **secrets, **more}
+    with Opener(manager.home, "a", *options, env=env) as opener:
+        opener.opened()
+        pids = [opener.browser, opener.driver]
+        pids += [child.pid for child in psutil.Process(opener.browser).children(recursive=True)]
+        for pid in pids:
+            try:
+                found = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # a helper that has ended
+            names = {one.partition(b"=")[0].decode() for one in found}
+            assert not names & {*secrets}, pid
+            if pid == opener.browser:
+                assert {"SHOWN", "OTHER_ONE", "PATH", "HOME", "LC_TIME"} <= names
+        assert opener.end() == 0
+    assert "PATH=" in told.read_text()
+    assert "swordfish" not in told.read_text()
+    assert "AGE-SECRET-KEY" not in told.read_text()

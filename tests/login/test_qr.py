@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pyte
 import pytest
 
 from login.screen import photograph, read, read_png
+from tests.browsers import wait_until
 from tweakio.errors import FileAccessError, InvalidInputError
 from tweakio.login.qr import QrFile, draw, picture
 
@@ -72,9 +77,34 @@ def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path):
     target.write_bytes(b"mine")
     named = tmp_path / "qr.png"
     named.symlink_to(target)
-    QrFile(named).write("text")
+    file = QrFile(named)
+    file.write("text")
     assert target.read_bytes() == b"mine"
     assert not named.is_symlink()
+    file.remove()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a process waits for the end of another")
+@pytest.mark.parametrize("named", [True, False])
+def test_it_goes_even_if_the_program_is_killed(tmp_path, named):
+    program = (
+        "import sys, time; from pathlib import Path; from tweakio.login.qr import QrFile\n"
+        "file = QrFile(Path(sys.argv[1]) if len(sys.argv) > 1 else None)\n"
+        "print(file.write('text'), flush=True); time.sleep(60)"
+    )
+    arguments = [str(tmp_path / "qr.png")] if named else []
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        path = Path(process.stdout.readline().strip())
+        there = path.exists()
+        os.killpg(process.pid, signal.SIGKILL)
+    assert there
+    wait_until(lambda: not any(tmp_path.iterdir()), "the QR code goes", 10)
 
 
 def test_places_where_it_cannot_be(tmp_path):

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from tweakio import references
 from tweakio.errors import BrowserError, InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from playwright.async_api import Playwright as AsyncPlaywright
     from playwright.sync_api import Playwright as SyncPlaywright
 
@@ -24,6 +28,11 @@ __all__ = ["AsyncDriver", "SyncDriver", "browser_error", "is_over"]
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 10.0
+_FOR_DRIVER = (
+    "PW_", "PWDEBUG", "DEBUG", "NODE_OPTIONS", "NODE_EXTRA_CA_CERTS", "PLAYWRIGHT_BROWSERS_PATH",
+    "PLAYWRIGHT_SKIP_", "PLAYWRIGHT_HOST_PLATFORM_OVERRIDE",
+)  # fmt: skip
+_patching = threading.Lock()
 
 
 def _missing() -> MissingExtraError:
@@ -116,7 +125,8 @@ async def _start_async() -> AsyncPlaywright:
         from playwright.async_api import async_playwright
     except ImportError as error:
         raise _missing() from error
-    return await async_playwright().start()
+    with _driver_environment():
+        return await async_playwright().start()
 
 
 class SyncDriver:
@@ -184,7 +194,36 @@ def _start_sync() -> SyncPlaywright:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
         raise _missing() from error
-    return sync_playwright().start()
+    with _driver_environment():
+        return sync_playwright().start()
+
+
+@contextlib.contextmanager
+def _driver_environment() -> Iterator[None]:
+    """Have Playwright's driver started with as little of the environment as a browser.
+
+    Playwright copies all of it, and has no option for another one. A program's own use of
+    Playwright gets everything again.
+    """
+    name = "get_driver_env"
+    owners = [
+        module
+        for place, module in list(sys.modules.items())
+        if place.startswith("playwright._impl") and callable(vars(module).get(name))
+    ]
+    with _patching:
+        before = [(module, getattr(module, name)) for module in owners]
+
+        def less(made: Callable[[], dict[str, str]]) -> Callable[[], dict[str, str]]:
+            return lambda: references.browser_environment(made(), *_FOR_DRIVER)
+
+        for module, made in before:
+            setattr(module, name, less(made))
+        try:
+            yield
+        finally:
+            for module, made in before:
+                setattr(module, name, made)
 
 
 # Errors

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import BrowserNotFoundError
+from tweakio.references import browser_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -236,6 +237,7 @@ def _ask(path: str, platform: str) -> str | None:
         done = subprocess.run(
             [path, "--version"],
             stdin=subprocess.DEVNULL,
+            env=browser_environment(os.environ),
             capture_output=True,
             text=True,
             errors="replace",

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,7 +93,8 @@ class QrFile:
     """The one file into which codes are written, each in the place of the one before.
 
     It can be read by its owner only, and is removed in the end: what it shows is a secret
-    for as long as the service takes it.
+    for as long as the service takes it. If this program is killed, a small one that waits for its
+    end removes it; on Windows there is none.
 
     Args:
         path: where; None for a private directory that is made when it is needed.
@@ -105,6 +107,7 @@ class QrFile:
         self._wanted = None if path is None else Path(os.path.abspath(path))
         self._directory: Path | None = None
         self._path: Path | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         if self._wanted is not None:
             if self._wanted.is_dir():
                 raise InvalidInputError(
@@ -148,13 +151,43 @@ class QrFile:
             else:
                 self._directory = Path(tempfile.mkdtemp(prefix="tweakio-"))
                 self._path = self._directory / "qr.png"
+            self._watcher = _watcher(self._path, self._directory)
         return self._path
 
     def remove(self) -> None:
         """Remove the file; nothing to do if there is none."""
+        if self._watcher is not None:
+            # First: it would remove what the next login puts there.
+            self._watcher.kill()
+            self._watcher.communicate()
+            self._watcher = None
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
         elif self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
         self._directory = self._path = None
+
+
+def _watcher(path: Path, directory: Path | None) -> subprocess.Popen[bytes] | None:
+    """A process that removes the file as soon as this program has ended in any way.
+
+    Or its directory, if it has one of its own. The process' input ends then. It is in a session
+    of its own, where no signal for ours reaches it.
+    """
+    if os.name != "posix":
+        return None
+    beside = path.with_name(f".{path.name}.new")
+    how, what = ("-f", [path, beside]) if directory is None else ("-rf", [directory])
+    try:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", 'read -r _; exec rm "$@"', "sh", how, "--", *map(str, what)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={"PATH": "/usr/bin:/bin"},
+            cwd="/",
+        )
+    except OSError:
+        return None
