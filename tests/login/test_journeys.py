@@ -105,8 +105,8 @@ def test_whatsapp_as_a_snapshot_and_as_a_file(cli, there, whatsapp):
     there.take_over()
 
     key = {"TWEAKIO_IDENTITY": str(there.desk / "identity")}
-    there.ok("repo", "clone", str(bare), **key)
-    there.ok("profile", "import", str(file), "--as", "carried", "--passphrase", **TYPED)
+    there.ok("repo", "clone", str(bare), "--trust", **key)
+    there.ok("profile", "import", str(file), "--as", "carried", "--passphrase", "--trust", **TYPED)
     there.ok("profile", "snapshot", "store", store)
     there.ok("profile", "snapshot", "restore", "wa", **key)
     assert check(there) == {"carried": "logged_in", "wa": "logged_in"}
@@ -132,7 +132,7 @@ def test_telegram_and_discord_by_vault_push_and_pull(cli, there, telegram, disco
     shutil.copy(cli.home / "identity", there.desk / "identity")
     there.take_over()
     key = {"TWEAKIO_IDENTITY": str(there.desk / "identity")}
-    there.ok("repo", "clone", str(bare), **key)
+    there.ok("repo", "clone", str(bare), "--trust", **key)
     assert there.ok("vault", "status", **key).out.endswith(
         "sealed sessions\t0\nnot restored here\t0\n"
     )
@@ -218,9 +218,9 @@ def test_what_a_plain_browser_has(there, whatsapp, telegram):
     there.take_over()
 
     source = ("--from-user-data-dir", str(data), "--platform", "whatsapp", "--as", "wa")
-    there.ok("profile", "import", *source)
+    there.ok("profile", "import", *source, "--trust")
     there.ok("profile", "set", "wa", "--config", f"url={whatsapp.url}")
-    there.ok("profile", "import", "--from-csv", str(table))
+    there.ok("profile", "import", "--from-csv", str(table), "--trust")
     assert check(there) == {"tg": "logged_in", "wa": "logged_in"}
     assert there.is_its_own()
     # As one browser each that has been there before, and not as new ones.

@@ -15,7 +15,7 @@ __all__ = ["look_at_leftovers"]
 
 def look_at_leftovers(case: Case, repository: Repository) -> None:
     """Report them; remove them to mend."""
-    found = len(find_leftovers(case.layout.git_dir).unnamed)
+    found = len(find_leftovers(repository).unnamed)
     if not found:
         return
     removed = 0

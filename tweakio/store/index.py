@@ -249,6 +249,13 @@ class Index:
             position = zero + 8 - (zero - position) % 8
         return found
 
+    def object_ids(self) -> Iterator[bytes]:
+        """The ids of all entries, 20 bytes each, those of a conflict among them."""
+        position = 0
+        while position < len(self.body):
+            yield self.body[position + 40 : position + 60]
+            position = self._end(position)[2]
+
     def staged(self) -> dict[bytes, bytes]:
         """The same, of what a ``git commit`` would take: without what is only to be added once."""
         return {

@@ -6,16 +6,23 @@ Nothing names these copies, but they stay, and a later packing would carry them 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import re
-import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from tweakio.errors import RepositoryBusyError
+from tweakio import durable
+from tweakio.errors import (
+    NewerFormatError,
+    RepositoryBusyError,
+    RepositoryDamagedError,
+    storage_error,
+)
+from tweakio.store.objects import parse_commit, parse_tree
 from tweakio.store.packs.files import unlink
 from tweakio.store.packs.format import BLOB, COMMIT, TREE
 from tweakio.store.packs.index import gc_is_running
@@ -23,7 +30,7 @@ from tweakio.store.packs.loose import loose_objects
 from tweakio.store.refs import git_runs_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from tweakio.store.packs.loose import Loose
@@ -44,6 +51,9 @@ _BESIDES = (
     *("REBASE_HEAD", "AUTO_MERGE"),
 )
 _WAIT = 2.0
+_MOST_BYTES = 1 << 28
+_IDS = re.compile(r"\b[0-9a-f]{40}\b")
+_SUBMODULE = b"160000"
 
 
 class Leftovers(NamedTuple):
@@ -59,27 +69,32 @@ class Leftovers(NamedTuple):
     others: set[str]
 
 
-def find_leftovers(git_dir: Path) -> Leftovers:
+def find_leftovers(repository: Repository) -> Leftovers:
     """Look for them.
 
-    Git says what is named: by refs, reflogs, the index and other work trees. Without a git
-    program nothing is taken for unnamed; then no git has left anything either.
+    No git is asked what names an object: it would read the configuration of the repository, which
+    may be somebody else's and name programs. What cannot be told makes nothing unnamed.
 
     Args:
-        git_dir: the git directory.
+        repository: where.
     """
+    git_dir = repository.layout.git_dir
     found = list(loose_objects(git_dir / "objects"))
     blobs = [item for item in found if item.kind == BLOB]
     if not blobs:
         return Leftovers([], set())
-    paths: set[str] = set()
-    named: set[str] | None = None
-    try:
-        named = _named(git_dir)
-        tops = [i.name for i in found if i.kind in (COMMIT, TREE) and i.name not in named]
-        paths = _paths(git_dir, tops)
-    except (OSError, subprocess.SubprocessError) as error:
-        log.debug("what git has left is not known: %s", error)
+    named = _named(repository)
+    tops = [
+        item.name
+        for item in found
+        if item.kind in (COMMIT, TREE) and (named is None or item.name not in named)
+    ]
+    paths = {
+        name
+        for top in tops
+        for name, path in _walk(repository, [top], set())
+        if SECRET_PATH.fullmatch(path)
+    }
     here = _content_of_profiles(git_dir.parent, {item.size for item in blobs})
     secrets = [i for i in blobs if i.name in paths or i.name in here or _is_secret(i)]
     unnamed = [item for item in secrets if named is not None and item.name not in named]
@@ -96,7 +111,7 @@ def remove_leftovers(repository: Repository) -> Leftovers:
         What was found and removed, and what is left.
     """
     git_dir = repository.layout.git_dir
-    found = find_leftovers(git_dir)
+    found = find_leftovers(repository)
     if not found.unnamed:
         return found
     stays = Leftovers([], found.others)
@@ -108,7 +123,7 @@ def remove_leftovers(repository: Repository) -> Leftovers:
     except RepositoryBusyError:
         return stays
     try:
-        found = find_leftovers(git_dir)
+        found = find_leftovers(repository)
         count = sum(unlink(item.path) for item in found.unnamed)
     finally:
         locks.release()
@@ -116,52 +131,92 @@ def remove_leftovers(repository: Repository) -> Leftovers:
     return found
 
 
-def _git(git_dir: Path, *arguments: str, data: str = "") -> str:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    done = subprocess.run(
-        ["git", "--git-dir", os.fspath(git_dir), *arguments],
-        check=True,
-        input=data,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        encoding="utf-8",
-        errors="surrogateescape",
-        env={**environment, "GIT_NO_REPLACE_OBJECTS": "1"},
-    )
-    return done.stdout
+def _named(repository: Repository) -> set[str] | None:
+    """The ids of all objects that something names; None if that cannot be told.
+
+    Something is a ref, a reflog, the index, or what git keeps beside them.
+    """
+    git_dir = repository.layout.git_dir
+    if durable.is_there(git_dir / "worktrees") and os.listdir(git_dir / "worktrees"):
+        return None  # other work trees have heads and indexes of their own
+    try:
+        tops = {*repository.refs.names().values(), *_logged(git_dir)}
+        index = repository.index_file.read()
+        if index is None and durable.is_there(git_dir / "index"):
+            return None
+    except (NewerFormatError, RepositoryDamagedError):
+        return None
+    for name in ("HEAD", *_BESIDES):
+        with contextlib.suppress(FileNotFoundError):
+            tops.update(_IDS.findall(_text(git_dir / name)))
+    seen: set[str] = set() if index is None else {name.hex() for name in index.object_ids()}
+    try:
+        for _ in _walk(repository, tops, seen, strict=True):
+            pass
+    except RepositoryDamagedError:
+        return None  # what lies below is named, perhaps
+    return seen
 
 
-def _named(git_dir: Path) -> set[str]:
-    """The ids of all objects that something names."""
-    besides = []
-    for name in _BESIDES:
-        try:
-            with open(git_dir / name, encoding="ascii", errors="replace") as file:
-                besides += re.findall(r"^[0-9a-f]{40}", file.read(1 << 20), re.MULTILINE)
-        except FileNotFoundError:
+def _logged(git_dir: Path) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise storage_error(error, "look for what git has left") from error
+
+    for directory, _, files in os.walk(git_dir / "logs", onerror=refuse):
+        for file in files:
+            yield from _IDS.findall(_text(os.path.join(directory, file)))
+
+
+def _text(path: Path | str) -> str:
+    return durable.read_regular(path, _MOST_BYTES).decode("ascii", "replace")
+
+
+def _walk(
+    repository: Repository, tops: Iterable[str], seen: set[str], *, strict: bool = False
+) -> Iterator[tuple[str, str]]:
+    """All objects that are below some, each once, and the path at which it was found first.
+
+    Args:
+        repository: where.
+        tops: the ids of commits, tags, trees or blobs; those that are not there are left out.
+        seen: what was found already; what is found is added.
+        strict: raise if something below is missing or damaged; else it is left out.
+    """
+    shallow = set(_IDS.findall(_text_if_there(repository.layout.git_dir / "shallow")))
+    todo = [(name, "") for name in tops]
+    top = {name for name, _ in todo}
+    while todo:
+        name, path = todo.pop()
+        if name in seen:
             continue
-    listed = _git(
-        git_dir,
-        *("rev-list", "--objects", "--no-object-names", "--ignore-missing", "--stdin"),
-        *("--all", "--reflog", "--indexed-objects"),
-        data="".join(f"{commit}\n" for commit in besides),
-    )
-    return set(listed.split())
+        kind, body = repository.reader.read_any(bytes.fromhex(name))
+        if not kind:
+            if strict and name not in top:
+                raise RepositoryDamagedError(f"{name} is missing")
+            continue
+        seen.add(name)
+        yield name, path
+        if kind == b"commit":
+            commit = parse_commit(name, body)
+            todo.append((commit.tree.hex(), ""))
+            if name not in shallow:
+                todo += [(parent, "") for parent in commit.parents]
+        elif kind == b"tag":
+            todo += [(found, "") for found in _IDS.findall(body[:64].decode("ascii", "replace"))]
+        elif kind == b"tree":
+            todo += [
+                (entry.id.hex(), f"{path}/{entry.name.decode('utf-8', 'replace')}".lstrip("/"))
+                for entry in parse_tree(body)
+                if entry.mode != _SUBMODULE
+            ]
 
 
-def _paths(git_dir: Path, tops: Iterable[str]) -> set[str]:
-    """The blobs that commits and trees without a name have in the places of secrets."""
-    data = "".join(f"{name}\n" for name in tops)
-    if not data:
-        return set()
-    found = set()
-    for line in _git(
-        git_dir, "rev-list", "--objects", "--ignore-missing", "--stdin", data=data
-    ).split("\n"):
-        name, _, path = line.partition(" ")
-        if path and SECRET_PATH.fullmatch(path):
-            found.add(name)
-    return found
+def _text_if_there(path: Path) -> str:
+    try:
+        return _text(path)
+    except FileNotFoundError:
+        return ""
 
 
 def _content_of_profiles(work_tree: Path, sizes: set[int]) -> set[str]:
