@@ -91,11 +91,17 @@ class Case:
             self.report.kept.append(
                 Kept(os.fspath(self._shelf), command(*back, self.layout.git_dir))
             )
-        target = self._shelf / path.relative_to(self.layout.git_dir)
+        inside = path.is_relative_to(self.layout.git_dir)
+        if inside:
+            target = self._shelf / path.relative_to(self.layout.git_dir)
+        else:  # of the work tree, which no copy back into the git directory is to bring
+            target = self._shelf.with_name(f"{self._shelf.name}-{path.name}")
         durable.make_directory(target.parent, parents=True)
         while durable.is_there(target):
             target = target.with_name(f"{target.name}~")  # what took its place was damaged, too
         os.replace(path, target)
+        if not inside:
+            self.moved(path, target)
 
     def moved(self, path: Path, aside: Path) -> None:
         """Note that something was renamed to another place."""

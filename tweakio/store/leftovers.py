@@ -22,12 +22,13 @@ from tweakio.errors import (
     RepositoryDamagedError,
     storage_error,
 )
+from tweakio.store.elsewhere import objects_elsewhere
 from tweakio.store.objects import parse_commit, parse_tree
 from tweakio.store.packs.files import unlink
 from tweakio.store.packs.format import BLOB, COMMIT, TREE
 from tweakio.store.packs.index import gc_is_running
 from tweakio.store.packs.loose import loose_objects
-from tweakio.store.refs import git_runs_in
+from tweakio.store.refs import NO_COMMIT, git_runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,7 +92,7 @@ def find_leftovers(repository: Repository) -> Leftovers:
     ]
     paths = {
         name
-        for top in tops
+        for top in (tops if named is not None else ())
         for name, path in _walk(repository, [top], set())
         if SECRET_PATH.fullmatch(path)
     }
@@ -144,6 +145,8 @@ def _named(repository: Repository) -> set[str] | None:
         index = repository.index_file.read()
         if index is None and durable.is_there(git_dir / "index"):
             return None
+        if objects_elsewhere(git_dir) is not None:
+            return None
     except (NewerFormatError, RepositoryDamagedError):
         return None
     for name in ("HEAD", *_BESIDES):
@@ -188,7 +191,7 @@ def _walk(
     top = {name for name, _ in todo}
     while todo:
         name, path = todo.pop()
-        if name in seen:
+        if name in seen or name == NO_COMMIT:
             continue
         kind, body = repository.reader.read_any(bytes.fromhex(name))
         if not kind:
@@ -225,8 +228,11 @@ def _content_of_profiles(work_tree: Path, sizes: set[int]) -> set[str]:
     with os.scandir(work_tree) as entries:
         names = [entry.path for entry in entries if entry.name != ".git"]
     for profile in names:
+        data = os.path.join(profile, "browser_profile")
+        if os.path.islink(profile) or os.path.islink(data):
+            continue  # what a link leads to is not ours
         _add_id(found, os.path.join(profile, "session.json"), sizes)
-        for directory, _, files in os.walk(os.path.join(profile, "browser_profile")):
+        for directory, _, files in os.walk(data):
             for name in files:
                 _add_id(found, os.path.join(directory, name), sizes)
     return found
