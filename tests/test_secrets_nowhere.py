@@ -205,8 +205,10 @@ def test_no_secret_is_anywhere(tmp_path):
     here.python(
         "from tweakio import ProfileManager\n"
         "with ProfileManager() as manager:\n"
-        "    sealed = manager.get_profile('a').browser['proxy_password']\n"
-        f"    assert manager.vault.open_secret(sealed) == {SEALED!r}"
+        "    profile = manager.get_profile('a')\n"
+        "    opener = manager.vault.opener('a', profile.created_at)\n"
+        "    key = 'browser.proxy_password'\n"
+        f"    assert opener(profile.browser['proxy_password'], key) == {SEALED!r}"
     )
     # They are where they belong, and sealed in history, so there is something to be found.
     assert MARKERS[0].encode() in (here.profiles / "a" / "session.json").read_bytes()

@@ -14,7 +14,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dulwich.object_store import DiskObjectStore
 
 from tweakio import ProfileManager, directories
 from tweakio.errors import (
@@ -25,6 +24,7 @@ from tweakio.errors import (
 )
 from tweakio.store.checkout import Checkout
 from tweakio.store.head import Head
+from tweakio.store.packed import PackedObjects
 from tweakio.store.refs import GitLocks, Refs
 from tweakio.store.repository import Repository
 from tweakio.store.worktree import Found, WorkTree
@@ -273,17 +273,16 @@ def test_a_revision_is_found_while_packs_are_merged(
     for note in ("one", "two", "three"):
         other.update_profiles(["kept"], note=note)
     revision = other.history(limit=2)[1].revision[:digits]
-    listed = DiskObjectStore._update_pack_cache
+    listed = PackedObjects._list
     packed: list[int] = []
 
-    def pack_now(store: DiskObjectStore) -> Any:
-        found = listed(store)
+    def pack_now(store: PackedObjects) -> None:
+        listed(store)
         if not packed:
             packed.append(0)
             packed[0], _ = other.gc()
-        return found
 
-    monkeypatch.setattr(DiskObjectStore, "_update_pack_cache", pack_now)
+    monkeypatch.setattr(PackedObjects, "_list", pack_now)
     with ProfileManager(home) as late:
         assert late.restore("kept", revision).note == "two"
     assert packed[0] > 3

@@ -147,19 +147,22 @@ class ObjectFiles:
         writer = ObjectWriter(self._case.layout.git_dir / "objects", self._case.layout.temporary)
         entries: list[tuple[bytes, int, int]] = []
         size = 0
+        stays = broken.whole
+        if stays and (count := sum(1 for _ in broken.objects())) != broken.count:
+            if broken.large:
+                return count, run("git index-pack", f"{path}.pack")
+            stays = False  # somebody gave it the checksum of what was wrong in it already
         for name, kind, body, check, offset in broken.objects():
             entries.append((name, check, offset))
-            if broken.whole:
-                continue  # the pack itself stays
+            if stays:
+                continue
             writer.add(kind, body)
             size += len(body)
             if size > _MANY_BYTES:
                 writer.flush()
                 size = 0
         suffixes = [".idx", ".rev", ".bitmap"]
-        if broken.whole and len(entries) != broken.count:
-            return len(entries), run("git index-pack", f"{path}.pack")
-        if not broken.whole:
+        if not stays:
             if not self._read_otherwise(broken.names() - {name for name, _, _ in entries}, writer):
                 return len(entries), run("git -C", self._case.layout.profiles, then="repack -ad")
             writer.flush()
@@ -167,7 +170,7 @@ class ObjectFiles:
         for suffix in suffixes:
             if durable.is_there(path + suffix):
                 self._case.keep(self._case.layout.git_dir / (path + suffix))
-        if broken.whole:
+        if stays:
             index = index_bytes(entries, broken.digest)
             durable.create(path + ".idx", index, mode=0o444)
         return len(entries), ""

@@ -231,10 +231,15 @@ class _Entries:
         return self._sound and self._next == len(self._places)
 
 
+class _LargeError(ValueError):
+    """An object is larger than any of ours."""
+
+
 class BrokenPack:
     """Reads what can be read of a pack, whatever is wrong with it or its index.
 
     Attributes:
+        large: whether an object was met, one after the other, that is larger than any of ours.
         whole: whether the pack itself is as it was written.
         count: how many objects it says it has.
         digest: the hash at its end.
@@ -242,6 +247,8 @@ class BrokenPack:
 
     def __init__(self, path: str, repository: Repository) -> None:
         self._repository = repository
+        self._path = path
+        self.large = False
         self.whole = is_whole_pack(path)
         try:
             self._data = durable.read_regular(path + ".pack", PACK_LIMIT * 4)
@@ -259,7 +266,8 @@ class BrokenPack:
 
     def names(self) -> set[bytes]:
         """What its index says that is in it; nothing if that cannot be told."""
-        return set() if self._index is None else set(self._index.names())
+        index = _index_of(self._path) if self._index is None else self._index
+        return set() if index is None else set(index.names())
 
     def objects(self) -> Iterator[tuple[bytes, bytes, bytes, int, int]]:
         """Name, kind, body, CRC and offset of each object that can be read."""
@@ -290,15 +298,19 @@ class BrokenPack:
         stream, and none that is not one has the right checksum at its end.
         """
         at = HEADER
+        guessed = False
         while at < len(self._data) - 20:
             try:
                 *_, end = self._entry(at)
             except _UNREADABLE as error:
                 refuse_lack_of_memory(error)
+                self.large |= isinstance(error, _LargeError) and not guessed
                 at = self._next_candidate(at + 1)
+                guessed = True
             else:
                 yield at, end
                 at = end
+                guessed = False
 
     def _next_candidate(self, at: int) -> int:
         """The next place from which the begin of a compressed stream can be reached.
@@ -312,7 +324,7 @@ class BrokenPack:
         """Kind, base (an offset or a name), content and end of an entry."""
         kind, size, distance, start = read_head(self._data, at)
         if size > _LARGEST:
-            raise ValueError("larger than any")
+            raise _LargeError
         base: int | bytes = at - distance
         if kind == _REF_DELTA:
             base = self._data[start : start + 20]

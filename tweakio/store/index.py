@@ -60,6 +60,10 @@ _MODES_IN_TREES = {
 _MODES = frozenset(mode.to_bytes(4, "big") for mode in _MODES_IN_TREES.values())
 
 
+# Four in twenty years: a larger number is no later version, but damage.
+_NO_VERSION = 15
+
+
 class UnknownIndexError(ValueError):
     """The index is sound, for all that can be told, and of a form that is not known here."""
 
@@ -367,6 +371,8 @@ def _parse(data: bytes) -> _Parsed:
     if data[-20:] not in (_NO_CHECKSUM, sha1(data[:-20], usedforsecurity=False).digest()):
         raise ValueError("wrong checksum")
     if version < 2:
+        raise ValueError("not an index of any version")
+    if version > _NO_VERSION:
         raise ValueError("not an index of any version")
     if version > 4:
         raise UnknownIndexError(f"version {version}")

@@ -26,7 +26,7 @@ def trust(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Confirm without asking.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Confirm addresses, selectors and secrets that came from elsewhere."""
+    """Confirm settings that came from elsewhere, after a look."""
     state: State = ctx.obj
     if bool(profile_ids) == all_:
         raise InvalidInputError(

@@ -254,7 +254,7 @@ def restore(
         ),
     ] = False,
 ) -> None:
-    """Decrypt sessions from the repository for profiles that have none."""
+    """Decrypt the sessions of profiles that have none here."""
     from tweakio.cli.passphrase import ask
 
     if older and not profile_ids:
