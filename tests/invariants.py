@@ -103,7 +103,9 @@ def tree_digest(path: Path) -> str:
             sha.update(f"link {name} {os.readlink(place)}\n".encode())
         elif stat.S_ISDIR(status.st_mode):
             sha.update(f"directory {name}\n".encode())
-            for child in sorted(os.listdir(place)):
+            # The repository that keeps git away is not synced: each opening makes it anew.
+            left_out = {".git"} if os.path.basename(place) == "browser_profile" else set()
+            for child in sorted(set(os.listdir(place)) - left_out):
                 add(os.path.join(place, child), f"{name}/{child}")
         else:
             with open(place, "rb") as file:

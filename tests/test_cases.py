@@ -205,7 +205,7 @@ def test_case_8(two):
         two.create_profile("late", "custom", platform_config={"token": "clear"})
     assert [p.id for p in two.list_profiles()] == ["alpha", "beta"]
     profile = two.create_profile("half", "custom")
-    assert os.listdir(profile.path / "browser_profile") == []
+    assert os.listdir(profile.path / "browser_profile") == [".git"]
     (entry,) = two.trash("half")
     assert (entry.path / "data/browser_profile/Cookies").read_bytes() == b"half"
     check(two.home, permissions=False)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
 from cli_helpers import Cli
+
+from tweakio.shelter import shelter
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="runs hooks by their first line")
 
@@ -28,6 +31,14 @@ def two(manager):
     (paths.browser_profile / "Default").mkdir()
     (paths.browser_profile / "Default" / "Cookies").write_bytes(b"cookies of alpha")
     return manager
+
+
+@pytest.fixture
+def bare(two):
+    """The same with browser data as an older tweakio left them, for git to take."""
+    for name in ("alpha", "beta"):
+        shutil.rmtree(two.layout.profile(name).browser_profile / ".git")
+    return two
 
 
 @pytest.fixture
@@ -62,10 +73,113 @@ def without_hooks(git, *arguments):
     return git("-c", "core.hooksPath=/dev/null", *arguments)
 
 
+# What keeps browser data from git
+
+
+CLEANS = {
+    "clean -fdx": ("clean", "-qfdx"),
+    "clean -fdX": ("clean", "-qfdX"),
+    "clean in the profile": ("clean", "-qfdx", "alpha"),
+    "clean of the directory": ("clean", "-qfdx", "alpha/browser_profile"),
+    "stash --all": ("-c", "core.hooksPath=/dev/null", "stash", "--all", "--quiet"),
+    "stash -a of a path": ("-c", "core.hooksPath=/dev/null", "stash", "-qa", "--", "alpha"),
+}
+
+
+@pytest.mark.parametrize("how", CLEANS)
+def test_browser_data_stay(two, git, how):
+    git(*CLEANS[how], check=not how.endswith("path"))
+    assert cookies(two) == b"cookies of alpha"
+    # The part that git does not leave alone: it was at work.
+    assert two.layout.profile("alpha").session.exists() == how.endswith(("directory", "path"))
+    assert git("status", "--porcelain", "--untracked-files=all") == ""
+
+
+def test_git_takes_no_shelter_in(two, git):
+    for path in ("alpha/browser_profile", "alpha", "."):
+        assert "does not have a commit checked out" in refused(git, "add", "--force", path)
+    git("add", "-f", "alpha/browser_profile/Default/Cookies")
+    assert git("status", "--porcelain", "--untracked-files=all") == ""
+    assert git("ls-files", "--", "alpha/browser_profile") == ""
+    for arguments in (("gc", "-q"), ("submodule", "status"), ("fsck", "--no-dangling"), ("diff",)):
+        assert git(*arguments) == ""
+    two.delete_profile("alpha")
+    two.undo()
+    assert cookies(two) == b"cookies of alpha"
+    git("clean", "-qfdx")
+    assert cookies(two) == b"cookies of alpha"
+
+
+def test_the_shelter_is_the_owners_and_small(two):
+    place = two.layout.profile("alpha").browser_profile / ".git"
+    found = {
+        str(path.relative_to(place.parent)): path.stat().st_mode & 0o777
+        for path in (place, *place.rglob("*"))
+    }
+    assert found == {
+        ".git": 0o700, ".git/HEAD": 0o600, ".git/objects": 0o700, ".git/refs": 0o700
+    }  # fmt: skip
+    assert two.disk_usage("beta").browser_profile == 0
+
+
+def broken_off(place):
+    shutil.rmtree(place / "objects")
+    (place / "HEAD").write_bytes(b"")
+
+
+def test_one_that_was_cut_off_is_made_anew(two, git):
+    data = two.layout.profile("alpha").browser_profile
+    for harm in (broken_off, shutil.rmtree, lambda place: (place / "HEAD").unlink()):
+        harm(data / ".git")
+        shelter(data)
+        git("clean", "-qfdx")
+        assert cookies(two) == b"cookies of alpha"
+
+
+@pytest.mark.parametrize("what", ["a link", "a dangling link", "a file"])
+def test_nothing_is_made_elsewhere(bare, tmp_path, what):
+    data, elsewhere = bare.layout.profile("alpha").browser_profile, tmp_path / "elsewhere"
+    if what == "a file":
+        (data / ".git").write_bytes(b"gitdir: ../../elsewhere")
+    else:
+        (data / ".git").symlink_to(elsewhere)
+    if what != "a dangling link":
+        elsewhere.mkdir()
+        (elsewhere / "HEAD").write_bytes(b"")
+    shelter(data)
+    assert not elsewhere.exists() or os.listdir(elsewhere) == ["HEAD"]
+    assert not elsewhere.exists() or (elsewhere / "HEAD").read_bytes() == b""
+    link = tmp_path / "link"
+    link.symlink_to(elsewhere)
+    if what != "a dangling link":
+        (elsewhere / "HEAD").unlink()
+        shelter(link)
+        assert os.listdir(elsewhere) == []
+
+
+def test_a_repository_travels_nowhere(two, tmp_path):
+    data = two.layout.profile("alpha").browser_profile
+    (data / ".git" / "config").write_bytes(b"[core]\n\tfsmonitor = touch /tmp/harm\n")
+    (data / "Default" / ".GIT" / "hooks").mkdir(parents=True)
+    (data / "Default" / ".GIT" / "hooks" / "pre-commit").write_bytes(b"harm")
+    two.snapshots.create("alpha")
+    two.clone_profile("alpha", "cloned", with_session=True)
+    two.archives.export(["alpha"], tmp_path / "a.tweakio", with_session=True)
+    two.archives.import_file(tmp_path / "a.tweakio", as_id="brought")
+    two.snapshots.restore("alpha")
+    for name in ("alpha", "brought", "cloned"):
+        data = two.layout.profile(name).browser_profile
+        assert {path.relative_to(data).as_posix() for path in data.rglob("*")} == {
+            *(".git", ".git/HEAD", ".git/objects", ".git/refs"),
+            *("Default", "Default/Cookies"),
+        }
+
+
 # The hooks
 
 
-def test_stash_all_is_refused_before_anything_is_removed(two, git):
+def test_stash_all_is_refused_before_anything_is_removed(bare, git):
+    two = bare
     (two.layout.profiles / "notes.txt").write_text("mine")
     said = refused(git, "stash", "--all")
     assert "stash refused" in said
@@ -305,7 +419,8 @@ def test_profiles_on_an_orphan_branch_need_them(two, git):
 # What git leaves among its objects
 
 
-def test_a_refused_session_is_removed_by_gc(two, cli, git):
+def test_a_refused_session_is_removed_by_gc(bare, cli, git):
+    two = bare
     git("add", "-f", "alpha/session.json", "alpha/browser_profile/Default/Cookies")
     assert "tweakio repo gc" in refused(git, "commit", "-qm", "x")
     cli.ok("repo", "gc")
@@ -320,7 +435,8 @@ def test_a_refused_session_is_removed_by_gc(two, cli, git):
     assert git("fsck", "--no-dangling") == ""
 
 
-def test_what_a_refused_stash_left_is_removed_by_the_doctor(two, cli, git):
+def test_what_a_refused_stash_left_is_removed_by_the_doctor(bare, cli, git):
+    two = bare
     two.layout.profile("beta").session.write_bytes(SESSION.replace(b"of-alpha", b"of-beta"))
     (two.layout.profile("beta").browser_profile / "x").write_bytes(b"opaque bytes of beta")
     refused(git, "stash", "--all")
@@ -336,8 +452,9 @@ def test_what_a_refused_stash_left_is_removed_by_the_doctor(two, cli, git):
     cli.ok("repo", "doctor")
 
 
-def test_what_something_names_stays(two, cli, git):
+def test_what_something_names_stays(bare, cli, git):
     """A stash of earlier is a person's, and so is what is no secret."""
+    two = bare
     (two.home / "note").write_bytes(b"a blob of a person's own")
     git("hash-object", "-w", str(two.home / "note"))
     without_hooks(git, "stash", "--all", "--quiet")

@@ -320,7 +320,7 @@ def test_sdk(home: Path, source: Path, caplog: pytest.LogCaptureFixture) -> None
     assert (default / "session.json").read_bytes() == SESSION
     assert mode(default / "session.json") == 0o600
     copied = default / "browser_profile"
-    assert sorted(os.listdir(copied)) == ["Default"]
+    assert sorted(os.listdir(copied)) == [".git", "Default"]
     for name in ("Cookies", "Local Storage", "empty", "link"):
         path = Path("Default", name)
         assert tree_digest(copied / path) == tree_digest(source / "b" / path)

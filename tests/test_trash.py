@@ -142,7 +142,7 @@ def test_a_reset_is_given_to_nobody_else(manager, alpha):
     other = manager.create_profile("alpha", "telegram")
     with pytest.raises(ProfileExistsError, match="another profile"):
         manager.restore_from_trash(entry.name)
-    assert os.listdir(other.path / "browser_profile") == []
+    assert os.listdir(other.path / "browser_profile") == [".git"]
     assert entry.path.exists()
 
 

@@ -12,6 +12,7 @@ from tweakio.errors import InvalidMetadataError, NewerFormatError, is_of_the_mom
 from tweakio.layout import ProfilePaths
 from tweakio.models import parse_time
 from tweakio.references import is_age_file
+from tweakio.shelter import shelter
 from tweakio.store.worktree import (
     FINGERPRINT,
     METADATA,
@@ -113,6 +114,7 @@ def complete_directory(
     paths = ProfilePaths(directory)
     if "browser_profile" not in leave_out:
         durable.make_directory(paths.browser_profile)
+        shelter(paths.browser_profile)
     durable.make_directory(paths.cache)
     with durable.Batch() as batch:
         for name, content in files.items():
@@ -320,6 +322,7 @@ def complete_parts(directory: Path, platform: str) -> None:
     """Make what a directory lacks of a profile's session and browser data."""
     paths = ProfilePaths(directory)
     durable.make_directory(paths.browser_profile)
+    shelter(paths.browser_profile)
     if not durable.is_there(paths.session):
         durable.create(paths.session, _empty_session(platform))
     durable.fsync_directory(directory)

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
+from tweakio.shelter import SHELTER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +78,7 @@ def usage(paths: ProfilePaths) -> DiskUsage:
     """Measure a profile; files that go meanwhile, as in an open browser, count as nothing."""
     everything = _size(paths.directory)
     session = _size(paths.session)
-    browser = _size(paths.browser_profile)
+    browser = _size(paths.browser_profile) - _size(paths.browser_profile / SHELTER)
     caches = [_size(path) for path in caches_of(paths) if path != paths.cache]
     cache = _size(paths.cache)
     return DiskUsage(

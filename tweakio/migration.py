@@ -271,7 +271,7 @@ def _copy_tree(source: Path, target: Path) -> None:
         for item in sorted(os.scandir(source), key=lambda entry: entry.name):
             path = Path(item.path)
             mode = item.stat(follow_symlinks=False).st_mode
-            if item.name in ("SingletonLock", "SingletonCookie", "SingletonSocket", "lock"):
+            if item.name in ("SingletonLock", "SingletonCookie", "SingletonSocket", "lock", ".git"):
                 continue
             if stat.S_ISDIR(mode):
                 _copy_tree(path, target / item.name)

@@ -244,3 +244,24 @@ def test_names_that_differ_only_by_case_are_not_written(tmp_path):
     if len(os.listdir(paths.browser_profile)) == 2:
         with pytest.raises(ArchiveError, match="case"):
             bundle(paths)
+
+
+REPOSITORIES = [
+    *(".git/HEAD", ".git/hooks/post-checkout", "a/.Git", "b/git~1/config"),
+    *(
+        "c/.GIT/config",
+        "d/.g\u200cit/config",
+        "e/.git. /config",
+        "f/.git::$INDEX_ALLOCATION/config",
+    ),
+]
+
+
+def test_repositories_stay_out(tmp_path):
+    """Hooks and settings in them would run for whoever calls git there."""
+    content = {f"{B}/Cookies": b"c", **{f"{B}/{name}": b"harm" for name in REPOSITORIES}}
+    members = [member(name, data) for name, data in content.items()]
+    info = read_bundle(io.BytesIO(packed(*members, sums(**content))), tmp_path, limit_bytes=1 << 20)
+    assert info.files == len(content)
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert found == {B, f"{B}/Cookies", *(f"{B}/{name}" for name in "abcdef")}

@@ -39,7 +39,8 @@ def put(top: Path, files: dict[str, Any]) -> Path:
 
 
 def files(top: Path) -> set[str]:
-    return {path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file()}
+    found = {path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file()}
+    return found - {".git/HEAD"}
 
 
 # Each kind of setting

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -126,14 +127,14 @@ def running(pid, start=None, host=HOST):
 def test_a_dead_lock_is_cleared(manager, paths):
     lock_by(paths, HOST, dead_pid())
     take(manager).give_up()
-    assert os.listdir(paths.browser_profile) == []
+    assert os.listdir(paths.browser_profile) == [".git"]
 
 
 def test_a_lock_with_the_id_of_something_else_is_dead_too(manager, paths):
     # In a container that was started anew, the browser's id is soon another program's.
     lock_by(paths, HOST, os.getpid())
     take(manager).give_up()
-    assert os.listdir(paths.browser_profile) == []
+    assert os.listdir(paths.browser_profile) == [".git"]
 
 
 def test_a_lock_of_another_host_is_named_and_refused(manager, paths):
@@ -170,7 +171,7 @@ def test_a_browser_that_somebody_else_started_is_refused_even_then(manager, path
 @pytest.mark.parametrize("name", ["browser_profile", "cache"])
 def test_a_link_in_place_of_a_directory_is_refused(manager, paths, tmp_path, name):
     path = paths.directory / name
-    os.rmdir(path)
+    shutil.rmtree(path)
     path.symlink_to(tmp_path)
     with pytest.raises(BrowserError, match=name):
         take(manager)
@@ -178,7 +179,7 @@ def test_a_link_in_place_of_a_directory_is_refused(manager, paths, tmp_path, nam
 
 
 def test_missing_directories_are_made(manager, paths):
-    os.rmdir(paths.browser_profile)
+    shutil.rmtree(paths.browser_profile)
     os.rmdir(paths.cache)
     take(manager).give_up()
     for path in (paths.browser_profile, paths.cache):

@@ -115,6 +115,7 @@ def test_chromium(manager, tmp_path):
         str(path.relative_to(paths.browser_profile)) for path in paths.browser_profile.rglob("*")
     }
     assert found == {
+        *(".git", ".git/HEAD", ".git/objects", ".git/refs"),
         *("Local State", "Default", "Default/Cookies", "Default/Local Storage"),
         *("Default/Local Storage/leveldb", "Default/Local Storage/leveldb/CURRENT"),
     }
@@ -138,7 +139,7 @@ def test_firefox(manager, tmp_path):
     assert inventory(source) == before
     there = manager.layout.profile("a").browser_profile
     found = {str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()}
-    assert found == {"prefs.js", "cookies.sqlite", "storage/default/1"}
+    assert found == {".git/HEAD", "prefs.js", "cookies.sqlite", "storage/default/1"}
 
 
 def lock_here(source: Path, pid: int) -> None:

@@ -376,10 +376,7 @@ def build(
             files[SEALED] = sealed
     for name, content in files.items():
         change.put(profile_id, name, content)
-    has_browser = (staged / "browser_profile").is_dir()
-    directories.complete_directory(
-        staged, platform, leave_out=("browser_profile",) if has_browser else (), files=files
-    )
+    directories.complete_directory(staged, platform, files=files)
     change.move(staged, repository.layout.profile(profile_id).directory)
 
 

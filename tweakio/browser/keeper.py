@@ -18,6 +18,7 @@ from tweakio.browser.processes import Process, is_running, this_one
 from tweakio.browser.record import Running
 from tweakio.errors import BrowserError, LockTimeoutError, storage_error
 from tweakio.models import utc_now
+from tweakio.shelter import shelter
 from tweakio.store.processes import own_record
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Keeper:
     def _clear(self, *, force: bool) -> Pauses[None]:
         for path in (self._paths.browser_profile, self._paths.cache):
             _own_directory(path)
+        shelter(self._paths.browser_profile)
         kept = record.read(self._paths)
         if kept.running is not None:
             yield from end_left(self._paths, self.profile_id, kept.running)

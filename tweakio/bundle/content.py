@@ -1,4 +1,4 @@
-"""What of a profile is in a bundle: no caches, locks, links, devices."""
+"""What of a profile is in a bundle: no caches, locks, links, devices, repositories."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from tweakio.disk import caches_in
+from tweakio.shelter import is_repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,9 @@ def sources(directory: ProfilePaths) -> Iterator[tuple[str, str | None]]:
 def user_data_files(user_data: Path, name: str) -> Iterator[tuple[str, str | None]]:
     """What of a browser's user data directory is worth keeping: no caches, locks, links, devices.
 
+    No repositories either: the one in its place protects it there, and one that came along
+    would have hooks and settings of somebody else's.
+
     Args:
         user_data: the directory.
         name: what it will be called.
@@ -71,7 +75,7 @@ def _walk(top: str, name: str, left_out: set[str]) -> Iterator[tuple[str, str | 
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         inner = f"{name}/{entry.name}"
-        if entry.path in left_out:
+        if entry.path in left_out or is_repository(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path, inner, left_out)

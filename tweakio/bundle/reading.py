@@ -21,6 +21,7 @@ from tweakio.bundle.tar import (
     zstd,
 )
 from tweakio.errors import ArchiveError, NewerFormatError
+from tweakio.shelter import is_repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,6 +107,11 @@ def _tar(source: object, unseal: Filter) -> Iterator[BinaryIO]:
 
     with piped_from(source, unseal) as packed, piped_from(packed, decompress) as stream:
         yield stream
+
+
+def _left_out(name: str) -> bool:
+    """Whether it is a repository, or in one: its hooks and settings would be somebody else's."""
+    return any(is_repository(part) for part in name.split("/"))
 
 
 class _Unpacking:
@@ -195,7 +201,8 @@ class _Unpacking:
     def _make_directories(self, names: list[str]) -> None:
         if self._written is not None:
             for name in names:
-                self._written.make_directory(name)
+                if not _left_out(name):
+                    self._written.make_directory(name)
 
     def _refuse_larger(self, size: int) -> None:
         if self.bytes + size > self._limit:
@@ -216,7 +223,9 @@ class _Unpacking:
     def _file(self, name: str, size: int) -> None:
         self._refuse_larger(size)
         digest = hashlib.sha256()
-        descriptor = None if self._written is None else self._written.create(name)
+        descriptor = None
+        if self._written is not None and not _left_out(name):
+            descriptor = self._written.create(name)
         left = size
         while left:
             piece = self._stream.read(min(left, PIECE))
