@@ -62,6 +62,7 @@ BROWSER = {
     "last_unclean_exit": "time or null",
     "login": "object or null",
     "untrusted": "array of strings",
+    "browser_data_lost": "boolean",
 }
 STATUS = {**PROFILE, **BROWSER}
 CHANGE = {

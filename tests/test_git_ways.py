@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
 import pytest
 from cli_helpers import Cli
 
+from tweakio.browsing import SyncBrowserManager
+from tweakio.errors import ProfileCorruptedError
+from tweakio.manager import ProfileManager
 from tweakio.shelter import shelter
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="runs hooks by their first line")
 
+LOST = "browser_data_lost"
 SESSION = json.dumps(
     {
         "cookies": [{"name": "sid", "value": "very-secret-value-of-alpha", "domain": "x.example"}],
@@ -490,3 +495,89 @@ def test_an_undo_says_only_what_is_certain(two, cli, git):
     done = cli.ok("profile", "undo")
     assert "purged" not in done.err
     assert "profile alpha had no browser data when it was deleted" in done.err
+
+
+# What git has taken is seen
+
+
+TAKEN = {
+    "clean -ffdx": (("clean", "-qffdx"),),
+    "sparse-checkout": (("sparse-checkout", "set", "--cone", "beta"),),
+}
+
+
+@pytest.fixture
+def noted(two):
+    """alpha's browser data are known here; a snapshot has them."""
+    two.snapshots.create("alpha")
+    two.snapshots.restore("alpha")
+    return two
+
+
+def findings(cli):
+    report = json.loads(cli.run("repo", "doctor", "--json").out)
+    return [(item["code"], item["severity"]) for item in report["findings"]]
+
+
+@pytest.mark.parametrize("how", TAKEN)
+def test_lost_browser_data_are_shown(noted, cli, git, how):
+    assert findings(cli) == []
+    assert json.loads(cli.ok("profile", "status", "alpha", "--json").out)[LOST] is False
+    for arguments in TAKEN[how]:
+        git(*arguments)
+    assert ("browser-data-lost", "problem") in findings(cli)
+    assert cli.run("repo", "doctor").code == 14
+    done = cli.ok("profile", "status", "alpha")
+    assert "snapshot restore alpha" in done.err
+    assert json.loads(cli.ok("profile", "status", "alpha", "--json").out)[LOST] is True
+    assert "the browser data of alpha are gone" in cli.ok("profile", "list").err
+    assert json.loads(cli.ok("profile", "status", "beta", "--json").out)[LOST] is False
+
+
+@pytest.mark.parametrize("how", TAKEN)
+def test_lost_browser_data_come_back(noted, cli, git, how):
+    for arguments in TAKEN[how]:
+        git(*arguments)
+    if how == "sparse-checkout":
+        git("sparse-checkout", "disable")
+    hint = cli.ok("profile", "status", "alpha").err
+    words = re.search(r"run '(tweakio profile snapshot restore [^']+)'", hint)[1].split()
+    cli.ok(*words[1:])
+    assert cookies(noted) == b"cookies of alpha"
+    assert findings(cli) == []
+    assert cli.ok("profile", "list").err == ""
+
+
+def test_no_opening_hides_the_loss(noted, cli, git):
+    git("clean", "-qffdx")
+    for _ in range(2):
+        with pytest.raises(ProfileCorruptedError, match="are gone") as caught:
+            SyncBrowserManager("alpha", manager=noted).open()
+        assert "snapshot restore alpha" in caught.value.hint
+    noted.activate_profile("alpha")
+    noted.deactivate_profile()
+    assert noted.lost_data(noted.list_profiles()) == ["alpha"]
+
+
+@pytest.mark.parametrize("how", ["hard recovery", "logout", "purged", "deleted", "clone", "other"])
+def test_what_is_meant_is_no_loss(noted, cli, git, tmp_path, how):
+    if how == "hard recovery":
+        git("clean", "-qffdx")
+        noted.recover_profile("alpha", "hard")
+    elif how == "logout":
+        noted.reset_login("alpha")
+        noted.undo()
+        assert cookies(noted) == b"cookies of alpha"
+    elif how in ("purged", "deleted"):
+        noted.delete_profile("alpha", purge=how == "purged")
+        noted.undo()
+    elif how == "other":
+        noted.delete_profile("alpha")
+        noted.create_profile("alpha", "whatsapp")
+        shutil.rmtree(noted.layout.profile("alpha").browser_profile)
+    assert noted.lost_data(noted.list_profiles()) == []
+    assert findings(cli) == []
+    if how == "clone":
+        git("clone", "-q", str(noted.layout.profiles), str(tmp_path / "other" / "profiles"))
+        with ProfileManager(tmp_path / "other") as manager:
+            assert manager.lost_data(manager.list_profiles()) == []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tweakio import changes, directories
 from tweakio.errors import ConcurrentChangeError, ProfileNotFoundError, TweakioError
 from tweakio.metadata import healthy
-from tweakio.models import format_time
+from tweakio.models import format_time, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -123,7 +123,12 @@ class Activation:
             return value, []
         for other in left:
             changes.set_inactive(change, other)
-        directories.complete(repository, profile_id, str(value["platform"]))
+        directories.complete(
+            repository,
+            profile_id,
+            str(value["platform"]),
+            parse_time(value["created_at"]),
+        )
         now = format_time(self._clock())
         value = {**value, "lock_pid": pid, "status": "active", "last_used": now}
         change.put_metadata(profile_id, value)

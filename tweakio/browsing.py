@@ -11,7 +11,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tweakio import durable, trust
+from tweakio import durable, seen, trust
 from tweakio.browser import engines
 from tweakio.browser.driver import AsyncDriver, SyncDriver, browser_error, is_over
 from tweakio.browser.ending import Ending
@@ -22,6 +22,7 @@ from tweakio.errors import (
     BrowserError,
     ConcurrentChangeError,
     InvalidInputError,
+    ProfileCorruptedError,
     ProfileNotFoundError,
     SessionError,
     TweakioError,
@@ -116,6 +117,7 @@ class _Browsing:
         self._handler: SessionHandler | None = None
         self._keeper: Keeper | None = None
         self._gone = False
+        self._anew = False
         self._ending = Ending(self._end_now)
         self._changing = asyncio.Lock()
 
@@ -253,6 +255,31 @@ class _Browsing:
                 profile_id=profile_id,
             )
         trust.require(self.manager.repository, self._profile)
+        self._refuse_loss(self._profile)
+
+    def _refuse_loss(self, profile: Profile) -> None:
+        """Before an empty directory hides that git has removed the browser data.
+
+        Raises:
+            ProfileCorruptedError: something has, and nobody said to start anew.
+        """
+        layout = self.manager.layout
+        if not seen.is_lost(layout, profile.id, profile.created_at):
+            seen.note(layout, profile.id, profile.created_at)
+            return
+        if self._anew:
+            log.warning("the browser data of profile '%s' are gone; it starts anew", profile.id)
+            return
+        raise ProfileCorruptedError(
+            f"the browser data of profile '{profile.id}' are gone, and it was not tweakio that "
+            "removed them",
+            hint=self.manager.back_from_loss(profile.id),
+            profile_id=profile.id,
+        )
+
+    def start_anew(self) -> None:
+        """Open it also if its browser data were removed: a person logs in again."""
+        self._anew = True
 
     def _engine_for(self, profile: Profile) -> Engine:
         """The named engine, else the one whose data are there.
@@ -323,6 +350,7 @@ class _Browsing:
     def _ended(self) -> None:
         self._ending.call_off()
         self._keeper = None
+        seen.note(self.manager.layout, self.profile.id, self.profile.created_at)
 
     def _let_go(self) -> None:
         if self._own:

@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from tweakio import durable, schema
+from tweakio import durable, schema, seen
 from tweakio.errors import InvalidMetadataError, NewerFormatError, is_of_the_moment
 from tweakio.layout import ProfilePaths
 from tweakio.models import parse_time
@@ -149,13 +149,29 @@ def build(
     change.move(staged, repository.layout.profile(profile_id).directory)
 
 
-def complete(repository: Repository, profile_id: str, platform: str) -> None:
-    """Make the untracked parts that a profile lacks, as after a clone."""
+def complete(
+    repository: Repository, profile_id: str, platform: str, created: datetime | None = None
+) -> None:
+    """Make the untracked parts that a profile lacks, as after a clone.
+
+    Args:
+        repository: where.
+        profile_id: whose.
+        platform: whose empty session it begins with.
+        created: when it was made; then browser data that were lost are not made anew, which would
+            hide the loss.
+    """
     paths = repository.layout.profile(profile_id)
     parts = (paths.browser_profile, paths.cache, paths.session)
-    if not all(durable.is_there(path) for path in parts):
-        durable.make_directory(paths.directory)
-        complete_directory(paths.directory, platform)
+    if all(durable.is_there(path) for path in parts):
+        return
+    lost = created is not None and seen.is_lost(repository.layout, profile_id, created)
+    durable.make_directory(paths.directory)
+    complete_directory(
+        paths.directory, platform, leave_out=(paths.browser_profile.name,) if lost else ()
+    )
+    if lost:
+        log.warning("the browser data of profile '%s' are gone; doctor says more", profile_id)
 
 
 def identity_at(repository: Repository, root: bytes, profile_id: str) -> datetime | None:

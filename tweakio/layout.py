@@ -199,6 +199,15 @@ class Layout:
         return self.counters / f"{self.profile(profile_id).directory.name}.json"
 
     @cached_property
+    def seen(self) -> Path:
+        """Which profiles have had browser data on this machine, a file for each profile."""
+        return self.local / "seen"
+
+    def seen_of(self, profile_id: str) -> Path:
+        """The same for one profile, whose id must have been validated."""
+        return self.seen / f"{self.profile(profile_id).directory.name}.json"
+
+    @cached_property
     def leases(self) -> Path:
         """The leases that programs of this machine have, with the backend ``file``."""
         return self.local / "leases"

@@ -469,6 +469,18 @@ class ProfileManager:
 
         return browser_status(self.layout, self.get_profile(profile_id).id)
 
+    def lost_data(self, profiles: Iterable[Profile]) -> list[str]:
+        """The ids of those that had browser data here that git or another program removed."""
+        from tweakio import seen
+
+        return seen.lost(self.layout, ((item.id, item.created_at) for item in profiles))
+
+    def back_from_loss(self, profile_id: str) -> str:
+        """What brings the browser data of a profile back that were removed, as a hint."""
+        from tweakio.losing import way_back
+
+        return way_back(self.get_profile(profile_id), self.snapshots, self.trash(profile_id))
+
     def _end_orphans(self, profile_ids: Sequence[str]) -> None:
         """End the browsers that hold profiles for programs that are dead."""
         for profile_id in profile_ids:
@@ -832,11 +844,14 @@ class ProfileManager:
             ProfileExistsError: the id is taken by now.
             ProfileCorruptedError: the entry holds damaged bytes only.
         """
+        from tweakio import seen
         from tweakio.trash import restore_entry
 
         repository = self._opening.need(_no_trash(name))
         value = restore_entry(repository, self.locks, name, self._name("restore_from_trash"))
-        return self._reader.committed(value["profile_id"], value)
+        profile = self._reader.committed(value["profile_id"], value)
+        seen.note(self.layout, profile.id, profile.created_at)
+        return profile
 
     def purge_trash(
         self, name: str | None = None, *, older_than: timedelta | None = None

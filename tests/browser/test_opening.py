@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -139,6 +140,27 @@ def test_without_asyncio(manager, origin):
     for name in ("a", "b"):
         status = manager.browser_status(name)
         assert (status.state.kind, status.record.unclean_exits) == ("closed", 0)
+
+
+def test_browser_data_that_git_removed_are_missed(manager, caplog):
+    manager.create_profile("a", "custom")
+    data = manager.layout.profile("a").browser_profile
+    shutil.rmtree(data / ".git")  # as a profile of an older tweakio has none
+    clean = ["git", "-C", manager.layout.profiles, "clean", "-qdx"]
+    with SyncBrowserManager("a", manager=manager, executable=chromium_path()):
+        pass
+    subprocess.run([*clean, "-f"], check=True)
+    assert (data / "Local State").exists()
+    assert manager.lost_data(manager.list_profiles()) == []
+    subprocess.run([*clean, "-ff"], check=True)
+    browser = SyncBrowserManager("a", manager=manager, executable=chromium_path())
+    with pytest.raises(ProfileCorruptedError, match="are gone"):
+        browser.open()
+    assert manager.lost_data(manager.list_profiles()) == ["a"]
+    browser.start_anew()
+    with browser:
+        assert "it starts anew" in caplog.text
+    assert manager.lost_data(manager.list_profiles()) == []
 
 
 def test_a_loop_is_no_place_for_the_synchronous_one(manager):

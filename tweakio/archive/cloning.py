@@ -6,7 +6,7 @@ import logging
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from tweakio import bundle, changes, trust
+from tweakio import bundle, changes, seen, trust
 from tweakio.archive.importer import Incoming, build, inactive, plan, unpacked
 from tweakio.metadata import ProfileMetadataHandler, healthy
 from tweakio.models import format_time
@@ -97,6 +97,7 @@ def clone(
             change.summary = f"clone {profile_id} as {new_id}"
             if with_session:
                 change.summary += " with its session"
+    seen.note(repository.layout, new_id, moment)
     if lost:
         log.warning(
             "not copied to %s, as it cannot be decrypted here: %s; set it again",

@@ -12,7 +12,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tweakio import bundle, changes, directories, durable, references, schema, trust
+from tweakio import bundle, changes, directories, durable, references, schema, seen, trust
 from tweakio.browser import record
 from tweakio.errors import (
     ArchiveError,
@@ -24,6 +24,7 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.layout import ProfilePaths
+from tweakio.models import parse_time
 from tweakio.platforms import find_platform
 from tweakio.store.worktree import FINGERPRINT, METADATA, SEALED
 from tweakio.vault import sealing
@@ -238,6 +239,8 @@ def bring_in(
         if result.action == "created"
     ]
     trust.arrived(repository, came, confirmed=trusted)
+    for value in came:
+        seen.note(repository.layout, value["profile_id"], parse_time(value["created_at"]))
     return found
 
 

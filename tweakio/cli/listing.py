@@ -35,6 +35,13 @@ def list_profiles(
         if platform is not None:
             manager.validator.validate_platform(platform)
         profiles = manager.list_profiles(status=status, platform=platform, tags=tags)
+        lost = manager.lost_data(profiles)
+    if lost:
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        notice(
+            f"the browser data of {', '.join(lost[:5])}{more} are gone, and it was not tweakio "
+            "that removed them; 'tweakio profile status' says what brings them back"
+        )
     if as_json:
         emit(json_text([profile_json(profile) for profile in profiles]))
     elif not is_terminal():

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Literal
 
-from tweakio import durable, trust
+from tweakio import durable, seen, trust
 from tweakio.doctor.encrypted import look_at_encrypted
 from tweakio.doctor.files import ObjectFiles
 from tweakio.doctor.leftovers import look_at_leftovers
@@ -22,6 +22,7 @@ from tweakio.errors import (
     RepositoryDamagedError,
     run,
 )
+from tweakio.models import parse_time
 from tweakio.store import initialise
 from tweakio.store.objects import TREE_MODE, parse_tree
 from tweakio.store.refs import NO_COMMIT, operation_in_progress
@@ -189,6 +190,19 @@ class Examination:
                     "problem",
                     f"profile '{profile_id}': {found.problem or 'marked as corrupted'}",
                     hint=run("tweakio profile recover", profile_id),
+                )
+            created = (found.metadata or {}).get("created_at")
+            created = None if created is None else parse_time(created)
+            if seen.is_lost(self._case.layout, profile_id, created):
+                self._case.add(
+                    "browser-data-lost",
+                    "problem",
+                    f"the browser data of profile '{profile_id}' are gone, and it was not tweakio "
+                    "that removed them",
+                    hint="bring them back from a snapshot, "
+                    + run("tweakio profile snapshot list", profile_id)
+                    + ", or start anew, "
+                    + run("tweakio profile recover --mode hard", profile_id),
                 )
             for doubt in trust.doubts(repository, found.metadata or {}):
                 self._case.add(

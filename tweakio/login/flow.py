@@ -107,6 +107,7 @@ async def log_in(
     digits = None if phone is None else check_phone(phone)
     manager = browser.manager
     require(browser)
+    browser.start_anew()
     context = await browser.open()
     profile_id, handler = browser.profile.id, browser.handler
     with holding(browser):

@@ -8,7 +8,7 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from tweakio import bundle, changes, directories, durable
+from tweakio import bundle, changes, directories, durable, seen
 from tweakio.errors import (
     ProfileCorruptedError,
     ProfileNotFoundError,
@@ -303,6 +303,7 @@ class Snapshots:
                     raise
                 raise storage_error(error, "unpack the snapshot") from error
             self._put(profile_id, snapshot, into)
+        seen.note(self._layout, profile_id, self._identity(profile_id)[1])
         return snapshot
 
     def _clean(self, profile_id: str, into: Path) -> None:

@@ -57,9 +57,12 @@ def status(ctx: typer.Context, *, profile_id: ProfileId, as_json: Json = False) 
         profile = manager.get_profile(profile_id)
         browser = manager.browser_status(profile_id)
         doubts = manager.untrusted([profile_id])
+        lost = bool(manager.lost_data([profile]))
+        hint = manager.back_from_loss(profile_id) if lost else ""
     unsure = [key for doubt in doubts for key in doubt.settings()]
     if as_json:
         found = {**profile_json(profile), **browser_json(browser), "untrusted": unsure}
+        found["browser_data_lost"] = lost
         emit(json_text(found))
     elif is_terminal():
         from tweakio.cli.tables import local_time, pairs_table
@@ -68,5 +71,7 @@ def status(ctx: typer.Context, *, profile_id: ProfileId, as_json: Json = False) 
         emit(pairs_table(pairs))
     else:
         emit(plain_rows(profile_pairs(profile) + browser_pairs(browser)))
+    if lost and not as_json:
+        notice(f"its browser data are gone, and it was not tweakio that removed them; {hint}")
     if unsure and not as_json:
         notice(f"not confirmed on this machine: {', '.join(unsure)}; see 'tweakio profile trust'")
