@@ -31,6 +31,7 @@ from tweakio import (
     ProfileNotFoundError,
     RevisionNotFoundError,
 )
+from tweakio.shelter import SHELTER
 
 BROWSER = {
     "browser_profile/Default/Cookies": b"\x00SQLite\xff" * 500,
@@ -474,7 +475,7 @@ def test_undo_of_a_purged_delete_begins_empty(two, caplog):
     two.undo()
     profile = two.get_profile("alpha")
     assert profile.status == "inactive"
-    assert not any((profile.path / "browser_profile").iterdir())
+    assert os.listdir(profile.path / "browser_profile") == [SHELTER]
     assert "no browser data of profile alpha is kept; it starts empty" in caplog.text
     check(two.home)
 
