@@ -53,7 +53,7 @@ _BESIDES = (
 )
 _WAIT = 2.0
 _MOST_BYTES = 1 << 28
-_IDS = re.compile(r"\b[0-9a-f]{40}\b")
+_IDS = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _SUBMODULE = b"160000"
 
 
