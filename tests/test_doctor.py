@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -423,6 +424,47 @@ def test_what_comes_after_a_damaged_entry_without_an_index(make: Callable[[str],
     assert first not in names
     # What builds on the damaged one by deltas is lost with it.
     assert len(names) > len(before) // 2
+
+
+def gap(data: bytearray, first: int, second: int) -> None:
+    """Behind the last, where no distance to a base becomes another by it."""
+    data += b"\0" * 8
+
+
+def version(data: bytearray, first: int, second: int) -> None:
+    data[7] = 9
+
+
+def size(data: bytearray, first: int, second: int) -> None:
+    """The first entry says that it has 512 MiB, which only git could read."""
+    end = next(at for at in range(first, second) if not data[at] & 0x80) + 1
+    data[first:end] = bytes([data[first] & 0x70 | 0x80, 0x80, 0x80, 0x80, 0x10])
+
+
+@pytest.mark.parametrize("wrong", [gap, version, size])
+def test_a_pack_that_git_cannot_read_although_its_checksum_is_right(
+    make: Callable[[str], Path], wrong: Callable[[bytearray, int, int], None]
+) -> None:
+    home = make("packed")
+    pack = last_pack(home)
+    index = pack.with_suffix(".idx")
+    lines = [line.split() for line in git(home, "verify-pack", "-v", str(index)).splitlines()]
+    first, second, *_ = sorted(int(x[4]) for x in lines if len(x) >= 5 and len(x[0]) == 40)
+    data = bytearray(pack.read_bytes()[:-20])
+    wrong(data, first, second)
+    data += hashlib.sha1(data, usedforsecurity=False).digest()
+    names = bytearray(index.read_bytes()[:-40] + data[-20:])
+    names += hashlib.sha1(names, usedforsecurity=False).digest()
+    for path, content in ((pack, data), (index, names)):
+        path.chmod(0o600)
+        path.write_bytes(content)
+    report = examined(home, fix=True)
+    [finding] = [item for item in report.findings if item.code == "packs-damaged"]
+    assert finding.fixed, finding
+    git(home, "fsck", "--strict")
+    # That goes by the indexes; whoever packs or sends reads them from the begin to the end.
+    for rest in (home / "profiles/.git/objects/pack").glob("*.pack"):
+        git(home, "index-pack", "-o", os.fspath(home / "again.idx"), os.fspath(rest))
 
 
 @pytest.mark.parametrize("deltas", ["by offset", "by name"])

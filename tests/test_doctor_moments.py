@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -292,6 +294,22 @@ def test_git_is_asked_without_the_configuration_of_the_repository(cli: Cli) -> N
     assert read.body is not None
     assert read.body.decode().strip() == body
     assert not ran.exists()
+
+
+def test_a_git_that_writes_less_than_it_said_is_not_waited_for(cli: Cli) -> None:
+    """The head of a loose object can lie; what is asked for next is read all the same."""
+    sound = git(cli.home, "rev-parse", "HEAD")
+    objects = cli.profiles / ".git/objects"
+    for name, said in (("22" * 20, 1000), ("33" * 20, 3)):
+        path = objects / name[:2] / name[2:]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(zlib.compress(b"blob %d\0" % said + b"x" * 500))
+    witness = find_witness(objects)
+    assert witness is not None
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(lambda: list(witness.read([sound, "22" * 20, sound, "33" * 20], 9999)))
+        found = asked.result(timeout=30)
+    assert [read.name for read in found] == [sound, sound]
 
 
 # What is certainly lost, and the consent to go on without it

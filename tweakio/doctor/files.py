@@ -148,10 +148,12 @@ class ObjectFiles:
         entries: list[tuple[bytes, int, int]] = []
         size = 0
         stays = broken.whole
-        if stays and (count := sum(1 for _ in broken.objects())) != broken.count:
-            if broken.large:
+        if stays:
+            count = sum(1 for _ in broken.objects())
+            # Otherwise somebody gave it the checksum of what was wrong in it already.
+            stays = count == broken.count and not broken.gaps
+            if not stays and broken.large:
                 return count, run("git index-pack", f"{path}.pack")
-            stays = False  # somebody gave it the checksum of what was wrong in it already
         for name, kind, body, check, offset in broken.objects():
             entries.append((name, check, offset))
             if stays:

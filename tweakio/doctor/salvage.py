@@ -42,6 +42,8 @@ _LARGEST = 64 << 20
 _ENDLESS = 1 << 30
 _MOST_DERIVED = PACK_LIMIT * 4
 _REF_DELTA = 7
+# Git reads both versions, and writes the first.
+_BEGINS = (b"PACK\0\0\0\2", b"PACK\0\0\0\3")
 # A size of up to 64 bits, and the name of a base or the distance to it.
 _LONGEST_HEAD = 10 + 20
 # The two bytes that a zlib stream begins with: as one number a multiple of 31.
@@ -166,7 +168,7 @@ def is_whole_pack(path: str) -> bool:
 def _pack_fits(
     descriptor: int, expected: bytes | None, places: list[tuple[int, int]] | None
 ) -> bool:
-    """Whether a pack ends with its hash, and has each entry where the index says.
+    """Whether a pack begins as one, ends with its hash, and has each entry where the index says.
 
     Args:
         descriptor: of the pack.
@@ -176,9 +178,14 @@ def _pack_fits(
     end = os.fstat(descriptor).st_size - 20
     if end < HEADER:
         return False
-    digest = hashlib.sha1(usedforsecurity=False)
+    head = os.read(descriptor, HEADER)
+    if head[:8] not in _BEGINS or (
+        places is not None and len(places) != int.from_bytes(head[8:], "big")
+    ):
+        return False
+    digest = hashlib.sha1(head, usedforsecurity=False)
     checks = _Entries(places, end) if places is not None else None
-    at = 0
+    at = HEADER
     while at < end:
         piece = os.read(descriptor, min(_PIECE, end - at))
         if not piece:
@@ -240,6 +247,7 @@ class BrokenPack:
 
     Attributes:
         large: whether an object was met, one after the other, that is larger than any of ours.
+        gaps: whether something was met between the objects that is none.
         whole: whether the pack itself is as it was written.
         count: how many objects it says it has.
         digest: the hash at its end.
@@ -249,6 +257,7 @@ class BrokenPack:
         self._repository = repository
         self._path = path
         self.large = False
+        self.gaps = False
         self.whole = is_whole_pack(path)
         try:
             self._data = durable.read_regular(path + ".pack", PACK_LIMIT * 4)
@@ -305,6 +314,7 @@ class BrokenPack:
             except _UNREADABLE as error:
                 refuse_lack_of_memory(error)
                 self.large |= isinstance(error, _LargeError) and not guessed
+                self.gaps = True
                 at = self._next_candidate(at + 1)
                 guessed = True
             else:
@@ -323,8 +333,8 @@ class BrokenPack:
     def _entry(self, at: int) -> tuple[int, int | bytes, bytes, int]:
         """Kind, base (an offset or a name), content and end of an entry."""
         kind, size, distance, start = read_head(self._data, at)
-        if size > _LARGEST:
-            raise _LargeError
+        # What a head says may be what is damaged: large is what was seen to be.
+        most = min(size, _LARGEST)
         base: int | bytes = at - distance
         if kind == _REF_DELTA:
             base = self._data[start : start + 20]
@@ -336,10 +346,12 @@ class BrokenPack:
         length = 0
         while not stream.eof:
             piece = self._data[start : start + _PIECE]
-            if not piece or length > size:
-                raise ValueError("cut short or too long")
-            parts.append(stream.decompress(piece, size + 1 - length))
+            if not piece:
+                raise ValueError("cut short")
+            parts.append(stream.decompress(piece, most + 1 - length))
             length += len(parts[-1])
+            if length > most:
+                raise _LargeError if size > most else ValueError("too long")
             start += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)
         if length != size:
             raise ValueError("of another size")
@@ -347,6 +359,7 @@ class BrokenPack:
 
     def _object(self, offset: int) -> tuple[int, bytes]:
         deltas: list[tuple[int, bytes]] = []
+        passed: set[int] = set()
         at = offset
         while True:
             if at in self._cache:
@@ -356,8 +369,9 @@ class BrokenPack:
             if kind not in (OFS_DELTA, _REF_DELTA):
                 break
             deltas.append((at, body))
-            if len(deltas) > self.count:
+            if at in passed:
                 raise ValueError("deltas in a circle")
+            passed.add(at)
             if isinstance(base, bytes):
                 place = self._places.get(base)
                 if place is None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import storage_error
@@ -151,37 +153,47 @@ def _ask(process: subprocess.Popen[bytes], name: str, most: int) -> Read | None:
     """One object; None if git cannot read it.
 
     Raises:
-        EOFError, BrokenPipeError, ValueError: git has ended.
+        EOFError, BrokenPipeError: git has ended.
     """
     asked, said = process.stdin, process.stdout
-    assert asked is not None
-    assert said is not None
-    asked.write(name.encode() + b"\n")
+    assert isinstance(asked, io.BufferedWriter)
+    assert isinstance(said, io.BufferedReader)
+    # Of a damaged file git can write less than it said, or more. So it is asked for what is
+    # certainly not there as well: that answer, which nothing can know before, ends this one.
+    nothing = secrets.token_hex(20)
+    asked.write(f"{name}\n{nothing}\n".encode())
     asked.flush()
+    end = f"{nothing} missing\n".encode()
     line = said.readline()
     if not line.endswith(b"\n"):
         raise EOFError
-    words = line.decode("ascii", "replace").split()
-    if len(words) != 3 or words[1] not in _KINDS:
+    if line == end:
         return None
-    kind, size = words[1].encode(), int(words[2])
+    words = line.decode("ascii", "replace").split()
+    is_there = len(words) == 3 and words[1] in _KINDS
+    kind, size = (words[1].encode(), int(words[2])) if is_there else (b"", 0)
     digest = hashlib.sha1(b"%s %d\0" % (kind, size), usedforsecurity=False)
     parts = []
-    for piece in _pieces(said, size):
-        digest.update(piece)
+    left = size
+    for piece in _until(said, end):
+        content = piece[:left]
+        left -= len(content)
+        digest.update(content)
         if size <= most:
-            parts.append(piece)
-    if said.read(1) != b"\n":
-        raise EOFError
+            parts.append(content)
     if digest.hexdigest() != name:
         return None
     return Read(name, kind, b"".join(parts) if size <= most else None)
 
 
-def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
-    while size:
-        piece = stream.read(min(size, _PIECE))
+def _until(stream: io.BufferedReader, end: bytes) -> Iterator[bytes]:
+    """What comes before an end, in pieces."""
+    held = b""
+    while not held.endswith(end):
+        yield held[: -len(end)]
+        held = held[-len(end) :]
+        piece = stream.read1(_PIECE)
         if not piece:
             raise EOFError
-        size -= len(piece)
-        yield piece
+        held += piece
+    yield held[: -len(end)]
