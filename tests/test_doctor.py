@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from invariants import check, nothing_lost, tree_digest
 
+from tests.hostile.homes import interrupt
 from tweakio import ProfileManager
 from tweakio.doctor import Report, examine
 from tweakio.doctor.salvage import BrokenPack
@@ -1076,3 +1077,17 @@ def test_through_the_manager(make: Callable[[str], Path]) -> None:
         assert not manager.doctor().healthy
         assert manager.doctor(fix=True, cut=True).healthy
         assert len(manager.list_profiles()) == 3
+
+
+def test_a_change_that_is_finished_after_the_commit_before_it_was_lost(
+    make: Callable[[str], Path],
+) -> None:
+    """Its line of the reflogs names the lost commit, and is written late."""
+    home = make("loose")
+    interrupt(home, after=True)
+    git_dir = home / "profiles/.git"
+    lost = git(home, "rev-parse", "HEAD^")
+    (git_dir / "objects" / lost[:2] / lost[2:]).unlink()
+    assert "old-history-damaged" in codes(examined(home, fix=True))
+    git(home, "fsck", "--strict")
+    assert {item.severity for item in examined(home).findings} <= {"note"}

@@ -120,6 +120,9 @@ class Past:
             loss = self._remains.loss(chart)
             # Asked without a lock: nobody can say how long an answer takes.
             cut = self._agreed or not loss or self._case.agrees(loss)
+            # Finishes what was interrupted: its line in the reflogs may name what is lost.
+            with self._repository.exclusive():
+                pass
             with self._repository.exclusive_unhealed():
                 self._files.look_at_indexes(walk.objects)
                 now = self._repository.refs.head()
