@@ -14,7 +14,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from tests.servers import Server
 from tweakio import BrowserError, ProfileManager, SecretNotFoundError, VaultError
 from tweakio.browsing import SyncBrowserManager
 from tweakio.platforms.fingerprints import SeededFingerprintGenerator, present, screen_of
@@ -118,10 +119,8 @@ HINTS = (
 CONTEXTS = ("page", "frame", "foreign", "worker", "shared", "service")
 
 
-class Site(ThreadingHTTPServer):
+class Site(Server):
     """Pages and scripts that report, and the headers that came with each request."""
-
-    daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), SiteHandler)
@@ -149,10 +148,8 @@ class SiteHandler(BaseHTTPRequestHandler):
         pass
 
 
-class Proxy(ThreadingHTTPServer):
+class Proxy(Server):
     """A forward proxy that wants a name and a password."""
-
-    daemon_threads = True
 
     def __init__(self, user: str, password: str) -> None:
         super().__init__(("127.0.0.1", 0), ProxyHandler)

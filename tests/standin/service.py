@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.servers import Server
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -452,8 +454,7 @@ def drawn(text: str) -> list[str]:
     ]
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(Server):
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
