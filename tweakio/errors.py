@@ -461,6 +461,8 @@ def storage_error(cause: OSError, doing: str, *, ours: bool = True) -> StorageEr
     kind, hint = StorageError, "run 'tweakio repo doctor'" if ours else ""
     if cause.errno in _FULL:
         kind, hint = DiskFullError, "free some space and run the command again"
+        if _has_no_inodes(cause):
+            hint = "remove some files and run the command again: there is space, but no more inodes"
     elif cause.errno in _DENIED:
         kind = FileAccessError
         owner, hint = _owner(cause) if where else ("", "")
@@ -475,6 +477,17 @@ def storage_error(cause: OSError, doing: str, *, ours: bool = True) -> StorageEr
     error = kind(message, hint=hint)
     error.errno = _number(cause)
     return error
+
+
+def _has_no_inodes(cause: OSError) -> bool:
+    """Whether the file system is full of files, and not of what they hold."""
+    if not (isinstance(cause.filename, (str, bytes)) and hasattr(os, "statvfs")):
+        return False
+    try:
+        found = os.statvfs(os.path.dirname(os.path.abspath(cause.filename)))
+    except OSError:
+        return False
+    return bool(found.f_files and not found.f_favail and found.f_bavail)
 
 
 def system_error(error: BaseException, doing: str, *, ours: bool = False) -> StorageError | None:

@@ -12,9 +12,10 @@ from tweakio import durable
 from tweakio.errors import is_of_the_moment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["author", "stamp"]
+__all__ = ["author", "configuration", "stamp"]
 
 _MOST_CONFIG = 1 << 20
 
@@ -35,26 +36,9 @@ def author(config: Path) -> str:
     """
     name, address = os.environ.get("GIT_AUTHOR_NAME"), os.environ.get("GIT_AUTHOR_EMAIL")
     if not (name and address):
-        from dulwich.config import ConfigFile, StackedConfig
-
-        backends = list(StackedConfig.default_backends())
-        try:
-            # Without what it includes: a repository that was given to somebody may name any
-            # file there. The user's own configuration is read as git does.
-            data = durable.read_regular(config, _MOST_CONFIG)
-            backends.insert(0, ConfigFile.from_file(io.BytesIO(data), expand_includes=False))
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and is_of_the_moment(error):
-                raise  # or the commit would have somebody else's name
-        stack = StackedConfig(backends)
-
-        def configured(key: bytes) -> str | None:
-            try:
-                return stack.get((b"user",), key).decode("utf-8", "replace")
-            except KeyError:
-                return None
-
-        name, address = name or configured(b"name"), address or configured(b"email")
+        configured = configuration(config)
+        name = name or configured("user", "name")
+        address = address or configured("user", "email")
     if not (name and address):
         import getpass
         import socket
@@ -65,6 +49,38 @@ def author(config: Path) -> str:
             user = "unknown"
         name, address = name or user, address or f"{user}@{socket.gethostname()}"
     return f"{_clean(name) or 'unknown'} <{_clean(address)}>"
+
+
+def configuration(config: Path) -> Callable[[str, str], str | None]:
+    """What git is configured to do in a repository.
+
+    Args:
+        config: the repository's own git configuration; the user's and the system's are
+            read as git does.
+
+    Returns:
+        The value of a section and a key; None if there is none.
+    """
+    from dulwich.config import ConfigFile, StackedConfig
+
+    backends = list(StackedConfig.default_backends())
+    try:
+        # Without what it includes: a repository that was given to somebody may name any
+        # file there. The user's own configuration is read as git does.
+        data = durable.read_regular(config, _MOST_CONFIG)
+        backends.insert(0, ConfigFile.from_file(io.BytesIO(data), expand_includes=False))
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_of_the_moment(error):
+            raise  # or a commit would have somebody else's name
+    stack = StackedConfig(backends)
+
+    def configured(section: str, key: str) -> str | None:
+        try:
+            return stack.get((section.encode(),), key.encode()).decode("utf-8", "replace")
+        except KeyError:
+            return None
+
+    return configured
 
 
 def stamp(seconds: int) -> str:

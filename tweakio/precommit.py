@@ -145,6 +145,8 @@ def _is_outdated(entry: _Staged) -> bool:
     after, writes the old one back. To commit that would take the change back.
     """
     directory, _, name = entry.path.partition("/")
+    if entry.blob == entry.old:
+        return False  # of another mode only
     if name not in _TRACKED or not ProfileValidator().is_id(directory):
         return False
     try:
@@ -160,9 +162,21 @@ def _is_outdated(entry: _Staged) -> bool:
 
 def _refuse_outdated(paths: list[str]) -> Refusal:
     reason = "the index is older than history, and the file is as in history"
-    if os.path.lexists(os.path.join(_git_dir(), "index.lock")):
+    if _tweakio_is_changing_it():
         return Refusal(paths[0], reason, "tweakio is changing it at this moment; run git again")
     return Refusal(paths[0], reason, _unstage(paths[0]) if len(paths) == 1 else "git reset")
+
+
+def _tweakio_is_changing_it() -> bool:
+    """Whether the lock of the index is tweakio's, and not that of the ``git commit`` itself."""
+    texts = []
+    for name in ("index.lock", "tweakio/locks/marker"):
+        try:
+            with open(os.path.join(_git_dir(), name), "rb") as file:
+                texts.append(file.read(4096))
+        except OSError:
+            return False
+    return texts[0] == texts[1]
 
 
 def _git_dir() -> str:
@@ -177,6 +191,10 @@ def _judge_name(entry: _Staged) -> Refusal | None:
         return Refusal(path, "a symbolic link", _unstage(path))
     if entry.mode == "160000":
         return Refusal(path, "a repository of its own (submodule)", _unstage(path))
+    if entry.mode == "100755":
+        # Where the file system has no such bits git asks the index alone.
+        mend = f"{command('chmod -x', path)} && {command('git update-index --chmod=-x --', path)}"
+        return Refusal(path, "a file that can be run, which no other machine takes", mend)
     if slash and rest.split("/")[0] in _BROWSER:
         return Refusal(
             path, "browser data, which history does not keep", _unstage(path), leaves_copy=True

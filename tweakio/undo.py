@@ -93,6 +93,7 @@ class Undo:
             find: from a head the change, and the commit that last had or took its effect.
             command: for the history.
         """
+        self._repository.refs.branch()  # on none, nothing is done or undone
         for _ in range(_TRIES - 1):
             try:
                 return self._try_to_invert(operation, trailer, find, command)

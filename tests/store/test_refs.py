@@ -19,9 +19,9 @@ from tweakio.store.refs import (
     GitLocks,
     Refs,
     is_abandoned,
-    operation_in_progress,
     set_aside,
 )
+from tweakio.store.underway import under_way
 
 from . import git
 
@@ -106,11 +106,13 @@ def test_symbolic_refs(path: Path, refs: Refs) -> None:
     head = commit(path)
     git(path, "symbolic-ref", "refs/heads/alias", MAIN)
     git(path, "symbolic-ref", "HEAD", "refs/heads/alias")
-    assert refs.branch() == "refs/heads/alias"
+    assert refs.branch() == MAIN
     assert refs.head() == head
     git(path, "symbolic-ref", MAIN, "refs/heads/alias")
     with pytest.raises(RepositoryDamagedError, match="chain"):
         refs.head()
+    with pytest.raises(RepositoryDamagedError, match="stands for none"):
+        refs.branch()
 
 
 @pytest.mark.parametrize(
@@ -268,9 +270,9 @@ def test_damaged_reflog_lines_are_passed(path: Path, refs: Refs) -> None:
     ],
 )  # fmt: skip
 def test_operations_of_a_person(git_dir: Path, name: str, what: str) -> None:
-    assert operation_in_progress(git_dir) is None
+    assert under_way(git_dir) is None
     (git_dir / name).mkdir()
-    assert operation_in_progress(git_dir) == what
+    assert under_way(git_dir) == (what, f"{what} --abort")
 
 
 # Git's locks

@@ -25,8 +25,9 @@ from tweakio.errors import (
 from tweakio.models import parse_time
 from tweakio.store import initialise
 from tweakio.store.objects import TREE_MODE, parse_tree
-from tweakio.store.refs import NO_COMMIT, operation_in_progress
+from tweakio.store.refs import NO_COMMIT
 from tweakio.store.repository import Repository
+from tweakio.store.underway import under_way
 from tweakio.validation import objection_to_names, ours
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Examination:
         return self._case.report
 
     def _without_git_dir(self) -> None:
+        initialise.refuse_foreign_places(self._case.layout)
         names = initialise.profile_like_directories(self._case.layout)
         if not names:
             self._case.add("no-repository", "note", "there is no repository yet; 'create' makes it")
@@ -145,8 +147,7 @@ class Examination:
             return "damaged"
         if index.conflicts:
             # Of a person's merge, which is reported besides.
-            under_way = operation_in_progress(self._case.layout.git_dir)
-            return "sound" if under_way else "conflict"
+            return "sound" if under_way(self._case.layout.git_dir) else "conflict"
         if repository.work_tree.outdated_entries(index, repository.head().root):
             return "outdated"
         if repository.work_tree.has_lost_blobs(index, repository.head().root):

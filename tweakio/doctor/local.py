@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from tweakio import durable
 from tweakio.doctor.strict import content
 from tweakio.errors import run
+from tweakio.identity import configuration
 from tweakio.store import hooks
 from tweakio.store.elsewhere import objects_elsewhere
 from tweakio.store.journal import Journal
-from tweakio.store.refs import is_abandoned, operation_in_progress, set_aside
+from tweakio.store.refs import is_abandoned, set_aside
+from tweakio.store.underway import under_way
 
 if TYPE_CHECKING:
     from tweakio.doctor.case import Case
@@ -32,12 +34,12 @@ def look_at_locks(case: Case, repository: Repository) -> None:
     """Report interrupted changes and lock files; set those aside that a dead git left."""
     if Journal.exists(case.layout):
         case.add("interrupted", "note", "a change was interrupted; the next one finishes it")
-    if what := operation_in_progress(case.layout.git_dir):
+    if found := under_way(case.layout.git_dir):
         case.add(
             "git-in-progress",
             "problem",
-            f"a {what} is under way in the profile repository",
-            hint="finish it, or " + run("git -C", case.layout.profiles, then=f"{what} --abort"),
+            f"a {found.what} is under way in the profile repository",
+            hint=found.hint(case.layout.profiles),
         )
     for lock in sorted(case.layout.git_dir.glob("*.lock")) + sorted(
         (case.layout.git_dir / "refs").rglob("*.lock")
@@ -71,6 +73,24 @@ def look_at_hooks(case: Case) -> None:
     for name in hooks.foreign_hooks(case.layout.git_dir):
         message = f"the hook {name} is not tweakio's, so {_unchecked([name])}"
         case.add("foreign-hook", "note", message)
+    if elsewhere := _hooks_elsewhere(case):
+        case.add(
+            "hooks-elsewhere",
+            "note",
+            f"core.hooksPath sends git to {elsewhere[:200]!a} for hooks, "
+            f"so {_unchecked(list(hooks.HOOKS))}",
+            hint=run("git -C", case.layout.profiles, then="config core.hooksPath .git/hooks"),
+        )
+
+
+def _hooks_elsewhere(case: Case) -> str:
+    """Where git looks for hooks, if that is not where ours are."""
+    git_dir = case.layout.git_dir
+    path = configuration(git_dir / "config")("core", "hooksPath")
+    if not path:
+        return ""
+    place = os.path.join(case.layout.profiles, os.path.expanduser(path))
+    return "" if os.path.realpath(place) == os.path.realpath(git_dir / "hooks") else path
 
 
 def look_elsewhere(case: Case) -> None:

@@ -11,8 +11,8 @@ from tweakio import durable, identity
 from tweakio.doctor.skeleton import branch_of
 from tweakio.doctor.strict import content, files_below
 from tweakio.doctor.wholeness import Wholeness
-from tweakio.errors import run
 from tweakio.store.refs import NO_COMMIT, is_ref_name
+from tweakio.store.underway import on_no_branch
 
 if TYPE_CHECKING:
     from tweakio.doctor.case import Case
@@ -56,8 +56,13 @@ class References:
             "problem",
             "HEAD is on no branch, so nothing can be changed",
             fixed=same and self._case.fix,
-            hint="" if same else run("git -C", self._case.layout.profiles, then="switch main"),
+            hint="" if same else self._back_to_a_branch(),
         )
+
+    def _back_to_a_branch(self) -> str:
+        names = self._repository.refs.names()
+        branches = [name for name in names if name.startswith("refs/heads/")]
+        return on_no_branch(self._case.layout.git_dir, branches)
 
     def reset_to(self, found: str) -> None:
         """Make a commit the newest, and forget what names commits that cannot be read."""

@@ -24,6 +24,7 @@ __all__ = ["Skeleton", "branch_of", "looks_gutted"]
 
 
 _SWITCHES = ("core.filemode", "core.logallrefupdates", "core.autocrlf", "core.trustctime")
+_MOST_NAMES = 5
 _VALUES = ("true", "false", "yes", "no", "on", "off", "1", "0", "", "input", "always")
 _CONFIG_LINE = re.compile(
     r"""(?: \[ (?P<section>[A-Za-z0-9.-]{1,256}) (?:\s+"[^"\0]*")? \] )?
@@ -114,7 +115,9 @@ class Skeleton:
             durable.make_directory(path)
 
     def _branch_is_another(self) -> bool:
-        """Whether HEAD names no branch, and its reflog ends where another branch is."""
+        """Whether HEAD names a branch that is not there, and its reflog ends where another is."""
+        if not (content(self._case.layout.git_dir / "HEAD", 4096) or b"").startswith(b"ref: "):
+            return False
         refs = Refs(self._case.layout.git_dir, self._case.layout.temporary)
         branch = branch_of(self._case.layout.git_dir / "HEAD")
         names = refs.names()
@@ -177,10 +180,14 @@ def _valid_shallow(path: Path) -> bool:
 
 
 def branch_of(head: Path) -> str:
-    """The branch that a HEAD names; main if it names none."""
-    text = (content(head, 4096) or b"").decode("utf-8", "replace").strip()
-    named = text.startswith("ref: refs/heads/") and is_ref_name(text[5:])
-    return text[5:] if named else "refs/heads/main"
+    """The branch that a HEAD names, also by another name for it; main if it names none."""
+    found, path = "refs/heads/main", head
+    for _ in range(_MOST_NAMES):
+        text = (content(path, 4096) or b"").decode("utf-8", "replace").strip()
+        if not (text.startswith("ref: refs/heads/") and is_ref_name(text[5:])):
+            break
+        found, path = text[5:], head.parent / text[5:]
+    return found
 
 
 def looks_gutted(layout: Layout) -> bool:

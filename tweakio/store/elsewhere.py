@@ -14,12 +14,18 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
-from tweakio.errors import StorageError, command, is_of_the_moment, storage_error
+from tweakio.errors import (
+    ForeignRepositoryError,
+    StorageError,
+    command,
+    is_of_the_moment,
+    storage_error,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Elsewhere", "objects_elsewhere", "refuse_elsewhere"]
+__all__ = ["Elsewhere", "git_directory_elsewhere", "objects_elsewhere", "refuse_elsewhere"]
 
 _MOST = 1 << 20
 _SECTION = re.compile(r'\[\s*(\w[\w.-]*)(?:\s+"((?:[^"\\\n]|\\.)*)")?\s*\](.*)')
@@ -64,6 +70,30 @@ def refuse_elsewhere(git_dir: Path, missing: str = "") -> None:
     if found is not None:
         what = f"{missing} is not here: " if missing else ""
         raise StorageError(f"{what}{found.reason}", hint=found.hint, elsewhere=True)
+
+
+def git_directory_elsewhere(path: Path) -> ForeignRepositoryError | None:
+    """The error for a ``.git`` that is a file and says where the git directory is.
+
+    None if it is something else.
+    """
+    try:
+        first, _, place = _text(path).partition("\n")[0].partition(":")
+    except OSError:
+        return None
+    if first != "gitdir":
+        return None
+    place = os.path.normpath(os.path.join(path.parent, place.strip()))
+    parts = place.replace(os.sep, "/").split("/")
+    copy = "make a home of it: " + command("tweakio --home NEW repo clone", path.parent)
+    if parts[-2] == "worktrees":
+        what, hint = "a linked work tree", copy
+    elif "modules" in parts:
+        what, hint = "a submodule", copy
+    else:
+        what = "separated from its git directory"
+        hint = "put that back: " + command("rm", path) + " && " + command("mv", place, path)
+    return ForeignRepositoryError(f"{path.parent} is {what}, which tweakio does not use", hint=hint)
 
 
 def _alternates(git_dir: Path) -> Elsewhere | None:

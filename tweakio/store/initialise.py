@@ -22,6 +22,7 @@ from tweakio.errors import (
 )
 from tweakio.layout import Layout
 from tweakio.store import driver
+from tweakio.store.elsewhere import git_directory_elsewhere
 from tweakio.store.frame import misplaced, refuse_misplaced
 from tweakio.store.gitconfig import read_settings, refuse_unknown_formats
 from tweakio.store.hooks import install_hooks
@@ -38,6 +39,7 @@ from tweakio.store.objects import (
 from tweakio.store.refs import NO_COMMIT, Refs
 from tweakio.store.repository import Repository
 from tweakio.store.rules import ATTRIBUTES, FORMAT, IGNORE, format_of
+from tweakio.store.system_lock import require_locks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,9 +123,7 @@ def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
         raise HomeNotFoundError(f"{home} is not a directory", hint="give another --home")
     _refuse_linked_profiles(layout)
     if not is_initialised(layout):
-        _refuse_foreign_place(home, git_dir=True)
-        # Its git directory is looked for above; another process may just have made it.
-        _refuse_foreign_place(layout.profiles, git_dir=False)
+        refuse_foreign_places(layout)
         _refuse_orphaned_profiles(layout)
         if not create:
             return None
@@ -144,6 +144,17 @@ def _is_directory(path: Path) -> bool:
         if is_of_the_moment(error):
             raise
         return False
+
+
+def refuse_foreign_places(layout: Layout) -> None:
+    """Return if no other repository is where ours would be.
+
+    Raises:
+        ForeignRepositoryError: one is.
+    """
+    _refuse_foreign_place(layout.home, git_dir=True)
+    # Its git directory is looked for before; another process may just have made it.
+    _refuse_foreign_place(layout.profiles, git_dir=False)
 
 
 def _refuse_foreign_place(place: Path, *, git_dir: bool) -> None:
@@ -181,6 +192,18 @@ def profile_like_directories(layout: Layout) -> list[str]:
 
 
 def _create(layout: Layout) -> None:
+    places = (layout.profiles, layout.home, *layout.home.parents)
+    missing = [place for place in places if not durable.is_there(place)]
+    try:
+        _make(layout)
+    except BaseException:  # Ctrl-C as well: half a home must not stay
+        for place in missing:
+            with contextlib.suppress(OSError):
+                os.rmdir(place)
+        raise
+
+
+def _make(layout: Layout) -> None:
     try:
         durable.make_directory(layout.home, parents=True)
         durable.make_directory(layout.profiles)
@@ -193,6 +216,7 @@ def _create(layout: Layout) -> None:
     building = layout.profiles / f"{BUILDING}{os.getpid()}-{secrets.token_hex(4)}"
     try:
         make_git_directory(building)
+        require_locks(building / "tweakio" / "locks" / "marker")
         try:
             # Atomic: it fails if another process was faster, since that one is not empty.
             os.rename(building, layout.git_dir)
@@ -328,7 +352,7 @@ def refuse_foreign(layout: Layout) -> None:
         hint="give another --home; tweakio makes its own repository",
     )
     if not stat.S_ISDIR(durable.mode_of(layout.git_dir)):
-        raise foreign
+        raise git_directory_elsewhere(layout.git_dir) or foreign
     settings = read_settings(layout.git_dir / "config")
     refuse_unknown_formats(layout.git_dir, settings)
     version = _format_in(settings)

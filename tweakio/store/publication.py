@@ -14,7 +14,6 @@ from tweakio.errors import (
     RepositoryBusyError,
     RepositoryDamagedError,
     command,
-    run,
 )
 from tweakio.store.head import Head
 from tweakio.store.journal import Journal, Move, move_on
@@ -29,8 +28,9 @@ from tweakio.store.objects import (
     parse_tree,
     serialise_tree,
 )
-from tweakio.store.refs import NO_COMMIT, operation_in_progress
+from tweakio.store.refs import NO_COMMIT
 from tweakio.store.rules import RULES, is_weaker
+from tweakio.store.underway import under_way
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,12 +149,16 @@ class Publication:
             commit_id, root, line = built
             index = repository.index_file.read()
             # Nobody can begin a merge any more now that index.lock is ours.
-            if what := operation_in_progress(layout.git_dir):
-                raise self._busy(what)
+            if found := under_way(layout.git_dir):
+                raise RepositoryBusyError(
+                    f"a {found.what} is under way in the profile repository",
+                    hint=found.hint(layout.profiles),
+                )
             if index is not None and index.conflicts:
                 raise RepositoryBusyError(
                     "the profile repository has unresolved conflicts",
-                    hint="resolve them: " + command("git -C", layout.profiles, then="status"),
+                    hint="resolve them and add the files, or give them up: "
+                    + command("git -C", layout.profiles, then="reset --merge"),
                 )
             journal = Journal(
                 branch=branch,
@@ -175,13 +179,6 @@ class Publication:
         if interruption is not None:
             raise interruption
         return commit_id
-
-    def _busy(self, what: str) -> RepositoryBusyError:
-        return RepositoryBusyError(
-            f"a {what} is under way in the profile repository",
-            hint="finish it or "
-            + run("git -C", self._repository.layout.profiles, then=f"{what} --abort"),
-        )
 
     def _publish(
         self, journal: Journal, root: bytes, writer: ObjectWriter, batch: durable.Batch

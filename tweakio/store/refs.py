@@ -17,9 +17,9 @@ from tweakio.errors import (
     RepositoryDamagedError,
     StorageError,
     is_of_the_moment,
-    run,
     storage_error,
 )
+from tweakio.store.underway import on_no_branch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,6 @@ __all__ = [
     "Refs",
     "is_abandoned",
     "is_ref_name",
-    "operation_in_progress",
     "set_aside",
 ]
 
@@ -43,23 +42,10 @@ _HEX = re.compile(r"[0-9a-f]{40}")
 _NOT_IN_REF = ("..", "@{", " ", "~", "^", ":", "?", "*", "[", "\\")
 _MOST_REFLOG = 1 << 26
 _MOST_PACKED = 1 << 26
+_MOST_NAMES = 5
 _LOCK_POLL = 0.005
 _STAGED = "ref"
 _ABANDONED_AFTER = 10.0
-
-_IN_PROGRESS = {
-    "MERGE_HEAD": "merge",
-    "rebase-merge": "rebase",
-    "rebase-apply": "rebase",
-    "CHERRY_PICK_HEAD": "cherry-pick",
-    "REVERT_HEAD": "revert",
-}
-
-
-def operation_in_progress(git_dir: Path) -> str | None:
-    """The name of a git operation that a person has begun and not ended."""
-    names = set(os.listdir(git_dir))
-    return next((what for name, what in _IN_PROGRESS.items() if name in names), None)
 
 
 @lru_cache(maxsize=64)
@@ -88,7 +74,7 @@ class Refs:
         self._prepared = ""
 
     def branch(self) -> str:
-        """The full name of the branch that HEAD is on.
+        """The full name of the branch that HEAD is on; behind another name for it, as git has it.
 
         Raises:
             RepositoryBusyError: HEAD is detached.
@@ -97,13 +83,30 @@ class Refs:
         """
         content = self._head()
         if content.startswith("ref: refs/heads/") and is_ref_name(content[5:]):
-            return content[5:]
+            return self._followed(content[5:])
         if _HEX.fullmatch(content):
+            branches = (name for name in self.names() if name.startswith("refs/heads/"))
             raise RepositoryBusyError(
                 "HEAD of the profile repository is detached",
-                hint=run("git -C", self._git_dir.parent, then="switch main"),
+                hint=on_no_branch(self._git_dir, branches),
             )
         raise self._damaged("HEAD names no branch")
+
+    def _followed(self, name: str) -> str:
+        """The branch that a branch stands for, as ``git symbolic-ref`` makes one."""
+        for _ in range(_MOST_NAMES):
+            try:
+                data = durable.read_regular(f"{self._base}/{name}", 4096)
+            except OSError as error:
+                if is_of_the_moment(error):
+                    raise self._unreadable(name, error) from error
+                return name  # packed, or without a commit
+            if not data.startswith(b"ref: "):
+                return name
+            name = data[5:].strip().decode("utf-8", "replace")
+            if not (name.startswith("refs/heads/") and is_ref_name(name)):
+                break
+        raise self._damaged("HEAD is on a branch that stands for none")
 
     def head(self) -> str:
         """The commit that HEAD stands for, or ``NO_COMMIT`` on a branch without one."""

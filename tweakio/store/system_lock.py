@@ -15,14 +15,24 @@ import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from tweakio import durable, interrupts
-from tweakio.errors import is_of_the_moment, storage_error
+from tweakio.errors import StorageError, is_of_the_moment, storage_error
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FilelockLock", "FlockLock", "SystemLock", "is_held", "read_bytes", "system_lock"]
+__all__ = [
+    "FilelockLock",
+    "FlockLock",
+    "SystemLock",
+    "is_held",
+    "read_bytes",
+    "require_locks",
+    "system_lock",
+]
 
 _MAX_RECORD = 4096
+# What flock says on a network drive without a lock service, or on a file system without locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _FLAGS = (
     getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NONBLOCK", 0)
@@ -80,12 +90,33 @@ def is_held(path: Path, *, platform: str = sys.platform) -> bool:
     try:
         # Shared, so that two who look do not see each other.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise storage_error(error, "look at a lock") from error
     else:
         return False
     finally:
         os.close(descriptor)
+
+
+def require_locks(path: Path) -> None:
+    """Return if files can be locked where a new one is.
+
+    Raises:
+        StorageError: the file system has no locks.
+    """
+    lock = system_lock(path)
+    lock.take()
+    lock.drop()
+
+
+def _no_locks(path: Path, error: OSError) -> StorageError:
+    message = f"cannot lock {path}: the file system there has no locks ({error.strerror})"
+    hint = "give a --home on a local disk; on a network drive, turn its locks (flock) on"
+    return StorageError(message, hint=hint)
 
 
 def read_bytes(file: Path | int) -> bytes:
@@ -123,8 +154,10 @@ class FlockLock:
         except BlockingIOError:
             self.drop()
             return False
-        except BaseException:  # Ctrl-C as well: it may be locked by now
+        except BaseException as error:  # Ctrl-C as well: it may be locked by now
             self.drop()
+            if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+                raise _no_locks(self._path, error) from error
             raise
         return True
 

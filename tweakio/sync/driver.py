@@ -7,6 +7,7 @@ import sys
 
 from tweakio import schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError
+from tweakio.store.underway import give_up_merge
 from tweakio.sync.fields import merge_fields
 
 __all__ = ["main"]
@@ -52,10 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _conflict(path: str, what: str) -> int:
     print(f"tweakio: conflict in {ascii(path)[1:-1]}: {ascii(what)[1:-1]}", file=sys.stderr)
-    print(
-        "tweakio: hint: git merge --abort, then 'tweakio repo pull --edit' (or --ours, --theirs)",
-        file=sys.stderr,
-    )
+    action = os.environ.get("GIT_REFLOG_ACTION", "")
+    stop = give_up_merge(os.environ.get("GIT_DIR", ".git"), action)
+    if action.startswith("pull"):
+        hint = f"{stop}, then 'tweakio repo pull --edit' (or --ours, --theirs)"
+    else:
+        hint = f"edit the file, 'git add' it, and go on; or give up: {stop}"
+    print(f"tweakio: hint: {hint}", file=sys.stderr)
     return 1
 
 
