@@ -34,6 +34,7 @@ from tweakio.errors import (
 from tweakio.manager import ProfileManager
 from tweakio.metadata import corrupted_error
 from tweakio.models import Profile
+from tweakio.owners import refuse_foreign_data
 from tweakio.platforms import Platform, find_platform, fingerprints
 from tweakio.platforms.addresses import checked_address
 from tweakio.references import browser_environment
@@ -256,6 +257,7 @@ class _Browsing:
             )
         trust.require(self.manager.repository, self._profile)
         self._refuse_loss(self._profile)
+        refuse_foreign_data(self.manager.layout.profile(profile_id).browser_profile, profile_id)
 
     def _refuse_loss(self, profile: Profile) -> None:
         """Before an empty directory hides that git has removed the browser data.

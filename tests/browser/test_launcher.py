@@ -115,11 +115,13 @@ def test_a_directory_without_programs_is_not_used(tmp_path, monkeypatch):
     long.mkdir()
     good = tmp_path / "good"
     good.mkdir()
-    monkeypatch.setattr(launcher, "_parents", lambda: map(str, (tmp_path / "no", long, good)))
+    monkeypatch.setattr(
+        launcher, "temporary_parents", lambda: map(str, (tmp_path / "no", long, good))
+    )
     found = launcher._private_directory()
     assert os.path.dirname(found) == str(good)
     assert os.stat(found).st_mode & 0o777 == 0o700
-    monkeypatch.setattr(launcher, "_parents", lambda: [str(tmp_path / "no")])
+    monkeypatch.setattr(launcher, "temporary_parents", lambda: [str(tmp_path / "no")])
     with pytest.raises(FileNotFoundError):
         launcher._private_directory()
 

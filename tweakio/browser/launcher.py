@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweakio import durable
+from tweakio.owners import temporary_parents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = ["Launcher", "can_hand_over"]
 
@@ -149,7 +150,7 @@ def _peer(connection: socket.socket, *, platform: str = sys.platform) -> int | N
 
 def _private_directory() -> str:
     """A new directory that programs can be run from, with a short name."""
-    for parent in _parents():
+    for parent in temporary_parents():
         try:
             directory = tempfile.mkdtemp(prefix="tweakio-", dir=parent)
         except OSError:
@@ -160,11 +161,3 @@ def _private_directory() -> str:
             continue
         return directory
     raise FileNotFoundError("there is no directory for temporary programs")
-
-
-def _parents() -> Iterator[str]:
-    yield tempfile.gettempdir()
-    yield "/tmp"  # noqa: S108 - mkdtemp makes a directory of its own in it
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        yield runtime
-    yield os.path.expanduser("~")

@@ -19,6 +19,7 @@ from tweakio.doctor.examination import Examination
 from tweakio.doctor.report import Finding, Kept, Report
 from tweakio.doctor.witness import find_witness
 from tweakio.errors import StorageError, storage_error, system_error
+from tweakio.owners import refuse_foreign_owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ def examine(
         HomeNotFoundError: there is no such home.
         ForeignRepositoryError: the repository is somebody else's.
         NewerFormatError: made by a newer tweakio.
+        FileAccessError: the home is another user's, and something was to be mended.
         StorageError: something cannot be read now, which tells nothing of it.
     """
 
@@ -73,6 +75,8 @@ def examine(
         )
         return Examination(case).run()
 
+    if fix:
+        refuse_foreign_owner(layout)
     with _examining():
         if fix:
             _reserve()

@@ -11,6 +11,7 @@ from tweakio.doctor.encrypted import look_at_encrypted
 from tweakio.doctor.files import ObjectFiles
 from tweakio.doctor.leftovers import look_at_leftovers
 from tweakio.doctor.local import look_at_hooks, look_at_locks, look_elsewhere
+from tweakio.doctor.ownership import look_at_owners
 from tweakio.doctor.past import Past
 from tweakio.doctor.rebuild import rebuild, take_over_attics
 from tweakio.doctor.rules import look_at_rules
@@ -116,6 +117,7 @@ class Examination:
             self._contents()
 
     def _contents(self) -> None:
+        look_at_owners(self._case)
         repository = Repository(self._case.layout)
         try:
             index = self._index_state(repository)

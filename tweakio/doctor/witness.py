@@ -14,11 +14,11 @@ import os
 import secrets
 import shutil
 import subprocess
-import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import storage_error
+from tweakio.owners import temporary_directory
 from tweakio.references import child_environment
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Witness:
     @contextlib.contextmanager
     def _started(self) -> Iterator[subprocess.Popen[bytes]]:
         try:
-            place = tempfile.mkdtemp(prefix="tweakio-")
+            place = temporary_directory()
         except OSError as error:
             raise storage_error(error, "let git read the history", ours=False) from error
         try:

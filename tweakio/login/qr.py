@@ -7,12 +7,12 @@ import io
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import InvalidInputError, MissingExtraError, storage_error
+from tweakio.owners import temporary_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +149,7 @@ class QrFile:
             if self._wanted is not None:
                 self._path = self._wanted
             else:
-                self._directory = Path(tempfile.mkdtemp(prefix="tweakio-"))
+                self._directory = Path(temporary_directory())
                 self._path = self._directory / "qr.png"
             self._watcher = _watcher(self._path, self._directory)
         return self._path

@@ -21,6 +21,7 @@ from tweakio.errors import (
     system_error,
 )
 from tweakio.layout import Layout
+from tweakio.owners import is_foreign, refuse_foreign_owner
 from tweakio.store import driver
 from tweakio.store.elsewhere import git_directory_elsewhere
 from tweakio.store.frame import misplaced, refuse_misplaced
@@ -127,10 +128,12 @@ def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
         _refuse_orphaned_profiles(layout)
         if not create:
             return None
+        refuse_foreign_owner(layout)
         _create(layout)
     refuse_foreign(layout)
     refuse_misplaced(layout.git_dir)
-    complete_local(layout, timeout)
+    if not is_foreign(layout):
+        complete_local(layout, timeout)
     repository = Repository(layout, timeout=timeout)
     repository.settle()
     return repository

@@ -17,6 +17,7 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.models import LockRecord
+from tweakio.owners import refuse_foreign_owner
 from tweakio.store.lockfile import RecordedLock, describe_owner, read_record
 from tweakio.store.processes import own_record
 from tweakio.store.system_lock import is_held
@@ -151,6 +152,7 @@ class ProfileLockManager:
                 guard.refuse_lost(profile_id)
             return known
         lock = RecordedLock(self._layout.profile(profile_id).lock)
+        refuse_foreign_owner(self._layout)
         try:
             dead = lock.acquire(timeout)
         except LockTimeoutError as error:

@@ -22,6 +22,7 @@ from tweakio.errors import (
     system_error,
 )
 from tweakio.models import LockRecord
+from tweakio.owners import refuse_foreign_owner
 from tweakio.store import maintenance
 from tweakio.store.attic import Attic
 from tweakio.store.checkout import Checkout
@@ -257,6 +258,7 @@ class Repository:
     @contextmanager
     def exclusive_unhealed(self) -> Iterator[None]:
         """Keep other tweakio programs away without reading anything that may be damaged."""
+        refuse_foreign_owner(self.layout)
         lock = RecordedLock(self.layout.locks / "repository.lock")
         lock.acquire(self.timeout)
         try:
@@ -344,6 +346,7 @@ class Repository:
             if self._in_transaction:
                 raise RuntimeError("a transaction was begun inside another")
             lock = self._lock
+            refuse_foreign_owner(self.layout)
             try:
                 lock.acquire(timeout)
             except LockTimeoutError as error:

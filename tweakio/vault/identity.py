@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tweakio import durable
 from tweakio.errors import VaultError, storage_error
+from tweakio.owners import refuse_foreign_owner
 from tweakio.references import IDENTITY_PREFIX, IDENTITY_VARIABLE, SERVICE, is_age_file
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def find(layout: Layout, recipients: Iterable[str]) -> Stored | None:
                 hint="it is the path of an identity file, as age-keygen writes it",
             ) from None
     path = identity_path(layout)
+    if durable.is_there(path):
+        refuse_foreign_owner(layout)  # whoever made it could have put an identity of theirs there
     try:
         return Stored(os.fspath(path), durable.read_regular(path, _MOST))
     except FileNotFoundError:
@@ -102,6 +105,7 @@ def keep_in_file(layout: Layout, content: bytes) -> str:
         The place, for people.
     """
     path = identity_path(layout)
+    refuse_foreign_owner(layout)
     try:
         durable.make_directory(layout.home, parents=True)
         durable.create(path, content)
