@@ -270,6 +270,90 @@ def test_wrong_content_under_a_right_checksum(path: Path) -> None:
             Index.parse(wrong)
 
 
+def index_of(entries: bytes, count: int, version: int = 2, extensions: bytes = b"") -> bytes:
+    data = struct.pack(">4sII", b"DIRC", version, count) + entries + extensions
+    return data + hashlib.sha1(data).digest()
+
+
+def extension(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack(">I", len(content)) + content
+
+
+def one(name: bytes, mode: int = 0o100644, flags: int | None = None) -> bytes:
+    header = entry_header(ID, None, name, mode)
+    if flags is not None:
+        header = header[:60] + struct.pack(">H", flags)
+    return header + name + bytes(8 - (62 + len(name)) % 8)
+
+
+ID = bytes(range(20))
+NOTHING = struct.pack(">III", 0, 0, 0)  # a bitmap of nothing
+FIRST = struct.pack(">IIQQI", 64, 2, 1 << 33, 1, 0)  # a bitmap of the first
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (index_of(b"", 0, 1), "any version"),
+        (index_of(b"", 0, 16), "any version"),
+        (index_of(one(b"b") + one(b"a"), 2), "git cannot read"),
+        (index_of(one(b"a") * 2, 2), "git cannot read"),
+        (index_of(one(b"a", 0o100600), 1), "git cannot read"),
+        (index_of(one(b"a", flags=0x4001) + bytes(8), 1), "unknown kind"),
+        (index_of(one(b"d/", 0o040000), 1), "no trees"),
+        (index_of(b"", 0, 2, b"TREE" + struct.pack(">I", 9)), "extension that is cut short"),
+        (index_of(b"", 0, 2, extension(b"link", ID[:19])), "split index that is cut short"),
+        (index_of(b"", 0, 2, extension(b"link", ID)), "without the other part"),
+        (index_of(b"", 0, 2, extension(b"link", bytes(20) + bytes(7))), "bitmap that is cut"),
+        (index_of(b"", 0, 2, extension(b"link", bytes(20) + bytes(7) + b"\1")), "bitmap"),
+        (index_of(b"", 0, 2, extension(b"link", bytes(20) + FIRST + NOTHING)), "longer than"),
+        (index_of(one(b"", flags=0), 1, 2, extension(b"link", bytes(20))), "what is not there"),
+        # Of version 4: more of the name before goes than it has, and a number without an end.
+        (index_of(one(b"")[:62] + b"\1a\0", 1, 4), "made of nothing"),
+        (index_of(one(b"")[:62] + b"\xff" * 9 + b"\0", 1, 4), "without an end"),
+    ],
+)
+def test_made_by_hand_and_wrong(data: bytes, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Index.parse(data)
+
+
+def test_a_split_index_made_by_hand() -> None:
+    """Of the shared part one entry is replaced, one removed, and one stands beside them."""
+    base = index_of(one(b"a") + one(b"b") + one(b"c"), 3)
+    second = struct.pack(">IIQQI", 64, 2, 1 << 33, 2, 0)
+    instead = entry_header(ID[::-1], None, b"")
+    entries = instead + bytes(2) + one(b"d")
+    link = base[-20:] + FIRST + second
+    index = Index.parse(index_of(entries, 2, 2, extension(b"link", link)), lambda _: base)
+    assert list(index.entries()) == [b"b", b"c", b"d"]
+    assert [index.blob(name) for name in (b"b", b"c", b"d")] == [ID[::-1], ID, ID]
+    assert list(index.object_ids()) == [ID[::-1], ID, ID]
+    other = index_of(one(b"a"), 1)
+    with pytest.raises(ValueError, match="another one"):
+        Index.parse(index_of(entries, 2, 2, extension(b"link", link)), lambda _: other)
+    shares = index_of(b"", 0, 2, extension(b"link", bytes(20)))
+    of_that = index_of(b"", 0, 2, extension(b"link", shares[-20:]))
+    with pytest.raises(ValueError, match="another one"):
+        Index.parse(of_that, lambda _: shares)
+    # One that shares nothing is whole.
+    alone = Index.parse(index_of(one(b"a"), 1, 2, extension(b"link", bytes(20))))
+    assert alone.entries() == {b"a": entry_header(ID, None, b"a")}
+
+
+def test_a_sparse_directory_made_by_hand() -> None:
+    tree = b"100644 f\0" + ID + b"120000 l\0" + ID + b"100000 of no mode\0" + ID
+    data = index_of(one(b"a") + one(b"d/", 0o040000), 2, 3, extension(b"sdir", b""))
+    index = Index.parse(data, None, lambda _: tree)
+    assert list(index.entries()) == [b"a", b"d/f", b"d/l"]
+    with pytest.raises(ValueError, match="a directory that is none"):
+        Index.parse(index_of(one(b"d", 0o040000), 1), None, lambda _: tree)
+    # Trees that name each other have no end.
+    endless = b"40000 d\0" + ID
+    with pytest.raises(ValueError, match="more files than"):
+        Index.parse(data, None, lambda _: endless)
+
+
 # The file
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
+import struct
 import subprocess
 import sys
 import threading
@@ -31,6 +33,7 @@ from tweakio.store.objects import (
     parse_tree,
     serialise_tree,
 )
+from tweakio.store.packed import PackedObjects
 
 from . import git
 
@@ -530,3 +533,196 @@ def test_cache_of_recent_objects_is_bounded(reader: ObjectReader) -> None:
     for number in range(5000):
         reader.remember(f"{number:040x}", b"blob", b"x")
     assert len(reader._recent) <= 4096
+
+
+# Packs byte by byte: what git would not write, and what it writes on request only
+
+
+def name_of(body: bytes, kind: bytes = b"blob") -> bytes:
+    return hashlib.sha1(b"%b %d\0" % (kind, len(body)) + body).digest()
+
+
+def number(value: int) -> bytes:
+    """A number as deltas have it."""
+    digits = [value & 127]
+    while value := value >> 7:
+        digits[-1] |= 128
+        digits.append(value & 127)
+    return bytes(digits)
+
+
+def item(kind: int, body: bytes, base: bytes = b"", size: int | None = None) -> bytes:
+    """An entry of a pack."""
+    size = len(body) if size is None else size
+    first, rest = size & 15, size >> 4
+    head = bytes([kind << 4 | first | (128 if rest else 0)]) + (number(rest) if rest else b"")
+    return head + base + zlib.compress(body)
+
+
+def delta(base: int, size: int, *commands: bytes) -> bytes:
+    return number(base) + number(size) + b"".join(commands)
+
+
+def pack_of(place: Path, items: dict[bytes, bytes], stem: str = "pack-made") -> PackedObjects:
+    """A pack of these entries in this order, by the names that its index has for them."""
+    directory = place / "pack"
+    directory.mkdir(parents=True, exist_ok=True)
+    data = struct.pack(">4sII", b"PACK", 2, len(items))
+    offsets = {}
+    for name, entry in items.items():
+        offsets[name] = len(data)
+        data += entry
+    (directory / f"{stem}.pack").write_bytes(data + hashlib.sha1(data).digest())
+    fan_out = [sum(name[0] <= first for name in items) for first in range(256)]
+    index = b"\xfftOc\0\0\0\2" + struct.pack(">256I", *fan_out) + b"".join(sorted(items))
+    index += bytes(4 * len(items))
+    index += b"".join(struct.pack(">I", offsets[name]) for name in sorted(items))
+    (directory / f"{stem}.idx").write_bytes(index + bytes(40))
+    return PackedObjects(str(place))
+
+
+BASE = b"what others are made of, " * 9
+MADE = BASE[:7] + b"new" + BASE[:200]
+COPIES = (b"\x90\x07", b"\x03new", b"\x90\xc8")
+
+
+def test_deltas_to_an_offset_and_to_a_name(tmp_path: Path) -> None:
+    """Of those to a name, the base is found in the same pack, before or behind."""
+    second = b"x" * 300 + MADE
+    first_entry = item(3, BASE)
+    middle = item(
+        7,
+        delta(len(MADE), len(second), *[b"\x64" + b"x" * 100] * 3, b"\x90" + bytes([len(MADE)])),
+        name_of(MADE),
+    )
+    back = len(first_entry) + len(middle)
+    distance = bytes([back]) if back < 128 else bytes([(back - 128 >> 7) | 128, back & 127])
+    packed = pack_of(
+        tmp_path,
+        {
+            name_of(BASE): first_entry,
+            name_of(second): middle,
+            name_of(MADE): item(6, delta(len(BASE), len(MADE), *COPIES), distance),
+        },
+    )
+    for body in (BASE, MADE, second):
+        assert packed.find(name_of(body)) == (b"blob", body)
+    assert packed.find(bytes(20)) is None
+    assert sorted(packed.names()) == sorted(map(name_of, (BASE, MADE, second)))
+    packed.close()
+    assert packed.find(name_of(MADE)) == (b"blob", MADE)
+
+
+def test_a_copy_of_64_kilobytes_has_no_length(tmp_path: Path) -> None:
+    base = bytes(range(256)) * 257
+    made = base[0x100:0x10100]
+    entry = item(7, delta(len(base), len(made), b"\x82\x01"), name_of(base))
+    packed = pack_of(tmp_path, {name_of(base): item(3, base), name_of(made): entry})
+    assert packed.find(name_of(made)) == (b"blob", made)
+
+
+def to_base(*commands: bytes, base: int = len(BASE), size: int = len(MADE)) -> bytes:
+    return item(7, delta(base, size, *commands), name_of(BASE))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(item(3, MADE[:-1]), id="of another content"),
+        pytest.param(item(3, MADE, size=len(MADE) - 1), id="longer than it says"),
+        pytest.param(item(3, MADE, size=len(MADE) + 1), id="shorter than it says"),
+        pytest.param(item(3, MADE, size=1 << 40), id="larger than any"),
+        pytest.param(item(3, MADE)[:-9] + bytes(9), id="not what zlib reads"),
+        pytest.param(item(5, MADE), id="of no kind"),
+        pytest.param(item(6, delta(0, 1), b"\x00"), id="a delta to itself"),
+        pytest.param(item(6, delta(0, 1), b"\xff\x7f"), id="a delta to before the pack"),
+        pytest.param(item(7, delta(0, 1), ID), id="a delta to what is not there"),
+        pytest.param(item(7, delta(0, 1), name_of(MADE)), id="a delta to its own name"),
+        pytest.param(to_base(*COPIES, base=3), id="a delta to another base"),
+        pytest.param(to_base(*COPIES, size=len(MADE) + 1), id="a delta that makes less"),
+        pytest.param(to_base(*COPIES, size=len(MADE) - 1), id="a delta that makes more"),
+        pytest.param(to_base(*COPIES, size=1 << 40), id="a delta that makes too much"),
+        pytest.param(to_base(b"\x00"), id="an unknown command"),
+        pytest.param(to_base(b"\x91\xff\x07"), id="a copy from behind the end"),
+        pytest.param(to_base(b"\x91"), id="a copy that is cut short"),
+        pytest.param(to_base(b"\x7f" + MADE[:5], size=127), id="an insertion that is cut short"),
+        pytest.param(item(7, b"\x80" * 12 + b"\0", name_of(BASE)), id="a number without end"),
+        pytest.param(item(7, b"\x80", name_of(BASE)), id="a number that is cut short"),
+    ],
+)
+def test_a_wrong_entry_is_no_object_and_the_others_are(tmp_path: Path, entry: bytes) -> None:
+    packed = pack_of(tmp_path, {name_of(BASE): item(3, BASE), name_of(MADE): entry})
+    assert packed.find(name_of(MADE)) is None
+    assert packed.find(name_of(BASE)) == (b"blob", BASE)
+    # Another pack that has it counts.
+    pack_of(tmp_path, {name_of(MADE): item(3, MADE)}, "pack-other")
+    assert packed.find(name_of(MADE)) == (b"blob", MADE)
+
+
+def test_an_object_that_the_end_of_its_pack_cuts_short(tmp_path: Path) -> None:
+    body = random.Random(1).randbytes(9000)
+    packed = pack_of(tmp_path, {name_of(body): item(3, body)})
+    assert packed.find(name_of(body)) == (b"blob", body)
+    os.truncate(tmp_path / "pack" / "pack-made.pack", 6000)
+    assert packed.find(name_of(body)) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda data: data[:7] + b"\3" + data[8:], id="of another version"),
+        pytest.param(lambda data: data[:500], id="cut in the table"),
+        pytest.param(lambda data: data[:-41], id="cut in the names"),
+        pytest.param(lambda data: data[:8] + b"\xff" * 4 + data[12:], id="a table out of order"),
+    ],
+)
+def test_a_wrong_index_counts_for_nothing_until_it_is_put_right(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    packed = pack_of(tmp_path, {name_of(BASE): item(3, BASE)})
+    path = tmp_path / "pack" / "pack-made.idx"
+    right = path.read_bytes()
+    path.write_bytes(change(right))
+    assert packed.find(name_of(BASE)) is None
+    assert list(packed.names()) == []
+    path.write_bytes(right)
+    assert packed.find(name_of(BASE)) == (b"blob", BASE)
+    assert list(packed.names()) == [name_of(BASE)]
+
+
+def test_a_directory_in_the_place_of_an_index_or_a_pack(tmp_path: Path) -> None:
+    packed = pack_of(tmp_path, {name_of(BASE): item(3, BASE)})
+    pack_of(tmp_path, {name_of(MADE): item(3, MADE)}, "pack-other")
+    for suffix in ("idx", "pack"):
+        path = tmp_path / "pack" / f"pack-made.{suffix}"
+        path.rename(tmp_path / "away")
+        path.mkdir()
+        packed.close()
+        assert packed.find(name_of(BASE)) is None
+        assert packed.find(name_of(MADE)) == (b"blob", MADE)
+        path.rmdir()
+        (tmp_path / "away").rename(path)
+        packed.close()
+        assert packed.find(name_of(BASE)) == (b"blob", BASE)
+
+
+@pytest.mark.parametrize("version", ["1", "2", "2,0x20"])
+def test_each_form_of_index_that_git_writes(path: Path, tmp_path: Path, version: str) -> None:
+    """Version 1, version 2, and that with offsets of 64 bits, as packs of over 2 GB have it."""
+    bodies = {b"content %d" % place for place in range(9)}
+    made = {name_of(body).hex(): body for body in bodies}
+    for name, body in made.items():
+        assert git(path, "hash-object", "-w", "--stdin", data=body).strip() == name
+    listed = "".join(f"{name}\n" for name in made).encode()
+    stem = git(path, "pack-objects", "-q", str(tmp_path / "made"), data=listed).strip()
+    (tmp_path / "o" / "pack").mkdir(parents=True)
+    packs = tmp_path / "o" / "pack"
+    (tmp_path / f"made-{stem}.pack").rename(packs / "pack-x.pack")
+    git(path, "index-pack", f"--index-version={version}", str(packs / "pack-x.pack"))
+    assert (packs / "pack-x.idx").read_bytes().startswith(b"\xfftOc") == (version != "1")
+    packed = PackedObjects(str(tmp_path / "o"))
+    for name, body in made.items():
+        assert packed.find(bytes.fromhex(name)) == (b"blob", body)
+    assert {found.hex() for found in packed.names()} == made.keys()
+    some = next(iter(made))
+    assert [found.hex() for found in packed.names(some[:12])] == [some]

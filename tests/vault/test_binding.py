@@ -6,6 +6,8 @@ Somebody who can push works with plain git and the ``age`` program, and has no k
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -19,7 +21,14 @@ from cli_helpers import Cli, errors
 
 from tests.invariants import check, git
 from tweakio import ProfileManager, trust
-from tweakio.errors import InvalidMetadataError, SnapshotError, TweakioError, VaultError
+from tweakio.errors import (
+    InvalidMetadataError,
+    NewerFormatError,
+    SnapshotError,
+    StorageError,
+    TweakioError,
+    VaultError,
+)
 from tweakio.layout import Layout
 from tweakio.references import as_sealed, sealed_bytes
 from tweakio.sync.cloning import clone as clone_home
@@ -29,6 +38,8 @@ needs_age = pytest.mark.skipif(shutil.which("age") is None, reason="age is not i
 NAME = ("-c", "user.name=x", "-c", "user.email=x@x", "-c", "core.hooksPath=/dev/null")
 SEALED = "session.json.age"
 DAY = 24 * 60 * 60 * 1000
+CREATED = "2026-01-02T03:04:05Z"
+HERE = binding.session("p1", CREATED)
 
 
 @pytest.fixture(autouse=True)
@@ -257,6 +268,170 @@ def test_a_damaged_note_of_counters_stops_nothing(home: Home, damage: bytes) -> 
     home.lose("p1")
     assert home.manager.vault.restore_sessions() == (["p1"], [])
     assert counters.highest(home.manager.layout, home.place("p1")) == home.inside("p1").counter
+
+
+def test_counters_that_cannot_be_written_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was done with the data has taken place, so nothing fails afterwards."""
+    layout = Layout(tmp_path)
+    layout.counters.parent.mkdir(parents=True)
+    layout.counters.write_text("a file in the place of the directory")
+    counters.note(layout, HERE, binding.now())
+    assert "profile 'p1' is the newest cannot be noted" in caplog.text
+    assert counters.highest(layout, HERE) == 0
+
+
+def test_counters_without_a_directory_to_write_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever takes the lock empties it, and may remove it: tried a few times, then given up."""
+    layout = Layout(tmp_path)
+    assert not layout.temporary.exists()
+    counters.note(layout, HERE, binding.now())
+    assert "cannot be noted: No such file" in caplog.text
+    layout.temporary.mkdir(parents=True)
+    moment = binding.now()
+    counters.note(layout, HERE, moment)
+    assert counters.highest(layout, HERE) == moment
+
+
+def test_counters_go_up_only_until_they_are_forgotten(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.temporary.mkdir(parents=True)
+    moment = binding.now()
+    for counter in (moment, moment - 1, moment + 2 * DAY):
+        counters.note(layout, HERE, counter)
+        assert counters.highest(layout, HERE) == moment
+    # Neither another secret of the profile nor a former one of the id has it.
+    assert counters.highest(layout, binding.setting("p1", CREATED, "browser.proxy_password")) == 0
+    former = binding.session("p1", "2020-01-01T00:00:00Z")
+    assert counters.highest(layout, former) == 0
+    counters.forget(layout, former)
+    assert counters.highest(layout, HERE) == moment
+    assert counters.upcoming(layout, HERE, moment + 5000) >= moment + 5001
+    counters.forget(layout, HERE)
+    assert counters.highest(layout, HERE) == 0
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Nothing can be opened, by root neither."""
+    resource = pytest.importorskip("resource", reason="limits of descriptors are of POSIX")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_counters_that_cannot_be_read_now_are_not_taken_for_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    layout = Layout(tmp_path)
+    layout.temporary.mkdir(parents=True)
+    moment = binding.now()
+    counters.note(layout, HERE, moment)
+    with no_descriptors(), pytest.raises(StorageError):
+        counters.highest(layout, HERE)
+    with no_descriptors():
+        counters.forget(layout, HERE)
+        counters.note(layout, HERE, moment + 1)
+    assert caplog.text.count("cannot read which encrypted data is the newest") == 2
+    assert counters.highest(layout, HERE) == moment
+
+
+# The header
+
+
+def test_a_header_says_what_was_put_into_it() -> None:
+    for place in (HERE, binding.setting("p1", CREATED, "k"), binding.snapshot("p1", CREATED, "s")):
+        found = binding.read(binding.bind(place, 7, b"tweakio/1 {}\n"))
+        assert found == binding.Bound(place, 7, b"tweakio/1 {}\n")
+        assert "{}" not in repr(found)  # a traceback has no secret
+    assert binding.read(b"a line\nof the old form") == (None, 0, b"a line\nof the old form")
+
+
+def headed(**changes: Any) -> bytes:
+    value = {"purpose": "session", "profile_id": "p1", "created_at": CREATED, "counter": 7}
+    return b"tweakio/1 " + json.dumps({**value, **changes}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        headed()[:-1],
+        headed(name="x" * binding.LONGEST),
+        b"tweakio/1 \n",
+        b"tweakio/1 []\n",
+        b"tweakio/1 " + b"[" * 2000 + b"\n",
+        b"tweakio/1 {}\n",
+        headed(purpose="other"),
+        headed(purpose=[]),
+        headed(profile_id=1),
+        headed(created_at=None),
+        headed(created_at="yesterday"),
+        headed(name=0),
+        headed(counter=True),
+        headed(counter=0),
+        headed(counter=1 << 53),
+        headed(counter=7.0),
+    ],
+)
+def test_a_header_that_is_none_is_refused(header: bytes) -> None:
+    with pytest.raises(VaultError, match="cannot be read") as raised:
+        binding.read(header)
+    assert raised.value.hint == "encrypt it again"
+    assert binding.read(headed()) == (HERE, 7, b"")
+
+
+def test_a_header_of_a_newer_tweakio_is_no_damage() -> None:
+    with pytest.raises(NewerFormatError, match="newer") as raised:
+        binding.read(b"tweakio/2 whatever it is\n")
+    assert raised.value.hint == "update tweakio"
+
+
+def test_a_time_that_no_calendar_has_is_shown_as_its_year() -> None:
+    assert binding.shown_time(1_767_323_045_000) == "2026-01-02T03:04:05Z"
+    assert binding.shown_time((1 << 53) - 1) == "the year 287396"
+
+
+def unframed(data: bytes, step: int) -> tuple[list[binding.Bound], bytes]:
+    """What comes out of a stream that comes in pieces, and what was checked."""
+    checked: list[binding.Bound] = []
+    target = io.BytesIO()
+    stream = binding.Unframed(target, checked.append)
+    for at in range(0, len(data), step):
+        assert stream.write(data[at : at + step]) == len(data[at : at + step])
+        assert checked or not target.getvalue()  # nothing is handed on before
+    stream.end()
+    stream.flush()
+    stream.end()
+    return checked, target.getvalue()
+
+
+@pytest.mark.parametrize("step", [1, 7, 4096])
+@pytest.mark.parametrize("rest", [b"", b"x", b"the rest " * 99])
+def test_a_header_before_a_stream_is_taken_off_however_it_comes(step: int, rest: bytes) -> None:
+    place = binding.snapshot("p1", CREATED, "s")
+    assert unframed(binding.framed(place, 9) + rest, step) == ([(place, 9, b"")], rest)
+    assert unframed(rest, step) == ([(None, 0, b"")], rest)
+
+
+@pytest.mark.parametrize("step", [1, 4096])
+def test_a_wrong_header_before_a_stream_hands_nothing_on(step: int) -> None:
+    right = binding.framed(HERE, 9)
+    target = io.BytesIO()
+    long = right[:4] + (binding.LONGEST + 1).to_bytes(4, "little") + bytes(9)
+    wrong = right[:8] + b"tweakio/1 {" + right[19:]
+    for data in (long, right[:-5], wrong.replace(b"}", b"]")):
+        stream = binding.Unframed(target, lambda _: None)
+        with pytest.raises(VaultError, match="cannot be read"):
+            for at in range(0, len(data), step):
+                stream.write(data[at : at + step])
+            stream.end()
+    assert target.getvalue() == b""
 
 
 # Secrets in settings
