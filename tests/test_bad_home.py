@@ -23,6 +23,7 @@ from tweakio.errors import (
     RepositoryDamagedError,
     StorageError,
     TweakioError,
+    storage_error,
 )
 
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
@@ -498,3 +499,82 @@ def test_readable_but_not_writable(reachable: Path) -> None:
     assert as_nobody(read) == "returned (['a'], 2)"
     assert as_nobody(change).startswith("FileAccessError: ")
     assert everything(home) == before
+
+
+@contextmanager
+def somebody() -> Iterator[None]:
+    """A user who may do as little as most: this one, or another in the place of root."""
+    if not ROOT:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "setresuid"), reason="needs to be somebody else")
+def test_what_refuses_access_is_named_with_the_command_that_gives_it(reachable: Path) -> None:
+    """Tried with what the system itself refuses."""
+    made = reachable / "made"
+    made.mkdir()
+    if ROOT:
+        os.chown(made, 65534, 65534)
+    with somebody():
+        inside = made / "profiles" / "p1" / "metadata.json"
+        inside.parent.mkdir(parents=True)
+        inside.write_text("{}")
+        inside.chmod(0)
+        with pytest.raises(PermissionError) as raised:
+            inside.read_bytes()
+        error = storage_error(raised.value, "read it")
+        assert type(error) is FileAccessError
+        assert "mode 0000)" in str(error)
+        assert error.hint == f"run 'chmod u+rwX {inside}'"
+        inside.chmod(0o600)
+        # The file is sound, so what refuses to have it removed is its directory, or one above.
+        inside.parent.chmod(0o500)
+        with pytest.raises(PermissionError) as raised:
+            inside.unlink()
+        error = storage_error(raised.value, "remove it")
+        assert f"({inside.parent}, owner " in str(error)
+        assert "mode 0500)" in str(error)
+        assert str(inside.parent) in error.hint
+        inside.parent.chmod(0)
+        with pytest.raises(PermissionError) as raised:
+            inside.stat()
+        error = storage_error(raised.value, "look at it")
+        assert f"({inside.parent}, owner " in str(error)
+        assert "mode 0000)" in str(error)
+        inside.parent.chmod(0o700)
+
+
+@pytest.mark.skipif(
+    not ROOT or not hasattr(os, "setresuid"), reason="needs root, and to be somebody else"
+)
+@pytest.mark.parametrize("owner", [0, 54321])
+def test_what_somebody_else_owns_is_given_back_a_profile_at_a_time(
+    reachable: Path, owner: int
+) -> None:
+    inside = reachable / "profiles" / "p1" / "d" / "f"
+    outside = reachable / "f"
+    inside.parent.mkdir(parents=True)
+    for path in (inside, outside):
+        path.write_text("x")
+        os.chown(path, owner, owner)
+        path.chmod(0o600)
+    found = {}
+    with somebody():
+        for path in (inside, outside):
+            with pytest.raises(PermissionError) as raised:
+                path.read_bytes()
+            found[path] = storage_error(raised.value, "read it")
+    name = "root" if owner == 0 else "54321"
+    for error in found.values():
+        assert f"(owner {name}, mode 0600)" in str(error)
+    hint = found[inside].hint
+    assert hint.startswith("run 'sudo chown -R ")
+    assert hint.endswith(f" {reachable}/profiles/p1'")
+    # Outside of profiles nothing is given away.
+    assert "chown" not in found[outside].hint
