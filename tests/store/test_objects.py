@@ -581,7 +581,7 @@ def pack_of(place: Path, items: dict[bytes, bytes], stem: str = "pack-made") -> 
     return PackedObjects(str(place))
 
 
-BASE = b"what others are made of, " * 9
+BASE = random.Random(0).randbytes(225)  # which zlib makes no shorter
 MADE = BASE[:7] + b"new" + BASE[:200]
 COPIES = (b"\x90\x07", b"\x03new", b"\x90\xc8")
 
@@ -596,7 +596,8 @@ def test_deltas_to_an_offset_and_to_a_name(tmp_path: Path) -> None:
         name_of(MADE),
     )
     back = len(first_entry) + len(middle)
-    distance = bytes([back]) if back < 128 else bytes([(back - 128 >> 7) | 128, back & 127])
+    assert back > 128  # a distance of two bytes
+    distance = bytes([(back - 128 >> 7) | 128, back & 127])
     packed = pack_of(
         tmp_path,
         {
