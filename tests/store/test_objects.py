@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import random
@@ -727,3 +729,59 @@ def test_each_form_of_index_that_git_writes(path: Path, tmp_path: Path, version:
     assert {found.hex() for found in packed.names()} == made.keys()
     some = next(iter(made))
     assert [found.hex() for found in packed.names(some[:12])] == [some]
+
+
+@pytest.fixture
+def no_descriptors() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Nothing more can be opened, by root neither."""
+    resource = pytest.importorskip("resource", reason="limits of descriptors are of POSIX")
+
+    @contextlib.contextmanager
+    def limited() -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    return limited
+
+
+def test_what_cannot_be_read_now_is_not_missing(
+    tmp_path: Path, no_descriptors: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
+    packed = pack_of(tmp_path, {name_of(BASE): item(3, BASE), name_of(MADE): to_base(*COPIES)})
+    pack_of(tmp_path, {ID: item(3, BASE)}, "pack-other")
+    calls = (lambda: packed.find(name_of(BASE)), lambda: list(packed.names()))
+    for call in calls:
+        with no_descriptors(), pytest.raises(OSError) as raised:
+            call()
+        assert raised.value.errno == errno.EMFILE
+    assert packed.find(name_of(BASE)) == (b"blob", BASE)
+    with no_descriptors():
+        # What is open goes on to be read; what needs another pack does not count as missing.
+        assert packed.find(name_of(MADE)) == (b"blob", MADE)
+        with pytest.raises(OSError, match="Too many open files"):
+            packed.find(bytes(20))
+    assert packed.find(bytes(20)) is None
+    assert packed.find(name_of(MADE)) == (b"blob", MADE)
+
+
+def test_a_pack_that_another_one_has_replaced(tmp_path: Path) -> None:
+    """As git gc does it: the new one is there before the old one goes."""
+    packed = pack_of(tmp_path, {name_of(BASE): item(3, BASE)}, "pack-one")
+    pack_of(tmp_path, {name_of(MADE): item(3, MADE)}, "pack-two")
+    assert packed.find(name_of(BASE)) == (b"blob", BASE)
+    assert packed.find(name_of(MADE)) == (b"blob", MADE)
+    pack_of(tmp_path, {name_of(MADE): item(3, MADE), name_of(BASE): item(3, BASE)}, "pack-three")
+    for stem in ("pack-one", "pack-two"):
+        for suffix in ("idx", "pack"):
+            (tmp_path / "pack" / f"{stem}.{suffix}").unlink()
+    assert packed.find(name_of(BASE)) == (b"blob", BASE)
+    assert packed.find(name_of(MADE)) == (b"blob", MADE)
+    assert len(list(packed.names())) == 2
+    # Of the same name, with another content.
+    pack_of(tmp_path, {ID: item(3, b""), name_of(MADE): item(3, MADE)}, "pack-three")
+    assert packed.find(name_of(BASE)) is None
+    assert packed.find(name_of(MADE)) == (b"blob", MADE)
