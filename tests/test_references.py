@@ -118,7 +118,7 @@ def test_a_key_ring_that_fails_is_not_quoted(key_ring, caplog):
     key_ring.failing = True
     with pytest.raises(SecretNotFoundError) as caught:
         resolve("keyring:a")
-    assert "cannot be read (RuntimeError)" in caught.value.message
+    assert "cannot be used (RuntimeError)" in caught.value.message
     assert caught.value.__cause__ is None
     assert SECRET not in str(caught.value) + caught.value.hint + caplog.text
 

@@ -185,6 +185,11 @@ class Layout:
         return self.local / "recipients"
 
     @cached_property
+    def key_ring(self) -> Path:
+        """There if the vault's identity is in the system's key ring: the recipient it is for."""
+        return self.local / "key_ring"
+
+    @cached_property
     def trusted(self) -> Path:
         """Which addresses, selectors and references were confirmed on this machine, by profile."""
         return self.local / "trusted"

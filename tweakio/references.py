@@ -8,12 +8,12 @@ mistake.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tweakio import keyrings
 from tweakio.errors import (
     InvalidMetadataError,
     MissingExtraError,
@@ -262,20 +262,17 @@ def _opened(sealed: str, place: str, opener: Callable[[str, str], str] | None) -
 
 def _of_key_ring(name: str, place: str) -> str | None:
     try:
-        keyring: Any = importlib.import_module("keyring")
-    except ImportError:
-        raise MissingExtraError(
-            f"{place} needs the system's key ring, and the package keyring is not installed",
-            hint="run 'pip install tweakio[keyring]', or use env:NAME",
-            extra="keyring",
-        ) from None
-    try:
-        found = keyring.get_password(SERVICE, name)
-    except Exception as error:  # each backend has errors of its own, and they may quote anything
+        found = keyrings.ask(lambda ring: ring.get_password(SERVICE, name))
+    except keyrings.KeyRingError as error:
+        if error.missing:
+            raise MissingExtraError(
+                f"{place} needs the system's key ring, and the package keyring is not installed",
+                hint="run 'pip install tweakio[keyring]', or use env:NAME",
+                extra="keyring",
+            ) from None
         raise SecretNotFoundError(
-            f"{place} needs keyring:{name}, and the key ring cannot be read"
-            f" ({type(error).__name__})",
-            hint="run 'keyring diagnose', or use env:NAME",
+            f"{place} needs keyring:{name}, and the system's key ring {error}",
+            hint="unlock it ('keyring diagnose' says which it is), or use env:NAME",
             reference=f"keyring:{name}",
         ) from None
     return None if found is None else str(found)

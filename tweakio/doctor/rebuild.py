@@ -116,7 +116,7 @@ def _take_over_snapshots(layout: Layout, aside: Path) -> None:
             if directory.is_dir() and not directory.is_symlink():
                 durable.make_directory(layout.snapshots)
                 _take_over(directory, layout.snapshots / directory.name)
-    for target in (layout.snapshot_store, layout.confirmed):
+    for target in (layout.snapshot_store, layout.confirmed, layout.key_ring):
         kept = aside / "tweakio" / target.name
         if kept.is_file() and not kept.is_symlink() and not os.path.lexists(target):
             os.rename(kept, target)

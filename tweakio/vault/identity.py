@@ -6,13 +6,11 @@ repository and not in it, and the system's key ring, where its name is its recip
 
 from __future__ import annotations
 
-import importlib
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tweakio import durable
+from tweakio import durable, keyrings
 from tweakio.errors import VaultError, storage_error
 from tweakio.owners import refuse_foreign_owner
 from tweakio.references import IDENTITY_PREFIX, IDENTITY_VARIABLE, SERVICE, is_age_file
@@ -22,12 +20,24 @@ if TYPE_CHECKING:
 
     from tweakio.layout import Layout
 
-__all__ = ["VARIABLE", "Stored", "find", "identity_path", "keep_in_file", "keep_in_key_ring"]
-
-log = logging.getLogger(__name__)
+__all__ = [
+    "KEY_RING",
+    "VARIABLE",
+    "Stored",
+    "find",
+    "identity_path",
+    "keep_in_file",
+    "keep_in_key_ring",
+    "note_place",
+    "was_in_key_ring",
+]
 
 VARIABLE = IDENTITY_VARIABLE
+KEY_RING = "key ring"
+"""The place of an identity that the key ring has."""
 _MOST = 1 << 20
+_HINT_IF_KEPT = f"unlock it and run the command again, or name an identity's file in {VARIABLE}"
+_HINT = "unlock it and run the command again; 'tweakio vault init --file' does without it"
 
 
 class Stored(NamedTuple):
@@ -55,15 +65,18 @@ def identity_path(layout: Layout) -> Path:
     return layout.home / "identity"
 
 
-def find(layout: Layout, recipients: Iterable[str]) -> Stored | None:
+def find(layout: Layout, recipients: Iterable[str], *, required: bool = True) -> Stored | None:
     """This machine's identity; None if it has none.
 
     Args:
         layout: the home.
         recipients: of the vault: under which the key ring may have an identity.
+        required: False if a key ring that gives no answer counts as none, unless this home's
+            identity was put into it.
 
     Raises:
-        VaultError: the named file cannot be read.
+        VaultError: the named file cannot be read, or the key ring, which may have it, gives no
+            answer or has lost it.
     """
     named = os.environ.get(VARIABLE)
     if named:
@@ -86,16 +99,39 @@ def find(layout: Layout, recipients: Iterable[str]) -> Stored | None:
         pass
     except OSError as error:
         raise storage_error(error, "read the identity") from error
-    ring = _key_ring()
-    for recipient in recipients if ring is not None else ():
-        try:
-            found = ring.get_password(SERVICE, _name(recipient))
-        except Exception as error:  # each backend has errors of its own, and they may quote
-            log.warning("the key ring cannot be read (%s)", type(error).__name__)
+    return _in_key_ring(layout, tuple(recipients), required=required)
+
+
+def _in_key_ring(layout: Layout, recipients: tuple[str, ...], *, required: bool) -> Stored | None:
+    def look(ring: Any) -> str | None:
+        keyrings.require_one_that_keeps(ring)
+        found = (ring.get_password(SERVICE, _name(recipient)) for recipient in recipients)
+        return next((str(content) for content in found if content), None)
+
+    if not recipients:
+        return None
+    noted = was_in_key_ring(layout)
+    try:
+        content = keyrings.ask(look)
+    except keyrings.KeyRingError as error:
+        if not noted and (not required or isinstance(error, keyrings.NoKeyRingError)):
             return None
-        if found:
-            return Stored("key ring", str(found).encode())
+        raise _unavailable(error, noted) from None
+    if content:
+        return Stored(KEY_RING, content.encode())
+    if noted and noted in recipients:
+        raise VaultError(
+            "the identity of this home was kept in the system's key ring, and is not there now",
+            hint=_HINT_IF_KEPT,
+        )
     return None
+
+
+def _unavailable(error: keyrings.KeyRingError, noted: str) -> VaultError:
+    kept = ", and the identity of this home is kept in it" if noted else ""
+    return VaultError(
+        f"the system's key ring {error}{kept}", hint=_HINT_IF_KEPT if noted else _HINT
+    )
 
 
 def keep_in_file(layout: Layout, content: bytes) -> str:
@@ -115,27 +151,53 @@ def keep_in_file(layout: Layout, content: bytes) -> str:
     return os.fspath(path)
 
 
-def keep_in_key_ring(content: str, recipient: str) -> bool:
-    """Put an identity into the system's key ring; False if there is none that keeps it."""
-    ring = _key_ring()
-    if ring is None:
-        return False
-    try:
+def keep_in_key_ring(layout: Layout, content: str, recipient: str) -> bool:
+    """Put an identity into the system's key ring; False if there is none that keeps it.
+
+    Raises:
+        VaultError: there is one, and it cannot be used now. To make a file instead would leave
+            two identities as soon as it can be.
+    """
+
+    def keep(ring: Any) -> bool:
+        keyrings.require_one_that_keeps(ring)
         ring.set_password(SERVICE, _name(recipient), content)
         return bool(ring.get_password(SERVICE, _name(recipient)) == content)
-    except Exception as error:  # as above
-        log.info("the key ring cannot be used (%s)", type(error).__name__)
-        return False
+
+    noted = was_in_key_ring(layout)
+    try:
+        return keyrings.ask(keep)
+    except keyrings.KeyRingError as error:
+        if isinstance(error, keyrings.NoKeyRingError) and not noted:
+            return False
+        raise _unavailable(error, noted) from None
+
+
+def was_in_key_ring(layout: Layout) -> str:
+    """The recipient whose identity this home has in the key ring; empty if it has none there."""
+    try:
+        return durable.read_regular(layout.key_ring, _MOST).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise storage_error(error, "read where the identity is") from error
+
+
+def note_place(layout: Layout, recipient: str, *, in_key_ring: bool) -> None:
+    """Note whether the identity is in the key ring, for a time when that cannot be asked.
+
+    The repository's lock is held.
+    """
+    try:
+        if not in_key_ring:
+            durable.remove(layout.key_ring)
+        elif was_in_key_ring(layout) != recipient:
+            temporary = layout.temporary / "key_ring"
+            durable.remove(temporary)
+            durable.replace(layout.key_ring, recipient.encode() + b"\n", temporary)
+    except OSError as error:
+        raise storage_error(error, "note where the identity is") from error
 
 
 def _name(recipient: str) -> str:
     return f"{IDENTITY_PREFIX}{recipient}"
-
-
-def _key_ring() -> Any:
-    """The package keyring with a backend that keeps something; None if there is none."""
-    try:
-        ring: Any = importlib.import_module("keyring")
-        return ring if ring.get_keyring().priority >= 1 else None
-    except Exception:  # not installed, or its backends cannot be loaded
-        return None

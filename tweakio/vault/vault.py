@@ -187,13 +187,24 @@ class Vault:
 
     def is_open(self) -> bool:
         """Whether nobody needs to be asked for a passphrase, or there is nothing to be opened."""
-        stored = identity.find(self._layout, self.recipients())
+        try:
+            stored = identity.find(self._layout, self.recipients())
+        except VaultError:
+            return True  # whoever needs it is told why
         return stored is None or not stored.protected or stored.content in self._opened
 
     def status(self) -> VaultStatus:
-        """What there is; nobody is asked and nothing is opened."""
+        """What there is; nobody is asked and nothing is opened.
+
+        A key ring that gives no answer is waited for, and then said in the log.
+        """
         recipients = self.recipients()
-        stored = identity.find(self._layout, recipients)
+        stored, place = None, ""
+        try:
+            stored = identity.find(self._layout, recipients)
+        except VaultError as error:
+            log.warning("%s (%s)", error.message, error.hint)
+            place = identity.KEY_RING if identity.was_in_key_ring(self._layout) else ""
         is_recipient = None
         if stored is not None and not stored.protected and age.is_available():
             own = age.identity_recipients(stored.content.decode("utf-8", "replace"))
@@ -203,7 +214,7 @@ class Vault:
         return VaultStatus(
             bool(recipients),
             recipients,
-            stored.place if stored is not None else "",
+            stored.place if stored is not None else place,
             stored is not None and stored.protected,
             is_recipient,
             sealed,
@@ -231,16 +242,18 @@ class Vault:
             in_file: use the file even if there is a key ring.
 
         Raises:
-            VaultError: the identity that is here cannot be used.
+            VaultError: the identity that is here cannot be used, or the key ring that has it or
+                may have it gives no answer.
             InvalidInputError: a passphrase was given for an identity that is here already.
         """
         self._make()
-        stored = identity.find(self._layout, self.recipients())
+        stored = identity.find(self._layout, self.recipients(), required=not in_file)
         if stored is None:
-            recipient = self._make_identity(passphrase, in_file=in_file)
+            recipient, in_key_ring = self._make_identity(passphrase, in_file=in_file)
         else:
+            in_key_ring = stored.place == identity.KEY_RING
             if passphrase is not None:
-                self.refuse_another_identity()
+                self.refuse_another_identity(in_file=in_file)
             own = age.identity_recipients(self.identities()[0])
             if not own:
                 raise VaultError(
@@ -248,31 +261,38 @@ class Vault:
                     hint="run 'tweakio vault recipients add' with that line",
                 )
             recipient = own[0]
-        return self._add([recipient], "vault-init", "init")
+        return self._add([recipient], "vault-init", "init", in_key_ring=in_key_ring)
 
-    def refuse_another_identity(self) -> None:
+    def refuse_another_identity(self, *, in_file: bool = False) -> None:
         """Say early that a new passphrase would be for nothing.
+
+        Args:
+            in_file: as for ``init``.
 
         Raises:
             InvalidInputError: there is an identity already.
+            VaultError: the key ring, which may have one, gives no answer.
         """
-        stored = identity.find(self._layout, self.recipients())
+        stored = identity.find(self._layout, self.recipients(), required=not in_file)
         if stored is not None:
             raise InvalidInputError(
                 f"there is an identity already: {stored.place}",
                 hint="run it without a passphrase, or move that one away",
             )
 
-    def _make_identity(self, passphrase: str | None, *, in_file: bool) -> str:
+    def _make_identity(self, passphrase: str | None, *, in_file: bool) -> tuple[str, bool]:
+        """A new identity's recipient, and whether the key ring has it."""
         secret, recipient = age.generate_identity()
         content = f"# public key: {recipient}\n{secret}\n"
         if passphrase is not None:
             sealed = age.seal_passphrase(content.encode(), passphrase)
             identity.keep_in_file(self._layout, sealed)
             self._opened[sealed] = content
-        elif in_file or not identity.keep_in_key_ring(content, recipient):
+        elif not in_file and identity.keep_in_key_ring(self._layout, content, recipient):
+            return recipient, True
+        else:
             identity.keep_in_file(self._layout, content.encode())
-        return recipient
+        return recipient, False
 
     def add_recipients(self, recipients: Sequence[str]) -> RecipientsChange:
         """Let others open what is sealed, by sealing all of it anew, as one commit.
@@ -301,9 +321,18 @@ class Vault:
         self._require()
         return self._add([], "vault-recipients", "reseal")
 
-    def _add(self, recipients: Sequence[str], operation: str, what: str) -> RecipientsChange:
+    def _add(
+        self,
+        recipients: Sequence[str],
+        operation: str,
+        what: str,
+        *,
+        in_key_ring: bool | None = None,
+    ) -> RecipientsChange:
         added = [age.check_recipient(item) for item in recipients]
         repository = self._repository()
+        if parse(_root_file(repository)):
+            self.is_open()  # a key ring that does not answer is not waited for with the lock
         with changes.begin(
             repository,
             self._locks,
@@ -312,6 +341,8 @@ class Vault:
             command=self._name(f"vault.{what}"),
         ) as change:
             change.rebasable = False
+            if in_key_ring is not None:
+                identity.note_place(self._layout, added[0], in_key_ring=in_key_ring)
             before = parse(change.root_file(RECIPIENTS))
             known = confirmed.among(self._layout, before)
             after = list(dict.fromkeys([*before, *added]))

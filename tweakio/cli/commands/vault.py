@@ -72,7 +72,7 @@ def init(
     state: State = ctx.obj
     with state.manager("vault init") as manager:
         if passphrase:
-            manager.vault.refuse_another_identity()
+            manager.vault.refuse_another_identity(in_file=in_file)
         else:
             unlock(manager.vault)
         chosen = ask_new() if passphrase else None
