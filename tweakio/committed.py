@@ -14,6 +14,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from tweakio import children
 from tweakio.store.leftovers import SECRET_PATH
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0 if git may go on, 1 if not; the reason is on stderr.
     """
+    children.prepare_signals()
     os.environ["GIT_NO_REPLACE_OBJECTS"] = "1"
     given = sys.argv[1:] if arguments is None else arguments
     try:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from tweakio import schema
+from tweakio import children, schema
 from tweakio.errors import InvalidMetadataError, NewerFormatError, command
 from tweakio.references import is_age_file
 from tweakio.store.rules import RULES, is_weaker
@@ -289,6 +289,7 @@ def main() -> int:
     Returns:
         0 if it may be made, 1 if not; the reasons are on stderr.
     """
+    children.prepare_signals()
     try:
         found = refusals()
     except (OSError, subprocess.CalledProcessError) as error:

@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _open_standard_streams()
+        _prepare_signals()
         code = _run(given)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
@@ -116,7 +117,14 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            # What we start has them as well.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - no keywords
+
+
+def _prepare_signals() -> None:
+    from tweakio.children import prepare_signals
+
+    prepare_signals()
 
 
 def _say_interrupted() -> None:

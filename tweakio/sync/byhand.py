@@ -14,6 +14,7 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from tweakio import children
 from tweakio.committed import look_at_refs
 from tweakio.errors import HostileContentError, TweakioError
 from tweakio.validation import validate_tree
@@ -30,6 +31,7 @@ def main() -> int:
     Returns:
         0 if git may go on, 1 if not; the reason is on stderr.
     """
+    children.prepare_signals()
     os.environ["GIT_NO_REPLACE_OBJECTS"] = "1"
     try:
         text = sys.stdin.read()

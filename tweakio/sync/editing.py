@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from tweakio import children
 from tweakio.errors import InvalidInputError
 from tweakio.references import child_environment
 from tweakio.store.worktree import METADATA
@@ -72,9 +73,10 @@ def _edit(text: str) -> str:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         try:
-            done = subprocess.run(
-                [*shlex.split(editor), path], check=False, env=child_environment(os.environ)
-            )
+            with children.exit_codes_kept():
+                done = subprocess.run(
+                    [*shlex.split(editor), path], check=False, env=child_environment(os.environ)
+                )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InvalidInputError(

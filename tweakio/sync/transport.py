@@ -18,7 +18,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tweakio import interrupts
+from tweakio import children, interrupts
 from tweakio.errors import HostileContentError, RemoteError, storage_error
 from tweakio.references import child_environment
 from tweakio.sync.urls import check_url, is_local, shown_url
@@ -271,13 +271,14 @@ class GitTransport:
         try:
             # With a session of its own git gets no Ctrl-C, and would outlive one that came between
             # its start and the note of it.
-            with interrupts.held_back() as mask:
-                process = _start(command, git_dir, environment, alone=alone, mask=mask)
-            if seconds is not None:
-                timer = threading.Timer(seconds, _end_late, (process, late, alone))
-                timer.daemon = True
-                timer.start()
-            out, err = _Said(process).all()
+            with children.exit_codes_kept():
+                with interrupts.held_back() as mask:
+                    process = _start(command, git_dir, environment, alone=alone, mask=mask)
+                if seconds is not None:
+                    timer = threading.Timer(seconds, _end_late, (process, late, alone))
+                    timer.daemon = True
+                    timer.start()
+                out, err = _Said(process).all()
         finally:
             if timer is not None:
                 timer.cancel()
@@ -308,15 +309,16 @@ class GitTransport:
 
     def _has_ssh_command(self, git_dir: Path, environment: Mapping[str, str]) -> bool:
         """Whether the user's configuration says how to run ssh; that is not overruled."""
-        done = subprocess.run(
-            [self._program, f"--git-dir={git_dir}", "config", "core.sshCommand"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-            env=environment,
-            cwd=git_dir,
-        )
+        with children.exit_codes_kept():
+            done = subprocess.run(
+                [self._program, f"--git-dir={git_dir}", "config", "core.sshCommand"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+                env=environment,
+                cwd=git_dir,
+            )
         return done.returncode == 0
 
 
@@ -333,6 +335,7 @@ class _Said:
     def all(self) -> tuple[str, str]:
         """All of it, once git has ended."""
         self._read(0)
+        children.require_exit_code(self._process)
         self._process.wait()
         self._beside.join()
         return self._said[0], self._said[1]
