@@ -174,7 +174,7 @@ def test_before_there_is_anything(tmp_path, home, command, code, text, hint):
     if home == "empty":
         cli.home.mkdir()
     if home == "missing":
-        code, text = 12, f"home {cli.home} does not exist"
+        code, text = 12, f"{cli.home} does not exist"
         hint = "give another --home, or create a profile to make it"
     changes = {"TWEAKIO_HOME": UNSET} if home == "default" else {}
     result = cli.run("profile", *command.split(), **changes)

@@ -31,6 +31,7 @@ __all__ = [
     "create",
     "cut_end",
     "fsync_directory",
+    "is_directory",
     "is_there",
     "make_directory",
     "mode_of",
@@ -361,6 +362,20 @@ def is_there(path: Path | str) -> bool:
             no, and a file that cannot be looked at for one that is gone.
     """
     return bool(mode_of(path))
+
+
+def is_directory(path: Path | str) -> bool:
+    """Whether it is a directory, or a link to one.
+
+    Raises:
+        OSError: that cannot be told now.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        if is_of_the_moment(error):
+            raise
+        return False
 
 
 def mode_of(path: Path | str) -> int:

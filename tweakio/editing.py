@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tweakio import changes, directories, references, schema, settings, trust
+from tweakio.cleartext import refuse_secrets
 from tweakio.errors import (
     InvalidInputError,
     NewerFormatError,
@@ -15,7 +16,7 @@ from tweakio.errors import (
     ProfileNotFoundError,
 )
 from tweakio.metadata import healthy
-from tweakio.models import format_time
+from tweakio.models import composed, format_time
 from tweakio.platforms import find_platform
 from tweakio.references import holds_sealed
 from tweakio.store.worktree import FINGERPRINT, METADATA
@@ -86,6 +87,7 @@ def new_profiles(
         "schema_version": schema.SCHEMA_VERSION,
     }
     references.check_places(platform_config or {}, partial(secret_settings, platform))
+    refuse_secrets(platform_config, note)
     values = [{"profile_id": profile_id, **common} for profile_id in profile_ids]
     for value in values[:1]:  # they differ by their ids only
         schema.validate(value)
@@ -131,6 +133,7 @@ def with_settings(
         if item is not None and key not in newer
     }
     settings.check(merged)
+    merged = settings.canonical(merged)
     ordered = {key: merged[key] for key in settings.KEYS if key in merged}
     if "window" in ordered:
         ordered["window"] = [*ordered["window"]]
@@ -236,9 +239,10 @@ class Editor:
             The metadata of the profiles then.
         """
         added = {self._validator.validate_tag(tag) for tag in add_tags}
-        removed = set(remove_tags)
+        removed = set(map(composed, remove_tags))
         values = []
         fields: dict[str, None] = {}
+        refuse_secrets(platform_config, note)
         given = _given(platform_config, browser)
         if given:
             trust.prepare(self._repository)
@@ -246,7 +250,8 @@ class Editor:
             for profile_id in profile_ids:
                 value = healthy(change, profile_id)
                 before = dict(value)
-                value["tags"] = sorted(({*(value.get("tags") or ())} | added) - removed)
+                present = set(map(composed, value.get("tags") or ()))
+                value["tags"] = sorted((present | added) - removed)
                 if note is not None:
                     value["note"] = note
                 if platform_version is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["author", "configuration", "stamp"]
 
 _MOST_CONFIG = 1 << 20
+_DAY = 24 * 60
 
 
 def _clean(text: str) -> str:
@@ -84,7 +85,14 @@ def configuration(config: Path) -> Callable[[str, str], str | None]:
 
 
 def stamp(seconds: int) -> str:
-    """Git's form of a moment: seconds since the epoch and the local offset from UTC."""
+    """Git's form of a moment: seconds since the epoch and the local offset from UTC.
+
+    A clock before 1970, as of a machine that keeps no time while it is off, counts as 1970: git
+    has no such dates, and would refuse the commit wherever it checks one.
+    """
+    seconds = max(0, seconds)
     offset = time.localtime(seconds).tm_gmtoff // 60
+    if abs(offset) >= _DAY:  # TZ=UTC+25, which is no zone at all
+        offset = 0
     sign = "-" if offset < 0 else "+"
     return f"{seconds} {sign}{abs(offset) // 60:02d}{abs(offset) % 60:02d}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from tweakio.errors import InvalidProfileIdError
+from tweakio.errors import HomeNotFoundError, InvalidProfileIdError
 
 __all__ = [
     "HOME_VARIABLE",
@@ -16,9 +17,11 @@ __all__ = [
     "ProfilePaths",
     "default_home",
     "is_safe_name",
+    "not_a_home",
 ]
 
 HOME_VARIABLE = "TWEAKIO_HOME"
+_NO_DIRECTORY = "is not a directory"
 
 
 def default_home() -> Path:
@@ -29,6 +32,27 @@ def default_home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("tweakio", appauthor=False))
+
+
+def not_a_home(path: Path, hint: str) -> HomeNotFoundError:
+    """Why a directory is none: it does not exist, or something else stands in the way.
+
+    Args:
+        path: of the home, or where it is to be.
+        hint: the next step if it only does not exist.
+    """
+    for place in (path, *path.parents):
+        try:
+            mode = os.lstat(place).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            break
+        if not os.path.isdir(place):
+            what = "is a link that leads to no directory" if stat.S_ISLNK(mode) else _NO_DIRECTORY
+            return HomeNotFoundError(f"{place} {what}", hint="move it away, or give another --home")
+        break
+    return HomeNotFoundError(f"{path} does not exist", hint=hint)
 
 
 def is_safe_name(name: str) -> bool:

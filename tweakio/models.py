@@ -24,6 +24,7 @@ __all__ = [
     "RecoveryMode",
     "Status",
     "TrashEntry",
+    "composed",
     "format_time",
     "is_usual",
     "parse_time",
@@ -32,6 +33,18 @@ __all__ = [
 
 Status = Literal["active", "inactive", "corrupted"]
 RecoveryMode = Literal["soft", "hard"]
+
+
+def composed(text: str) -> str:
+    """A text in the one form of Unicode (NFC) in which equal texts are equal.
+
+    Keyboards and file systems give either form of a letter with an accent.
+    """
+    if text.isascii():
+        return text
+    import unicodedata
+
+    return unicodedata.normalize("NFC", text)
 
 
 def utc_now() -> datetime:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from tweakio import durable
 from tweakio.errors import (
-    HomeNotFoundError,
     InvalidInputError,
     LockTimeoutError,
     RepositoryDamagedError,
@@ -17,7 +16,7 @@ from tweakio.errors import (
     TweakioError,
     storage_error,
 )
-from tweakio.layout import HOME_VARIABLE, Layout, default_home
+from tweakio.layout import HOME_VARIABLE, Layout, default_home, not_a_home
 from tweakio.store.initialise import is_initialised, open_repository
 
 if TYPE_CHECKING:
@@ -52,9 +51,7 @@ class Opening:
         if self._repository is None:
             home = self.layout.home
             if self._explicit and not home.parent.is_dir():
-                raise HomeNotFoundError(
-                    f"{home.parent} does not exist", hint="make it first, or give another --home"
-                )
+                raise not_a_home(home.parent, "make it first, or give another --home")
             self._repository = open_repository(self.layout, create=True)
             assert self._repository is not None
             self._settle_in()
@@ -68,10 +65,7 @@ class Opening:
                 if self._has_single_account():
                     return self.repository
                 if self._explicit and not self._is_there(home):
-                    raise HomeNotFoundError(
-                        f"home {home} does not exist",
-                        hint="give another --home, or create a profile to make it",
-                    )
+                    raise not_a_home(home, "give another --home, or create a profile to make it")
             self._repository = open_repository(self.layout, create=False)
             if self._repository is not None:
                 self._settle_in()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tweakio.errors import ProfileNotFoundError
 from tweakio.metadata import ProfileMetadataHandler, corrupted_error, not_found_error
-from tweakio.models import Profile, Status, parse_time
+from tweakio.models import Profile, Status, composed, parse_time
 from tweakio.store.worktree import Found
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Reader:
         found = sorted(self._examine_all(repository), key=lambda item: item.profile_id)
         profiles = [self._assemble_again(item) for item in found]
         self._registry.refresh(profiles)
-        wanted = set(tags)
+        wanted = set(map(composed, tags))
         return [
             profile
             for profile in profiles
@@ -192,7 +192,7 @@ class Reader:
             created_at=created,
             last_used=last_used,
             path=path,
-            tags=tuple(sorted(value.get("tags") or ())),
+            tags=tuple(sorted({composed(tag) for tag in value.get("tags") or ()})),
             note=value.get("note") or "",
             platform_version=value.get("platform_version"),
             platform_config=value.get("platform_config") or {},

@@ -41,6 +41,7 @@ __all__ = [
     "is_age_file",
     "is_reference",
     "is_sealed",
+    "must_be_secret",
     "names_secret",
     "replace_sealed",
     "resolve",
@@ -66,6 +67,26 @@ _MOST = 128
 _SENSITIVE = (
     r"(?i)secret|passw|passphrase|token|api_?hash|api_?key|private_?key|credential|cookie|^auth$"
     r"|auth_?key|session_?string|^pwd$|bearer"
+)
+# The same for what is written now: words, of which the last counts, so that "pinned_tabs" and
+# "session_name" may hold any text.
+_WORD = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
+_SECRET_WORDS = frozenset(
+    """
+    pin pincode pass passcode password passwd pwd passphrase secret token otp totp hotp mfa jwt
+    authorization auth session sessionid sessid sid phpsessid jsessionid cookie cookies bearer
+    credential credentials mnemonic apikey
+    """.split()  # noqa: SIM905 - as above
+)
+_SECRET_ENDS = frozenset(
+    """
+    pin code,pass code,pass phrase,session id,session key,session token,session data,access key,
+    api key,private key,secret key,auth key,encryption key,signing key,master key,recovery code,
+    recovery codes,recovery key,backup code,backup codes,seed phrase,otp seed,totp seed,fa code,
+    login code,security code,verification code,sms code,auth code
+    """.replace("\n    ", "")
+    .strip()
+    .split(",")
 )
 # May be kept as one, and need not: an application's id, which some services treat as a secret.
 _MAY_REFER = r"(?i)api_?id"
@@ -152,6 +173,18 @@ def names_secret(key: str) -> bool:
     return re.search(_SENSITIVE, key[:_LONGEST_KEY]) is not None
 
 
+def must_be_secret(key: str) -> bool:
+    """Whether a key says so by the rule for what is written now, which is wider.
+
+    What history has under such keys stays readable.
+    """
+    key = key[:_LONGEST_KEY]
+    if names_secret(key):
+        return True
+    words = [word.lower() for word in re.findall(_WORD, key)]
+    return bool(words) and (words[-1] in _SECRET_WORDS or " ".join(words[-2:]) in _SECRET_ENDS)
+
+
 def check_places(config: Mapping[str, Any], declared: Callable[[], Iterable[str]] = tuple) -> None:
     """Refuse references to secrets where no secret belongs: there a page could read them.
 
@@ -177,7 +210,7 @@ def _misplaced(config: Mapping[str, Any], declared: Collection[str] = ()) -> Ite
 def _is_secret_key(key: str) -> bool:
     if _NEVER_SECRET.fullmatch(key[:_LONGEST_KEY]):
         return False
-    return names_secret(key) or re.fullmatch(_MAY_REFER, key[:_LONGEST_KEY]) is not None
+    return must_be_secret(key) or re.fullmatch(_MAY_REFER, key[:_LONGEST_KEY]) is not None
 
 
 def _references_in(value: object, path: str) -> Iterator[str]:

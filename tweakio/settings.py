@@ -24,6 +24,8 @@ __all__ = [
     "SMALLEST_WINDOW",
     "Proxy",
     "SettingError",
+    "canonical",
+    "canonical_proxy",
     "check",
     "check_form",
     "fit_together",
@@ -43,10 +45,12 @@ _ZONE = re.compile(rf"{_PART}(?:/{_PART}){{0,2}}", re.ASCII)
 _NO_ZONES = frozenset({"localtime", "posixrules", "Factory"})
 _PROXY = re.compile(
     r"(?P<scheme>https?|socks5)://(?:(?P<user>[A-Za-z0-9._~!$&'()*+,;=%-]{1,255})@)?"
-    r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)"
+    r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?)"
     r":(?P<port>[0-9]{1,5})",
     re.ASCII,
 )
+# The ports that browsers take where none is given.
+_PORTS = {"http": 80, "https": 443, "socks5": 1080}
 _LONGEST_PROXY = 640
 _FORM_OF_PROXY = "write it like http://host:8080, http://user@host:8080 or socks5://host:1080"
 _BY_REFERENCE = f"write it without one and set proxy_password to {FORMS}"
@@ -196,10 +200,12 @@ _RULES: Mapping[str, Callable[[object], None]] = {
 def parse_proxy(value: object) -> Proxy:
     """Read a proxy's address: ``scheme://[user@]host:port``, the user percent-encoded.
 
+    What ``canonical_proxy`` can bring into this form is one as well.
+
     Raises:
         SettingError: it is not of that form, or holds a password.
     """
-    text = value if isinstance(value, str) else ""
+    text = canonical_proxy(value) if isinstance(value, str) else ""
     match = _PROXY.fullmatch(text) if len(text) <= _LONGEST_PROXY else None
     if match is None and _holds_password(text):
         raise SettingError("proxy", "holds a password", _BY_REFERENCE)
@@ -220,6 +226,34 @@ def parse_proxy(value: object) -> Proxy:
         if escapes or "\ufffd" in user or not user.isprintable():
             raise SettingError("proxy", "names a user that cannot be", "use its percent-encoding")
     return Proxy(f"{match['scheme']}://{match['host']}:{int(match['port'])}", user)
+
+
+def canonical_proxy(text: str) -> str:
+    """A proxy's address as it is kept, if it is one in another form that browsers take.
+
+    That is: a scheme or host in capitals, a slash at the end, no port, a name in any script, and
+    ``socks5h``, which is what browsers do with ``socks5`` anyway: the proxy looks names up.
+    """
+    scheme, slashes, rest = text[:_LONGEST_PROXY].partition("://")
+    scheme = scheme.lower().replace("socks5h", "socks5")
+    if not slashes or scheme not in _PORTS or len(text) > _LONGEST_PROXY:
+        return text
+    user, at, place = rest.removesuffix("/").rpartition("@")
+    host, colon, port = place.rpartition(":")
+    if not colon or "]" in port:
+        host, port = place, str(_PORTS[scheme])
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            return text
+    return f"{scheme}://{user}{at}{host.lower()}:{port}"
+
+
+def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that were checked, as they are kept."""
+    proxy = settings.get("proxy")
+    return {**settings, "proxy": canonical_proxy(proxy)} if isinstance(proxy, str) else {**settings}
 
 
 def _holds_password(text: str) -> bool:

@@ -11,6 +11,7 @@ from tweakio.errors import (
     ProfileActiveError,
     UnknownPlatformError,
 )
+from tweakio.models import composed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,6 +98,9 @@ class ProfileValidator:
     def validate_tag(self, tag: object) -> str:
         """Check one tag: 1 to 64 printable characters without spaces at its ends.
 
+        Returns:
+            The tag as it is kept: in Unicode's composed form (NFC).
+
         Raises:
             InvalidInputError: it is something else.
         """
@@ -109,7 +113,7 @@ class ProfileValidator:
             raise InvalidInputError(
                 f"{repr(tag)[:60]} is not a tag", hint="use 1 to 64 printable characters"
             )
-        return tag
+        return composed(tag)
 
     def find_case_collision(self, profile_id: str, existing: Iterable[str]) -> str | None:
         """An existing id that differs from this one only by case, if there is one.

@@ -12,8 +12,9 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tweakio import bundle, changes, directories, durable, references, schema, seen, trust
+from tweakio import bundle, changes, directories, durable, references, schema, seen, settings, trust
 from tweakio.browser import record
+from tweakio.cleartext import refuse_secrets
 from tweakio.errors import (
     ArchiveError,
     DiskFullError,
@@ -24,7 +25,7 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.layout import ProfilePaths
-from tweakio.models import parse_time
+from tweakio.models import composed, parse_time
 from tweakio.platforms import find_platform
 from tweakio.store.worktree import FINGERPRINT, METADATA, SEALED
 from tweakio.vault import sealing
@@ -111,6 +112,15 @@ def inactive(metadata: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def as_written(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata with tags and proxy in the forms in which they are kept."""
+    value = {**metadata, "tags": sorted(map(composed, {*metadata.get("tags", ())}))}
+    value["tags"] = list(dict.fromkeys(value["tags"]))
+    if value.get("browser"):
+        value["browser"] = settings.canonical(value["browser"])
+    return value
+
+
 def plan(
     incoming: Sequence[Incoming],
     taken: Sequence[str],
@@ -134,6 +144,7 @@ def plan(
         ProfileExistsError: an id is taken, and ``existing`` says to refuse.
         InvalidProfileIdError, InvalidInputError: bad arguments.
         ArchiveError: an id is in it twice, in whatever case.
+        InvalidMetadataError: a secret stands in its settings in the clear.
     """
     if as_id is not None:
         validator.validate_id(as_id)
@@ -164,6 +175,7 @@ def plan(
                 result.append(Imported(wished, source_id, platform, "skipped", False))  # noqa: FBT003
                 continue
             wished = free_id(wished, here.keys() | coming)
+        refuse_secrets(item.metadata.get("platform_config"), item.metadata.get("note"))
         here[wished.lower()] = wished
         result.append(Imported(wished, source_id, platform, "created", item.has_data))
     return result
@@ -234,7 +246,7 @@ def bring_in(
         _warn_of_encrypted(incoming, found)
         change.summary = f"import {changes.name_some(made)}{f' ({source})' if source else ''}"
     came = [
-        {**item.metadata, "profile_id": result.profile_id}
+        as_written({**item.metadata, "profile_id": result.profile_id})
         for item, result in zip(incoming, found, strict=True)
         if result.action == "created"
     ]
@@ -355,7 +367,7 @@ def build(
         built: what ``unpacked`` gave for it. If that is None although something comes with it,
             which happens if its id has become free meanwhile, it is unpacked now.
     """
-    value = {**inactive(item.metadata), "profile_id": profile_id}
+    value = as_written({**inactive(item.metadata), "profile_id": profile_id})
     platform = str(value["platform"])
     fingerprint = item.fingerprint
     # A login keeps the fingerprint that it was made with; settings alone share none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio.errors import InvalidInputError, ProfileNotFoundError
+from tweakio.models import composed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ def _committed(manager: ProfileManager, profile_id: str) -> tuple[str, set[str]]
         value = schema.load(content or b"", profile_id)
     except TweakioError:
         return "", set()
-    return str(value["platform"]), set(value.get("tags") or ())
+    return str(value["platform"]), set(map(composed, value.get("tags") or ()))
 
 
 def make_selection(
@@ -89,4 +90,4 @@ def make_selection(
     if bool(ids) == selected:
         problem = "ids and a selection were both given" if ids else "no profile was given"
         raise InvalidInputError(problem, hint=f"name profiles, or select them with {names}")
-    return Selection(tuple(ids or ()), tuple(tags or ()), platform)
+    return Selection(tuple(ids or ()), tuple(map(composed, tags or ())), platform)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from datetime import datetime, timezone
@@ -82,7 +83,9 @@ def _drawn(
 
 def local_time(moment: datetime) -> str:
     """A moment in the reader's time zone, to the minute."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    with contextlib.suppress(ValueError, OverflowError):  # TZ names an offset that no zone has
+        moment = moment.astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M")
 
 
 def age(moment: datetime | None, now: datetime | None = None) -> str:

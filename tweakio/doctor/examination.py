@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from typing import TYPE_CHECKING, Literal
 
 from tweakio import durable, seen, trust
@@ -18,11 +16,11 @@ from tweakio.doctor.rules import look_at_rules
 from tweakio.doctor.skeleton import Skeleton, looks_gutted
 from tweakio.errors import (
     ForeignRepositoryError,
-    HomeNotFoundError,
     RepositoryBusyError,
     RepositoryDamagedError,
     run,
 )
+from tweakio.layout import not_a_home
 from tweakio.models import parse_time
 from tweakio.store import initialise
 from tweakio.store.objects import TREE_MODE, parse_tree
@@ -53,10 +51,8 @@ class Examination:
     def run(self) -> Report:
         """Look at everything."""
         layout = self._case.layout
-        if not durable.is_there(layout.home) or not stat.S_ISDIR(os.stat(layout.home).st_mode):
-            raise HomeNotFoundError(
-                f"home {layout.home} does not exist", hint="give another --home"
-            )
+        if not durable.is_directory(layout.home):
+            raise not_a_home(layout.home, "give another --home")
         if not durable.is_there(layout.git_dir):
             self._without_git_dir()
         else:

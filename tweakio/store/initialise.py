@@ -16,11 +16,10 @@ from tweakio.errors import (
     RepositoryDamagedError,
     StorageError,
     TweakioError,
-    is_of_the_moment,
     storage_error,
     system_error,
 )
-from tweakio.layout import Layout
+from tweakio.layout import Layout, not_a_home
 from tweakio.owners import is_foreign, refuse_foreign_owner
 from tweakio.store import driver
 from tweakio.store.elsewhere import git_directory_elsewhere
@@ -120,8 +119,8 @@ def open_repository(layout: Layout, *, create: bool, timeout: float = 30.0) -> R
 
 def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
     home = layout.home
-    if durable.is_there(home) and not _is_directory(home):
-        raise HomeNotFoundError(f"{home} is not a directory", hint="give another --home")
+    if durable.is_there(home) and not durable.is_directory(home):
+        raise not_a_home(home, "give another --home")
     _refuse_linked_profiles(layout)
     if not is_initialised(layout):
         refuse_foreign_places(layout)
@@ -137,16 +136,6 @@ def _open(layout: Layout, *, create: bool, timeout: float) -> Repository | None:
     repository = Repository(layout, timeout=timeout)
     repository.settle()
     return repository
-
-
-def _is_directory(path: Path) -> bool:
-    """Whether it is one, or a link to one."""
-    try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
-    except OSError as error:
-        if is_of_the_moment(error):
-            raise
-        return False
 
 
 def refuse_foreign_places(layout: Layout) -> None:

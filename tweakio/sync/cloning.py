@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tweakio import changes, directories, durable, identity, trust
 from tweakio.errors import (
     ForeignRepositoryError,
-    HomeNotFoundError,
     RemoteError,
     TweakioError,
     storage_error,
 )
-from tweakio.layout import Layout
+from tweakio.layout import Layout, not_a_home
 from tweakio.store.initialise import make_skeleton
 from tweakio.store.locks import ProfileLockManager
 from tweakio.store.processes import process_start
@@ -125,11 +124,9 @@ def clone(
 
 def _refuse_occupied(layout: Layout) -> None:
     if not os.path.isdir(layout.home.parent):
-        raise HomeNotFoundError(
-            f"{layout.home.parent} does not exist", hint="make it first, or give another --home"
-        )
+        raise not_a_home(layout.home.parent, "make it first, or give another --home")
     if os.path.lexists(layout.home) and not os.path.isdir(layout.home):
-        raise HomeNotFoundError(f"{layout.home} is not a directory", hint="give another --home")
+        raise not_a_home(layout.home, "give another --home")
     place = layout.profiles
     if os.path.lexists(place) and (
         os.path.islink(place) or not place.is_dir() or os.listdir(place)

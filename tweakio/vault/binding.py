@@ -156,12 +156,12 @@ def _canonical(moment: datetime | str) -> str:
 
 def counter_of(moment: datetime) -> int:
     """A moment as a counter."""
-    return int(moment.timestamp() * 1000)
+    return max(0, int(moment.timestamp() * 1000))
 
 
 def now() -> int:
     """The present moment as a counter."""
-    return time.time_ns() // 1_000_000
+    return max(0, time.time_ns() // 1_000_000)
 
 
 def is_too_new(counter: int) -> bool:

@@ -123,10 +123,11 @@ def set_(
 def _preview(manager: "ProfileManager", profile_id: str, wishes: _Wishes) -> list[str]:
     """The fields before and after, checked as the change itself would be."""
     from tweakio import schema
+    from tweakio.cleartext import refuse_secrets
     from tweakio.cli.render import diff_lines
     from tweakio.editing import with_settings
     from tweakio.errors import ProfileCorruptedError
-    from tweakio.models import FieldChange, ProfileDiff, format_time
+    from tweakio.models import FieldChange, ProfileDiff, composed, format_time
 
     profile = manager.get_profile(profile_id)
     if profile.status == "corrupted" or profile.created_at is None:
@@ -134,6 +135,7 @@ def _preview(manager: "ProfileManager", profile_id: str, wishes: _Wishes) -> lis
             f"profile '{profile_id}' is corrupted: {profile.problem}",
             hint=run("tweakio profile recover", profile_id),
         )
+    refuse_secrets(wishes.config, wishes.note)
     added = {manager.validator.validate_tag(tag) for tag in wishes.add}
     config: dict[str, Any] = {**profile.platform_config, **wishes.config}
     before = {
@@ -144,7 +146,7 @@ def _preview(manager: "ProfileManager", profile_id: str, wishes: _Wishes) -> lis
         "browser": dict(profile.browser) or None,
     }
     after = {
-        "tags": sorted(({*profile.tags} | added) - {*wishes.remove}),
+        "tags": sorted(({*profile.tags} | added) - {*map(composed, wishes.remove)}),
         "note": profile.note if wishes.note is None else wishes.note,
         "platform_version": before["platform_version"]
         if wishes.version is None
