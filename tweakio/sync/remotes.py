@@ -18,6 +18,7 @@ from tweakio.errors import (
     RemoteError,
     RepositoryDamagedError,
     TweakioError,
+    command,
     in_the_tree,
     run,
     storage_error,
@@ -291,6 +292,7 @@ class Remotes:
             with quarantine(repository.layout, repository.reader, known, _FETCH_WAIT) as place:
                 commit = self._mover().fetch(url, self._branch(), place.path)
                 if commit is None:
+                    self._require_same_branch(name, url, place)
                     return None
                 place.check_bounds()
                 incoming = validate_tree(place.commit(commit).tree, place.read)
@@ -301,6 +303,25 @@ class Remotes:
                 raise
             raise storage_error(error, "fetch") from error
         return _Fetched(commit, incoming)
+
+    def _require_same_branch(self, name: str, url: str, place: Quarantine) -> None:
+        """Refuse to make a second branch beside a remote's own: neither would ever see the other.
+
+        Raises:
+            RemoteError: the remote has a branch of another name, and not ours.
+        """
+        branch = self._branch()
+        there, named = self._mover().branches(url, place.path)
+        if named is None or named not in there or branch in there:
+            return
+        raise RemoteError(
+            f"'{name}' has the branch '{ascii(named)[1:-1][:60]}', and this home is on '{branch}'",
+            hint=run(
+                "git -C",
+                self._repository.layout.profiles,
+                then=command("branch -m", branch, named),
+            ),
+        )
 
     def _last_seen(self, name: str) -> str | None:
         """What the remote was found to have when it was last asked."""
@@ -478,6 +499,8 @@ class Remotes:
         # From a place with no configuration: one of a home that somebody gave may name programs.
         try:
             with quarantine(repository.layout, repository.reader, (), _FETCH_WAIT) as place:
+                if seen is None and not just_asked:
+                    self._require_same_branch(name, url, place)
                 self._mover().push(url, self._branch(), head.commit, place.path)
         except OSError as error:
             if isinstance(error, TweakioError):
