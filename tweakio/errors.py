@@ -67,6 +67,7 @@ __all__ = [
     "in_the_tree",
     "is_of_the_moment",
     "refuse_lack_of_memory",
+    "refuse_lack_of_stack",
     "run",
     "storage_error",
     "system_error",
@@ -418,6 +419,10 @@ _HINTS = {
 _WORDS = {"Too many open files": errno.EMFILE, "Cannot allocate memory": errno.ENOMEM}
 
 
+# Nothing of ours is nested more deeply; Python reads ten times as much.
+_DEEP = 64
+
+
 def is_of_the_moment(error: OSError) -> bool:
     """Whether a read failed for a reason that tells nothing of the file.
 
@@ -443,6 +448,29 @@ def refuse_lack_of_memory(error: Exception) -> None:
     """
     if str(error).startswith("Error -4 "):
         raise MemoryError from None
+
+
+def refuse_lack_of_stack(data: bytes) -> None:
+    """Return if it is the nesting of JSON that took all of the stack.
+
+    Raises:
+        RecursionError: it is not nested that deeply, so whoever called had left too little.
+    """
+    depth = deepest = 0
+    inside = escaped = False
+    for byte in data:
+        if inside:
+            inside = escaped or byte != 0x22
+            escaped = byte == 0x5C and not escaped
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+        else:
+            inside = byte == 0x22
+    if deepest <= _DEEP:
+        raise RecursionError from None
 
 
 def storage_error(cause: OSError, doing: str, *, ours: bool = True) -> StorageError:

@@ -12,7 +12,12 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tweakio.errors import InvalidMetadataError, NewerFormatError, TweakioError
+from tweakio.errors import (
+    InvalidMetadataError,
+    NewerFormatError,
+    TweakioError,
+    refuse_lack_of_stack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,6 +155,7 @@ def _parse(data: bytes) -> dict[str, Any]:
             parse_float=_finite,
         )
     except RecursionError:
+        refuse_lack_of_stack(data)
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")

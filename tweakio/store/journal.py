@@ -16,7 +16,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, NamedTuple
 
 from tweakio import durable
-from tweakio.errors import NewerFormatError
+from tweakio.errors import NewerFormatError, refuse_lack_of_stack
 from tweakio.layout import is_safe_name
 from tweakio.store.refs import is_ref_name
 
@@ -124,7 +124,9 @@ class Journal(NamedTuple):
             return None
         try:
             return cls.parse(data)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, RecursionError):
+                refuse_lack_of_stack(data)
             aside = layout.rescued / f"journal-{os.getpid()}-{len(data)}.json"
             durable.make_directory(layout.rescued)
             os.replace(layout.journal, aside)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -12,7 +15,7 @@ from tweakio.sync.transport import FETCHED, MOST_BYTES, RejectedError, cut_here,
 from tweakio.sync.urls import check_url, shown_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["DulwichTransport"]
@@ -128,18 +131,36 @@ def _client(url: str) -> tuple[Any, Any]:
     return get_transport_and_path(url)
 
 
+@contextlib.contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Let the warnings of dulwich be no errors, as ``-W error`` and ``-bb`` make them."""
+    if not sys.warnoptions and not sys.flags.bytes_warning:
+        yield  # what is changed below is every thread's
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class _translated:  # noqa: N801 - used like a function
     """Turns what dulwich raises into the error of the tree."""
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._quiet = contextlib.ExitStack()
 
     def __enter__(self) -> None:
-        return None
+        self._quiet.enter_context(_quiet_library())
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._quiet.close()
+        # A warning made an error, or a lack of memory, says nothing of the remote.
         if error is None or isinstance(
-            error, (RejectedError, RemoteError, KeyboardInterrupt, SystemExit, GeneratorExit)
+            error,
+            (
+                *(RejectedError, RemoteError, KeyboardInterrupt, SystemExit, GeneratorExit),
+                *(Warning, MemoryError),
+            ),
         ):
             return
         log.debug("dulwich: %s", type(error).__name__, exc_info=True)
