@@ -25,7 +25,7 @@ from tweakio.lease import backends, naming
 from tweakio.snapshots import manifest, places
 from tweakio.store.objects import parse_commit
 from tweakio.store.packs.format import read_head
-from tweakio.sync import configuration, transport, urls
+from tweakio.sync import configuration, saying, urls
 from tweakio.vault import age, confirmed, recipients
 
 if not hasattr(signal, "setitimer"):
@@ -83,8 +83,8 @@ TEXTS: dict[str, Callable[[str], object]] = {
     "an address that is shown": urls.shown_url,
     "an https address that is shown": lambda text: urls.shown_url(f"https://{text}"),
     "the name of a remote": urls.check_name,
-    "what git says": transport._clean,
-    "why git failed": lambda text: transport._clean(f"fatal: unable to access '{text}"),
+    "what git says": saying.clean,
+    "why git failed": lambda text: saying.clean(f"fatal: unable to access '{text}"),
     "sections of a configuration": configuration._sections,
     "a proxy": settings.parse_proxy,
     "a proxy with a scheme": lambda text: settings.parse_proxy(f"http://{text}"),

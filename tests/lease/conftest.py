@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 class Redis:
     """A server of one's own, which can be stopped.
 
+    Args:
+        place: its directory.
+        *options: more for its command line.
+
     Attributes:
         url: with one database.
+        port: where it listens.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *options: str) -> None:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("redis-server is not installed")
@@ -32,10 +37,11 @@ class Redis:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
+        self.port = port
         self.url = f"redis://127.0.0.1:{port}/0"
         self.process = subprocess.Popen(
             [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-             "--appendonly", "no"],
+             "--appendonly", "no", *(option.replace("PORT", str(port)) for option in options)],
             cwd=place, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         for _ in range(200):
@@ -55,8 +61,8 @@ class Redis:
 
 
 @contextlib.contextmanager
-def running(place: Path) -> Iterator[Redis]:
-    server = Redis(place)
+def running(place: Path, *options: str) -> Iterator[Redis]:
+    server = Redis(place, *options)
     try:
         yield server
     finally:

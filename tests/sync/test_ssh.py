@@ -192,9 +192,16 @@ def test_a_passphrase_at_a_terminal(tmp_path, server, home):
         # A wrong one once, then one for each of git's two connections.
         for count, answer in enumerate(("wrong\n", "secret\n", "secret\n"), 1):
             screen.wait_for(lambda count=count: screen.raw.count(prompt) == count)
+            # The question stays: nothing is drawn while it stands.
+            asked = len(screen.raw)
+            time.sleep(0.4)
+            screen.wait_for(lambda: prompt.decode() in screen.text.splitlines()[-1])
+            assert len(screen.raw) <= asked + 100
+            assert b"\x1b[2K" not in screen.raw
             screen.type(answer)
         assert screen.end() == 0, screen.text
         assert b"secret" not in screen.raw
+        assert "syncing with origin, ssh://127.0.0.1" in screen.text
         assert screen.raw.count(prompt) == 3
     with Screen(cli, "repo", "pull", rows=24, columns=80, **locked) as screen:
         screen.wait_for(lambda: prompt in screen.raw)

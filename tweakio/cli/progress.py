@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["WORTH_A_BAR", "busy", "counted"]
+__all__ = ["WORTH_A_BAR", "announce", "busy", "counted"]
 
 WORTH_A_BAR = 64 << 20
 """Bytes; fewer take less than a second."""
@@ -54,3 +54,14 @@ def busy(what: str) -> Iterator[Callable[[int], None] | None]:
 
     with Console(stderr=True).status(what) as status:
         yield lambda done: status.update(f"{what}: {done}")
+
+
+def announce(what: str) -> None:
+    """Say once what is waited for; nothing is drawn after that.
+
+    For what runs a program that may ask the person, as git and ssh do for a password: a wheel that
+    turns would erase the question.
+    """
+    if _is_watched():
+        sys.stderr.write(f"{what}\n")
+        sys.stderr.flush()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from tweakio.errors import InvalidInputError, LeaseError, MissingExtraError, command
+from tweakio.lease.answers import explain
 from tweakio.lease.backends import LeaseRecord
 
 if TYPE_CHECKING:
@@ -73,9 +75,9 @@ class RedisBackend:
                 extra="redis",
             ) from None
         self._error: type[Exception] = redis.RedisError
-        self._refused: type[Exception] = redis.ResponseError
         # Before redis-py 6 that was no by default: any certificate of any host was taken.
         options = {"ssl_check_hostname": True} if url.startswith("rediss://") else {}
+        self._timeout, self._tls = timeout, bool(options)
         try:
             self._client: Any = redis.Redis.from_url(
                 url,
@@ -84,12 +86,16 @@ class RedisBackend:
                 socket_connect_timeout=timeout,
                 # By itself it would try again for longer than a lease lasts.
                 retry=Retry(NoBackoff(), 0),
+                **_without_greetings(redis.Connection),
             )
-        except (ValueError, TypeError):
+            # Options are only looked at for a connection; this one is not made yet.
+            self._client.connection_pool.make_connection()
+        except (ValueError, TypeError, AttributeError, redis.RedisError):
             # Its message may have the address in it.
             raise InvalidInputError(
                 "the address of the lease backend cannot be used",
-                hint="give one such as redis://HOST:PORT/DATABASE",
+                hint="give one such as redis://HOST:PORT/DATABASE; after a '?' stand options of"
+                " redis-py, such as ssl_ca_certs=FILE",
             ) from None
 
     @contextmanager
@@ -97,13 +103,9 @@ class RedisBackend:
         try:
             yield
         except (self._error, OSError) as error:
-            if isinstance(error, self._refused) and "WRONGTYPE" in str(error)[:200]:
+            if "WRONGTYPE" in str(error)[:200]:
                 raise _poisoned(*keys) from None
-            # What the library says may have the password in it.
-            raise LeaseError(
-                f"the lease backend does not answer ({type(error).__name__})",
-                hint="see that Redis runs and can be reached: tweakio repo lease status",
-            ) from None
+            raise explain(error, self._timeout, tls=self._tls) from None
 
     def _run(self, script: str, profile: str, *arguments: object) -> Any:
         keys = _keys(profile)
@@ -144,6 +146,17 @@ class RedisBackend:
         """Close the connections."""
         with self._asking():
             self._client.close()
+
+
+def _without_greetings(connection: type) -> dict[str, Any]:
+    """Options that spare questions at its start; for each an answer would be waited for.
+
+    That is the library's name, its version, and a newer protocol, of which nothing is used.
+    """
+    inits = [base.__init__ for base in connection.__mro__]  # type: ignore[misc]
+    if any("driver_info" in inspect.signature(init).parameters for init in inits):
+        return {"driver_info": None, "protocol": 2}
+    return {"lib_name": None, "lib_version": None, "protocol": 2}  # before redis-py 7.2
 
 
 def _keys(profile: str) -> tuple[str, str]:

@@ -34,9 +34,10 @@ from tweakio.sync.graph import Graph
 from tweakio.sync.healing import heal
 from tweakio.sync.merging import Merge, chooser
 from tweakio.sync.quarantine import Quarantine, quarantine
+from tweakio.sync.saying import RejectedError
 from tweakio.sync.seals import Seals
 from tweakio.sync.sessions import make_vault, restore_sessions
-from tweakio.sync.transport import RejectedError, find_transport
+from tweakio.sync.transport import find_transport
 from tweakio.sync.urls import check_name, check_url, shown_url
 from tweakio.validation import RECIPIENTS, ours, validate_tree
 from tweakio.vault import confirmed
@@ -142,6 +143,7 @@ class Remotes:
         self._locks = locks
         self._command = command
         self._transport = transport
+        self._found: Transport | None = None
         # The parents of commits, which never change, and where history was cut then.
         self._known: tuple[frozenset[str], dict[str, tuple[str, ...]]] = frozenset(), {}
 
@@ -150,9 +152,12 @@ class Remotes:
         return self._open()
 
     def _mover(self) -> Transport:
-        if self._transport is None:
-            self._transport = find_transport()
-        return self._transport
+        return self._found or self._start()
+
+    def _start(self) -> Transport:
+        """Begin an operation, which has a time limit for all that it asks of the remote."""
+        self._found = self._transport or find_transport()
+        return self._found
 
     # Which there are
 
@@ -192,6 +197,19 @@ class Remotes:
         repository = self._repository
         with repository.exclusive():
             configuration.remove_remote(repository.layout, name)
+
+    def find(self, name: str | None = None) -> Remote:
+        """The remote that ``push``, ``pull`` and ``sync`` would use.
+
+        Args:
+            name: its name; the only one or ``origin`` by default.
+
+        Raises:
+            RemoteError: there is none, or there are several.
+        """
+        name, url = self._find(name)
+        layout = self._repository.layout
+        return Remote(name, shown_url(url), name in configuration.trusted_remotes(layout))
 
     def _find(self, name: str | None) -> tuple[str, str]:
         """The name and the address of a remote."""
@@ -233,6 +251,7 @@ class Remotes:
             ProfileActiveError: a profile in use here would go.
         """
         name, url = self._find(remote)
+        self._start()
         return self._pull(name, url, resolve, trusted=trusted) or Pulled(name)
 
     def _pull(self, name: str, url: str, resolve: Resolution, *, trusted: bool) -> Pulled | None:
@@ -463,6 +482,7 @@ class Remotes:
             RemoteError: it cannot be reached, refuses, or has commits that are not here.
         """
         name, url = self._find(remote)
+        self._start()
         try:
             return self._push(name, url)
         except RejectedError:
@@ -561,6 +581,8 @@ class Remotes:
             As ``pull`` and ``push``.
         """
         name, url = self._find(remote)
+        self._start()
+        reason = ""
         changed: set[str] = set()
         created: set[str] = set()
         deleted: set[str] = set()
@@ -584,7 +606,8 @@ class Remotes:
             untrusted |= {*pulled.untrusted}
             try:
                 pushed = self._push(name, url, just_asked=found is not None)
-            except RejectedError:
+            except RejectedError as error:
+                reason = error.reason
                 continue
             return Synced(
                 Pulled(
@@ -600,7 +623,15 @@ class Remotes:
                 ),
                 pushed,
             )
-        raise _rejected(name)
+        said = f": {reason}" if reason else ""
+        raise RemoteError(
+            f"somebody else was first at '{name}', {_TRIES} times in a row{said}",
+            hint=run(
+                "tweakio repo sync",
+                name,
+                then=" in a while; if it stays so, ask who keeps the host whether a lock was left",
+            ),
+        )
 
 
 def _say_recipients(merge: Merge, seals: Seals, unconfirmed: Sequence[str]) -> None:

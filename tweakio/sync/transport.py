@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -21,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tweakio import children, interrupts
 from tweakio.errors import HostileContentError, RemoteError, storage_error
 from tweakio.references import child_environment
+from tweakio.sync.saying import clean, refused, said_there, unreachable
 from tweakio.sync.urls import check_url, is_local, shown_url
+from tweakio.waiting import Deadline, limit, longer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -31,10 +32,10 @@ __all__ = [
     "FETCHED",
     "MOST_BYTES",
     "GitTransport",
-    "RejectedError",
     "Transport",
     "cut_here",
     "find_transport",
+    "ssh_command",
     "too_late",
 ]
 
@@ -92,49 +93,10 @@ _LEFT_OUT = (
     "GIT_CEILING_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_ALLOW_PROTOCOL",
 )  # fmt: skip
 _END_WAIT = 5.0
+_SILENCE = 15
+"""Seconds; after three times as many ssh gives up a host that it was connected to."""
 _MOST_SAID = 16 << 20
 """Characters of git's output; a hundred thousand branches with long names are fewer."""
-_TELLS = ("fatal:", "error:", "ERROR", "remote:")
-"""How lines begin that say why git failed, the most telling first."""
-_SAYS_NOTHING = (
-    "fatal: Could not read from remote repository",
-    "fatal: the remote end hung up",
-    "Please make sure you have the correct access rights",
-    "and the repository exists",
-    "error: failed to push some refs",
-)
-_NEXT = (
-    (
-        ("Host key verification failed",),
-        "check the host's key and take it on by connecting once by hand: ssh HOST",
-    ),
-    (
-        ("Permission denied (",),
-        "check that your key is there (ssh-add -l) and that the host knows it",
-    ),
-    (
-        ("could not read Username", "could not read Password", "Authentication failed",
-         "prompts disabled"),
-        "use ssh, or git's credential helper: https://git-scm.com/docs/gitcredentials",
-    ),
-    (
-        ("certificate",),
-        "if you trust the host, tell git its certificate: http.sslCAInfo in 'git help config'",
-    ),
-    (
-        ("onnection refused", "timed out", "ould not resolve", "o route to host",
-         "Failed to connect"),
-        "check the name of the host, and the network; then run the command again",
-    ),
-)  # fmt: skip
-"""What to do, by what ssh and git say."""
-_MOST_READ = 1 << 16
-_LONGEST_LINE = 4000
-_GIVEN_UP = "give the address of one that exists, and check that you may read it"
-
-
-class RejectedError(Exception):
-    """The remote has commits that are not here; the caller says what to do."""
 
 
 class Transport(Protocol):
@@ -159,7 +121,7 @@ class Transport(Protocol):
 
 
 def find_transport() -> Transport:
-    """The user's git if it is installed, else dulwich."""
+    """The user's git if it is installed, else dulwich; for one command, which has a time limit."""
     program = shutil.which("git")
     if program is not None:
         return GitTransport(program)
@@ -173,17 +135,19 @@ class GitTransport:
 
     Args:
         program: its path.
+        seconds: how long all that it is asked for may take, from now on; see ``limit``.
     """
 
-    def __init__(self, program: str = "git") -> None:
+    def __init__(self, program: str = "git", seconds: float | None = None) -> None:
         self._program = program
+        self._deadline = Deadline(limit() if seconds is None else seconds)
 
     def branches(self, url: str, directory: Path) -> tuple[Mapping[str, str], str | None]:
         """See ``Transport``."""
         options = ["--symref", *self._there(url, "upload-pack")]
         done = self._run(["ls-remote", *options, "--", url, "HEAD", "refs/heads/*"], directory, url)
         if done.returncode:
-            raise _unreachable(done.stderr, url)
+            raise unreachable(done.stderr, url)
         branches: dict[str, str] = {}
         named = None
         for line in done.stdout.splitlines():
@@ -232,22 +196,18 @@ class GitTransport:
             ["push", *options, "--", url, f"{commit}:refs/heads/{branch}"], git_dir, url
         )
         if done.returncode == 0:
+            if words := said_there(done.stderr):
+                log.info("%s says: %s", shown_url(url), words)
             return
         for line in done.stdout.splitlines():
             if line.startswith("!"):
-                if "fetch first" in line or "non-fast-forward" in line or "failed to lock" in line:
-                    raise RejectedError
-                # Another push came between: "remote rejected (... cannot lock ref ...)".
-                if "cannot lock ref" in line or "incorrect old value" in line:
-                    raise RejectedError
-                reason = line.rpartition("\t")[2]
                 if "shallow update" in line:
                     raise cut_here(url)
-                raise RemoteError(
-                    f"{shown_url(url)} refused the push: {_clean(reason)}",
-                    hint="the remote has rules of its own; ask who keeps it",
-                )
-        raise _unreachable(done.stderr, url)
+                reason = line.rpartition("\t")[2]
+                if "(remote failed to report status)" in reason:
+                    break  # it was cut before the host answered
+                raise refused(reason, done.stderr, url)
+        raise unreachable(done.stderr, url)
 
     def _there(self, url: str, service: str) -> list[str]:
         """What makes git run the other end, if that is on this machine, without its settings."""
@@ -263,21 +223,22 @@ class GitTransport:
         settings = [part for setting in _SETTINGS for part in ("-c", setting)]
         command = [self._program, *settings, f"--git-dir={git_dir}", *arguments]
         # Nobody is there who could answer: git and ssh get no terminal to ask at.
-        alone = sys.stdin is None or not sys.stdin.isatty()
+        alone = not _can_answer()
         environment = self._environment(git_dir, alone=alone)
         process: subprocess.Popen[str] | None = None
         late = threading.Event()
         timer: threading.Timer | None = None
+        left = self._deadline.left()
+        most = left if seconds is None else min(left, seconds)
         try:
             # With a session of its own git gets no Ctrl-C, and would outlive one that came between
             # its start and the note of it.
             with children.exit_codes_kept():
                 with interrupts.held_back() as mask:
                     process = _start(command, git_dir, environment, alone=alone, mask=mask)
-                if seconds is not None:
-                    timer = threading.Timer(seconds, _end_late, (process, late, alone))
-                    timer.daemon = True
-                    timer.start()
+                timer = threading.Timer(most, _end_late, (process, late, alone))
+                timer.daemon = True
+                timer.start()
                 out, err = _Said(process).all()
         finally:
             if timer is not None:
@@ -285,13 +246,13 @@ class GitTransport:
             if process is not None:
                 _end(process, alone=alone)
         if late.is_set():
-            raise too_late(url, seconds)
+            raise too_late(url, seconds if most == seconds else self._deadline.seconds)
         if len(out) > _MOST_SAID or len(err) > _MOST_SAID:
             raise RemoteError(
                 f"{shown_url(url)} sends more than anybody can read",
                 hint="a repository of profiles has one branch; check the address",
             )
-        log.debug("git %s: %d: %s", arguments[0], process.returncode, _clean(err))
+        log.debug("git %s: %d: %s", arguments[0], process.returncode, clean(err))
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def _environment(self, git_dir: Path, *, alone: bool) -> dict[str, str]:
@@ -302,9 +263,15 @@ class GitTransport:
         kept["GIT_NO_LAZY_FETCH"] = "1"
         if alone:
             kept["GIT_TERMINAL_PROMPT"] = "0"
-            own = {"GIT_SSH_COMMAND", "GIT_SSH"} & kept.keys()
-            if not own and not self._has_ssh_command(git_dir, kept):
-                kept["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes"
+            # A window that asks, of a desktop that nobody sits at; who means it says "force".
+            if kept.get("SSH_ASKPASS_REQUIRE") != "force":
+                kept["SSH_ASKPASS_REQUIRE"] = "never"
+                kept.pop("SSH_ASKPASS", None)
+        own = {"GIT_SSH_COMMAND", "GIT_SSH"} & kept.keys()
+        if not own and not self._has_ssh_command(git_dir, kept):
+            kept["GIT_SSH_COMMAND"] = (
+                f"{ssh_command()} -o BatchMode=yes" if alone else ssh_command()
+            )
         return kept
 
     def _has_ssh_command(self, git_dir: Path, environment: Mapping[str, str]) -> bool:
@@ -320,6 +287,25 @@ class GitTransport:
                 cwd=git_dir,
             )
         return done.returncode == 0
+
+
+def _can_answer() -> bool:
+    """Whether a person is at the terminal whom git and ssh may ask."""
+    if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
+        return False
+    if os.name != "posix":
+        return True
+    try:
+        # What reads from the terminal in the background is stopped, and would be for ever.
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def ssh_command() -> str:
+    """An ssh that notices a host that says nothing."""
+    silence = max(min(_SILENCE, int(limit())), 1)
+    return f"ssh -o ConnectTimeout={silence} -o ServerAliveInterval={silence}"
 
 
 class _Said:
@@ -383,11 +369,11 @@ def _end_late(process: subprocess.Popen[str], late: threading.Event, alone: bool
     _end(process, alone=alone)
 
 
-def too_late(url: str, seconds: float | None) -> RemoteError:
-    """What to raise for a fetch that took longer than it may."""
+def too_late(url: str, seconds: float) -> RemoteError:
+    """What to raise if a remote takes longer than it may."""
     return RemoteError(
-        f"{shown_url(url)} did not send its history in {seconds or 0:.0f} seconds",
-        hint="check the network; then run the command again",
+        f"waited {seconds:.0f} seconds for {shown_url(url)}, which was not done by then",
+        hint=longer(),
     )
 
 
@@ -425,20 +411,6 @@ def _process_options(mask: Collection[int] | None) -> dict[str, Any]:
     return {"umask": 0o077, "preexec_fn": prepare}
 
 
-def _clean(text: str) -> str:
-    """Why git failed, as one printable line without what could be a secret."""
-    if len(text) > 2 * _MOST_READ:
-        text = f"{text[:_MOST_READ]}\n{text[-_MOST_READ:]}"
-    lines = [line.strip()[:_LONGEST_LINE] for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
-    told = [line for kind in _TELLS for line in lines if line.startswith(kind)]
-    # Of ssh's lines, which begin with anything, the last says what it came to.
-    line = told[0] if told else lines[-1] if lines else ""
-    line = re.sub(r"^fatal: unable to access '[^']*': ", "", line)
-    line = re.sub(r"://[^\s'\"]+", lambda found: shown_url(f"x{found[0]}")[1:], line)
-    return "".join(c if c.isprintable() else "?" for c in line)[:200]
-
-
 def _failed_fetch(text: str, url: str) -> RemoteError | HostileContentError:
     if "shallow" in text:
         return RemoteError(
@@ -447,10 +419,10 @@ def _failed_fetch(text: str, url: str) -> RemoteError | HostileContentError:
         )
     if "fsck" in text or "index-pack" in text or "bad object" in text or "malformed" in text:
         return HostileContentError(
-            f"{shown_url(url)} sent objects that git refuses: {_clean(text)}",
+            f"{shown_url(url)} sent objects that git refuses: {clean(text)}",
             hint="nothing was changed; look at it on the remote with 'git fsck'",
         )
-    return _unreachable(text, url)
+    return unreachable(text, url)
 
 
 def cut_here(url: str) -> RemoteError:
@@ -459,9 +431,3 @@ def cut_here(url: str) -> RemoteError:
         f"the history here is cut short, and {shown_url(url)} does not have what is before it",
         hint="run 'tweakio repo doctor', which says where; nothing was sent",
     )
-
-
-def _unreachable(text: str, url: str) -> RemoteError:
-    why = _clean(text) or "git did not say why"
-    hint = next((hint for signs, hint in _NEXT if any(sign in text for sign in signs)), _GIVEN_UP)
-    return RemoteError(f"cannot reach {shown_url(url)}: {why}", hint=hint)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import ssl
 import sys
 import time
 import warnings
@@ -11,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tweakio.errors import HostileContentError, RemoteError
-from tweakio.sync.transport import FETCHED, MOST_BYTES, RejectedError, cut_here, too_late
+from tweakio.sync.saying import RejectedError, refused, unreachable
+from tweakio.sync.transport import FETCHED, MOST_BYTES, cut_here, ssh_command, too_late
 from tweakio.sync.urls import check_url, shown_url
+from tweakio.waiting import limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +27,9 @@ __all__ = ["DulwichTransport"]
 log = logging.getLogger(__name__)
 
 _NOTHING = b"0" * 40
+_MOST_SAID = 4096
+_SILENCE = 30.0
+"""Seconds for which an https server may say nothing."""
 
 
 class DulwichTransport:
@@ -57,11 +64,12 @@ class DulwichTransport:
             seen[:] = [commit] if commit else []
             return list(seen)
 
-        until = None if seconds is None else time.monotonic() + seconds
+        most = limit() if seconds is None else seconds
+        until = time.monotonic() + most
 
         def progress(_: bytes) -> None:
-            if until is not None and time.monotonic() > until:
-                raise too_late(url, seconds)
+            if time.monotonic() > until:
+                raise too_late(url, most)
 
         client, path = _client(url)
         with Repo(str(quarantine)) as repository:
@@ -100,13 +108,27 @@ class DulwichTransport:
                     raise cut_here(url)
                 return {name: wanted}
 
-            with _translated(url):
-                done = client.send_pack(path, update, repository.generate_pack_data)
+            said: list[bytes] = []
+
+            def progress(part: bytes) -> None:
+                if len(said) < _MOST_SAID:
+                    said.append(part[:_MOST_SAID])
+
+            with _translated(url, said):
+                done = client.send_pack(
+                    path, update, repository.generate_pack_data, progress=progress
+                )
         for reason in (done.ref_status or {}).values():
             if reason and "shallow" in str(reason):
                 raise cut_here(url)
             if reason:
-                raise RejectedError
+                raise refused(str(reason), _words(said), url)
+
+
+def _words(said: list[bytes]) -> str:
+    """What the host says, in the form in which git shows it."""
+    text = b"".join(said).decode("utf-8", "replace")
+    return "".join(f"remote: {line}\n" for line in text.splitlines())
 
 
 def _ancestors(repository: Any, *commits: bytes) -> set[bytes]:
@@ -121,14 +143,50 @@ def _ancestors(repository: Any, *commits: bytes) -> set[bytes]:
 
 
 def _client(url: str) -> tuple[Any, Any]:
-    from dulwich.client import LocalGitClient, get_transport_and_path
+    from dulwich.client import LocalGitClient, default_urllib3_manager, get_transport_and_path
+    from dulwich.config import StackedConfig
 
     check_url(url)
     if url.startswith("file://"):
         from urllib.request import url2pathname
 
         return LocalGitClient(), url2pathname(urlsplit(url).path)
-    return get_transport_and_path(url)
+    # The user's own, which says which certificates are trusted; that of a repository never.
+    config = StackedConfig.default()
+    if info := os.environ.get("GIT_SSL_CAINFO"):
+        config.backends.insert(0, _certificates(info))
+    options: dict[str, Any] = {"config": config}
+    if url.lower().startswith("https:"):
+        from urllib3 import Retry
+
+        manager = default_urllib3_manager(config, base_url=url, timeout=min(_SILENCE, limit()))
+        # What was cut is for the caller to try again, who knows whether it arrived.
+        manager.connection_pool_kw["retries"] = Retry(connect=0, read=0, other=0, redirect=5)
+        options["pool_manager"] = manager
+    else:
+        options["ssh_command"] = (
+            os.environ.get("GIT_SSH_COMMAND")
+            or os.environ.get("GIT_SSH")
+            or _configured_ssh(config)
+            or f"{ssh_command()} -o BatchMode=yes"
+        )
+    return get_transport_and_path(url, **options)
+
+
+def _certificates(path: str) -> Any:
+    """A configuration that has no more than the file that ``GIT_SSL_CAINFO`` names."""
+    from dulwich.config import ConfigFile
+
+    found = ConfigFile()
+    found.set((b"http",), b"sslCAInfo", os.fsencode(path))
+    return found
+
+
+def _configured_ssh(config: Any) -> str:
+    try:
+        return str(config.get((b"core",), b"sshCommand").decode("utf-8", "replace"))
+    except KeyError:
+        return ""
 
 
 @contextlib.contextmanager
@@ -145,9 +203,10 @@ def _quiet_library() -> Iterator[None]:
 class _translated:  # noqa: N801 - used like a function
     """Turns what dulwich raises into the error of the tree."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, said: list[bytes] | None = None) -> None:
         self._url = url
         self._quiet = contextlib.ExitStack()
+        self._said = [] if said is None else said
 
     def __enter__(self) -> None:
         self._quiet.enter_context(_quiet_library())
@@ -164,15 +223,58 @@ class _translated:  # noqa: N801 - used like a function
         ):
             return
         log.debug("dulwich: %s", type(error).__name__, exc_info=True)
-        if type(error).__name__ == "SendPackError":
-            raise RejectedError from None
-        text = "".join(c if c.isprintable() else "?" for c in str(error))[:160]
-        if "://" in text:
-            text = ""
-        raise RemoteError(
-            f"cannot reach {shown_url(self._url)}: {type(error).__name__} {text}".rstrip(),
-            hint="give the address of one that exists, and check that you may read it",
-        ) from None
+        if type(error).__name__ in ("SendPackError", "UpdateRefsError"):
+            raise refused(_text(error) or "it does not say why", _words(self._said), self._url)
+        text = _text(error)
+        # What ssh says comes as it is; the rest is by a library, and has no such beginning.
+        told = text if "\n" in text else f"fatal: {text}"
+        raise unreachable(f"{_words(self._said)}{told}", self._url) from None
+
+
+_PLAIN = {
+    "HangupException": "the connection was cut",
+    "NotGitRepository": "it does not appear to be a git repository",
+    "HTTPUnauthorized": "Authentication failed",
+    "HTTPProxyUnauthorized": "the proxy wants a password",
+    "ReadTimeoutError": "the host says nothing; it timed out",
+    "ConnectTimeoutError": "the host says nothing; it timed out",
+    "NewConnectionError": "Connection refused",
+    "NameResolutionError": "Could not resolve the name of the host",
+    "ProtocolError": "the connection was cut: unexpected disconnect",
+    "IncompleteRead": "the connection was cut: early EOF",
+}
+"""What errors say that a library means for programmers, by their classes."""
+
+
+def _text(error: BaseException) -> str:
+    """What an error means, without the names of classes and without addresses."""
+    # urllib3 wraps the cause: MaxRetryError(..., reason), and SSLError(ssl.SSLError(...)).
+    for _ in range(4):
+        if lines := getattr(error, "stderr_lines", None):
+            return b"\n".join(lines).decode("utf-8", "replace")
+        inner = getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((item for item in error.args if isinstance(item, BaseException)), None)
+        # dulwich puts the text of urllib3's error, with its classes, into one of its own.
+        inner = inner or error.__cause__
+        if inner is None:
+            break
+        if isinstance(inner, OSError) and inner.strerror and type(inner).__name__ in _OF_SYSTEM:
+            return str(inner.strerror)
+        error = inner
+    name = type(error).__name__
+    if name in _PLAIN:
+        return _PLAIN[name]
+    if found := getattr(error, "verify_message", ""):
+        return f"the certificate: {found}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS was ended: unexpected eof ({error.reason or 'no reason'})"
+    first = error.args[0] if error.args else ""
+    text = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
+    return "" if "://" in text else text[:300]
+
+
+_OF_SYSTEM = ("ConnectionRefusedError", "ConnectionResetError", "BrokenPipeError", "gaierror")
 
 
 def _check_objects(repository: Any, url: str) -> None:

@@ -9,9 +9,10 @@ import typer
 from tweakio.cli.completion import complete_remotes
 from tweakio.cli.options import Json, Trust
 from tweakio.cli.output import clean, counted, emit, notice
-from tweakio.cli.progress import busy
+from tweakio.cli.progress import announce
 from tweakio.cli.tree import SETTINGS, group
 from tweakio.errors import InvalidInputError, MergeConflictError
+from tweakio.waiting import limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,8 +104,10 @@ def clone(ctx: typer.Context, *, url: Url, trusted: Trust = False) -> None:
     state: State = ctx.obj
     if state.home == "":
         raise InvalidInputError("the home directory is empty", hint="give --home a directory")
-    with busy("cloning"):
-        made = clone_repository(url, state.home, command="repo clone", trusted=trusted)
+    from tweakio.sync.urls import check_url, shown_url
+
+    announce(f"cloning {clean(shown_url(check_url(url)))} (up to {limit():.0f} s)")
+    made = clone_repository(url, state.home, command="repo clone", trusted=trusted)
     emit(f"cloned {counted(made.profiles, 'profile')} from {clean(made.url)} to {made.home}\n")
     with state.manager("repo clone") as manager:
         if not manager.vault.recipients():
@@ -121,7 +124,8 @@ def clone(ctx: typer.Context, *, url: Url, trusted: Trust = False) -> None:
 def push(ctx: typer.Context, *, remote_name: Name = None) -> None:
     """Send the history to a remote."""
     state: State = ctx.obj
-    with state.manager("repo push") as manager, busy("pushing"):
+    with state.manager("repo push") as manager:
+        _announce("pushing to", manager, remote_name)
         pushed = manager.remotes.push(remote_name)
     _say_pushed(pushed)
 
@@ -139,8 +143,9 @@ def pull(
     state: State = ctx.obj
     chosen = _one_of(ours=ours, theirs=theirs, edit=edit)
     with state.manager("repo pull") as manager:
+        _announce("pulling from", manager, remote_name)
         run = partial(manager.remotes.pull, remote_name, trusted=trusted)
-        pulled = _settled(chosen, "pulling", run, manager)
+        pulled = _settled(chosen, run, manager)
     _say_pulled(pulled)
 
 
@@ -157,8 +162,9 @@ def sync(
     state: State = ctx.obj
     chosen = _one_of(ours=ours, theirs=theirs, edit=edit)
     with state.manager("repo sync") as manager:
+        _announce("syncing with", manager, remote_name)
         run = partial(manager.remotes.sync, remote_name, trusted=trusted)
-        done = _settled(chosen, "syncing", run, manager)
+        done = _settled(chosen, run, manager)
     _say_pulled(done.pulled)
     _say_pushed(done.pushed)
 
@@ -190,24 +196,26 @@ def _unlocked(manager: "ProfileManager", error: MergeConflictError) -> bool:
 
 def _settled(
     chosen: "Literal['ours', 'theirs', 'edit'] | None",
-    doing: str,
     run: "Callable[..., _Done]",
     manager: "ProfileManager",
 ) -> "_Done":
     """Merge as was chosen: if in an editor, what is in conflict is asked and it runs again."""
     try:
-        with busy(doing):
-            return run(resolve=None if chosen == "edit" else chosen)
+        return run(resolve=None if chosen == "edit" else chosen)
     except MergeConflictError as error:
         if _unlocked(manager, error):
-            return _settled(chosen, doing, run, manager)
+            return _settled(chosen, run, manager)
         if chosen != "edit":
             raise
         from tweakio.sync.editing import ask
 
         resolution = ask(error)
-    with busy(doing):
-        return run(resolve=resolution)
+    return run(resolve=resolution)
+
+
+def _announce(doing: str, manager: "ProfileManager", name: str | None) -> None:
+    found = manager.remotes.find(name)
+    announce(f"{doing} {clean(found.name)}, {clean(found.url)} (up to {limit():.0f} s)")
 
 
 def _say_pulled(pulled: "Pulled") -> None:
