@@ -24,6 +24,7 @@ from tweakio.errors import (
     SnapshotError,
     VaultError,
 )
+from tweakio.snapshots.directory import Directory
 from tweakio.snapshots.retention import Keep
 
 DAY = timedelta(days=1)
@@ -628,3 +629,30 @@ def test_a_purge_with_snapshots_does_not_begin_without_the_store(
     result = cli.ok("profile", "delete", "a", "--purge", "--snapshots")
     assert "not removed" not in result.err
     assert list((home / "profiles" / ".git" / "tweakio" / "snapshots" / "a").iterdir()) == []
+
+
+def test_what_needs_the_newest_reads_no_other(manager, monkeypatch):
+    """A thousand manifests in a store far away would be a thousand questions."""
+    manager.create_profile("many", "custom")
+    first = manager.snapshots.create("many").snapshot
+    directory = manager.layout.snapshots / "many"
+    described = (directory / f"{first.name}.json").read_text()
+    data = (directory / f"{first.name}.tar.zst").read_bytes()
+    for number in range(20):
+        name = f"20200101T0000{number:02}Z-00000000"
+        time = f"2020-01-01T00:00:{number:02}.000000Z"
+        value = {**json.loads(described), "name": name, "time": time}
+        (directory / f"{name}.json").write_text(json.dumps(value))
+        (directory / f"{name}.tar.zst").write_bytes(data)
+    assert len(manager.snapshots.list("many")) == 21
+    read: list[str] = []
+    before = Directory.read
+    monkeypatch.setattr(
+        Directory,
+        "read",
+        lambda self, i, name, most: read.append(name) or before(self, i, name, most),
+    )
+    assert not manager.snapshots.create("many").is_new
+    assert manager.snapshots.restore("many").name == first.name
+    assert manager.snapshots.restore("many", "20200101T000003").name.startswith("20200101T000003")
+    assert len(read) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,12 @@ from tweakio.snapshots import manifest
 from tweakio.vault import binding
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from tweakio.snapshots.manifest import Snapshot
     from tweakio.snapshots.places import Place
 
-__all__ = ["find", "list_snapshots"]
+__all__ = ["find", "list_snapshots", "newest_first"]
 
 log = logging.getLogger(__name__)
 
@@ -26,24 +29,47 @@ def list_snapshots(place: Place, profile_id: str) -> list[Snapshot]:
     Raises:
         StorageError: one of them cannot be read now.
     """
-    files = place.files(profile_id)
-    found = []
-    for file in files:
-        name = manifest.is_manifest(file)
-        if name is None:
-            continue
-        try:
-            content = place.read(profile_id, file, manifest.MAX_BYTES)
-            snapshot = manifest.load(content, name, profile_id)
-        except (StorageError, SnapshotError, ValueError) as error:
-            if isinstance(error, StorageError) and is_of_the_moment(error):
-                # What is left out is no snapshot to whoever decides which of them go.
-                raise
-            log.warning("%s is not the manifest of a snapshot (%s)", file, type(error).__name__)
-            continue
-        stored = files.get(manifest.data_file(snapshot))
-        found.append(snapshot._replace(complete=stored == snapshot.stored_bytes))
+    found = newest_first(place, profile_id)
     return sorted(found, key=lambda item: (item.time, item.name), reverse=True)
+
+
+def newest_first(place: Place, profile_id: str, begin: str = "") -> Iterator[Snapshot]:
+    """As ``list_snapshots``, but each is read only when it is asked for, in a store far away.
+
+    Args:
+        place: the store.
+        profile_id: whose.
+        begin: only those whose names begin so.
+
+    Raises:
+        StorageError: one of them cannot be read now.
+    """
+    files = place.files(profile_id)
+    names = {name for file in files if (name := manifest.is_manifest(file))}
+    # Names begin with the second; which of one second is the newest the manifests say.
+    by_second: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if name.startswith(begin):
+            by_second.setdefault(name.partition("-")[0], []).append(name)
+    for second in sorted(by_second, reverse=True):
+        found = [_read(place, profile_id, name, files) for name in by_second[second]]
+        known = [item for item in found if item is not None]
+        yield from sorted(known, key=lambda item: (item.time, item.name), reverse=True)
+
+
+def _read(place: Place, profile_id: str, name: str, files: Mapping[str, int]) -> Snapshot | None:
+    file = manifest.manifest_file(name)
+    try:
+        content = place.read(profile_id, file, manifest.MAX_BYTES)
+        snapshot = manifest.load(content, name, profile_id)
+    except (StorageError, SnapshotError, ValueError) as error:
+        if isinstance(error, StorageError) and is_of_the_moment(error):
+            # What is left out is no snapshot to whoever decides which of them go.
+            raise
+        log.warning("%s is not the manifest of a snapshot (%s)", file, type(error).__name__)
+        return None
+    stored = files.get(manifest.data_file(snapshot))
+    return snapshot._replace(complete=stored == snapshot.stored_bytes)
 
 
 def _is_too_new(snapshot: Snapshot) -> bool:
@@ -66,13 +92,12 @@ def find(place: Place, profile_id: str, name: str | None) -> Snapshot:
     Raises:
         SnapshotError: there is none, more than one, or its data is not there in full.
     """
-    found = list_snapshots(place, profile_id)
     if name is None:
-        chosen = [item for item in found if item.complete and not _is_too_new(item)][:1]
+        whole = (item for item in newest_first(place, profile_id) if item.complete)
+        chosen = list(itertools.islice((item for item in whole if not _is_too_new(item)), 1))
     else:
-        chosen = [item for item in found if item.name == name] or [
-            item for item in found if item.name.startswith(name)
-        ]
+        found = list(newest_first(place, profile_id, name))
+        chosen = [item for item in found if item.name == name] or found
     if len(chosen) != 1:
         what = "no snapshot" if not chosen else "more than one snapshot"
         called = "" if name is None else f" called {ascii(name)[:60]}"

@@ -25,7 +25,7 @@ from tweakio.layout import ProfilePaths
 from tweakio.models import parse_time
 from tweakio.snapshots import manifest, packing, setting
 from tweakio.snapshots.directory import Directory
-from tweakio.snapshots.listing import find, list_snapshots
+from tweakio.snapshots.listing import find, list_snapshots, newest_first
 from tweakio.snapshots.manifest import Snapshot
 from tweakio.snapshots.reading import Verified, unpack, verify
 from tweakio.snapshots.retention import Keep, kept
@@ -236,7 +236,7 @@ class Snapshots:
         return next(
             (
                 item
-                for item in list_snapshots(place, profile_id)
+                for item in newest_first(place, profile_id)
                 if item.complete and item.profile_created_at == created_at
             ),
             None,
