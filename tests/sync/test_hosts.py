@@ -167,6 +167,8 @@ def test_a_key_that_may_only_read_by_gitolite(tmp_path, server, bare, monkeypatc
 
 # Races
 
+AWAY = "refs/away/held"
+
 
 @ALL
 @pytest.mark.parametrize("first", [True, False], ids=["first push", "later push"])
@@ -177,17 +179,18 @@ def test_a_race_that_is_lost_at_the_host_is_tried_again(first, mover, tmp_path, 
         clone_repository(url, tmp_path / "b")
         if first:
             # Both begin with nothing there: what is here goes to another name until the race.
-            subprocess.run(["git", "-C", bare, "branch", "-m", "main", "held"], check=True)
+            for change in ((AWAY, "main"), ("-d", "refs/heads/main")):
+                subprocess.run(["git", "-C", bare, "update-ref", *change], check=True)
         else:
             manager.update_profiles(["x"], note="theirs")
             head = manager.repository.head().commit
             fetch = ["git", "-C", bare, "fetch", "-q", manager.layout.profiles]
-            subprocess.run([*fetch, f"{head}:refs/heads/held"], check=True)
+            subprocess.run([*fetch, f"{head}:{AWAY}"], check=True)
     # Between the host's list of branches and its change of one, somebody else's push arrives.
     hook(
         bare,
         "unset GIT_QUARANTINE_PATH\nif [ ! -e raced ]; then touch raced; "
-        "git update-ref refs/heads/main refs/heads/held; fi",
+        f"git update-ref refs/heads/main {AWAY}; fi",
     )
     with ProfileManager(tmp_path / "b") as other:
         other.remotes._transport = MOVERS[mover]()
@@ -195,7 +198,7 @@ def test_a_race_that_is_lost_at_the_host_is_tried_again(first, mover, tmp_path, 
         other.remotes.sync()
     assert (bare / "raced").exists()
     log = subprocess.run(["git", "-C", bare, "rev-list", "main"], check=True, capture_output=True)
-    held = subprocess.run(["git", "-C", bare, "rev-parse", "held"], check=True, capture_output=True)
+    held = subprocess.run(["git", "-C", bare, "rev-parse", AWAY], check=True, capture_output=True)
     assert held.stdout.strip() in log.stdout.split()
     check(tmp_path / "b")
 

@@ -189,20 +189,22 @@ def test_a_passphrase_at_a_terminal(tmp_path, server, home):
     }
     prompt = b"Enter passphrase for key"
     with Screen(cli, "repo", "sync", rows=24, columns=80, **locked) as screen:
-        # A wrong one once, then one for each of git's two connections.
-        for count, answer in enumerate(("wrong\n", "secret\n", "secret\n"), 1):
+        # A wrong one once, then one for each of git's connections: of a new remote it is asked
+        # as well whether it has a branch of another name.
+        for count, answer in enumerate(("wrong\n", "secret\n", "secret\n", "secret\n"), 1):
             screen.wait_for(lambda count=count: screen.raw.count(prompt) == count)
             # The question stays: nothing is drawn while it stands.
             asked = len(screen.raw)
             time.sleep(0.4)
-            screen.wait_for(lambda: prompt.decode() in screen.text.splitlines()[-1])
+            # Its end may be on a line of its own.
+            screen.wait_for(lambda: prompt.decode() in "".join(screen.text.splitlines()[-2:]))
             assert len(screen.raw) <= asked + 100
             assert b"\x1b[2K" not in screen.raw
             screen.type(answer)
         assert screen.end() == 0, screen.text
         assert b"secret" not in screen.raw
         assert "syncing with origin, ssh://127.0.0.1" in screen.text
-        assert screen.raw.count(prompt) == 3
+        assert screen.raw.count(prompt) == 4
     with Screen(cli, "repo", "pull", rows=24, columns=80, **locked) as screen:
         screen.wait_for(lambda: prompt in screen.raw)
         screen.type("\x03")

@@ -488,8 +488,17 @@ class Remotes:
         except RejectedError:
             raise _rejected(name) from None
 
-    def _push(self, name: str, url: str, *, just_asked: bool = False) -> Pushed:
-        """Push; a remote that was not asked just now may have lost what it had."""
+    def _push(
+        self, name: str, url: str, *, just_asked: bool = False, is_ours: bool = False
+    ) -> Pushed:
+        """Push; a remote that was not asked just now may have lost what it had.
+
+        Args:
+            name: of the remote.
+            url: where.
+            just_asked: what it has was fetched just now.
+            is_ours: it was asked just now for a branch of another name.
+        """
         repository = self._repository
         repository.settle()
         with changes.begin(
@@ -519,7 +528,7 @@ class Remotes:
         # From a place with no configuration: one of a home that somebody gave may name programs.
         try:
             with quarantine(repository.layout, repository.reader, (), _FETCH_WAIT) as place:
-                if seen is None and not just_asked:
+                if seen is None and not is_ours:
                     self._require_same_branch(name, url, place)
                 self._mover().push(url, self._branch(), head.commit, place.path)
         except OSError as error:
@@ -605,7 +614,7 @@ class Remotes:
             unconfirmed.update(dict.fromkeys(pulled.unconfirmed))
             untrusted |= {*pulled.untrusted}
             try:
-                pushed = self._push(name, url, just_asked=found is not None)
+                pushed = self._push(name, url, just_asked=found is not None, is_ours=True)
             except RejectedError as error:
                 reason = error.reason
                 continue
