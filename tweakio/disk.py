@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
@@ -76,11 +75,13 @@ class DiskUsage(NamedTuple):
 
 def usage(paths: ProfilePaths) -> DiskUsage:
     """Measure a profile; files that go meanwhile, as in an open browser, count as nothing."""
-    everything = _size(paths.directory)
-    session = _size(paths.session)
-    browser = _size(paths.browser_profile) - _size(paths.browser_profile / SHELTER)
-    caches = [_size(path) for path in caches_of(paths) if path != paths.cache]
-    cache = _size(paths.cache)
+    everything = durable.size_of(paths.directory)
+    session = durable.size_of(paths.session)
+    browser = durable.size_of(paths.browser_profile) - durable.size_of(
+        paths.browser_profile / SHELTER
+    )
+    caches = [durable.size_of(path) for path in caches_of(paths) if path != paths.cache]
+    cache = durable.size_of(paths.cache)
     return DiskUsage(
         session=session,
         browser_profile=max(0, browser - sum(caches)),
@@ -115,7 +116,7 @@ def empty_caches(paths: ProfilePaths) -> int:
     for cache in caches_of(paths):
         for entry in list(os.scandir(cache)):
             path = cache / entry.name
-            freed += _size(path)
+            freed += durable.size_of(path)
             if entry.is_dir(follow_symlinks=False):
                 durable.remove_tree(path)
             else:
@@ -128,17 +129,3 @@ def _is_directory(path: Path) -> bool:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
         return False
-
-
-def _size(path: Path | str) -> int:
-    size = 0
-    waiting = [os.fspath(path)]
-    while waiting:
-        with contextlib.suppress(OSError):
-            status = os.lstat(place := waiting.pop())
-            if not stat.S_ISDIR(status.st_mode):
-                size += status.st_size
-                continue
-            with os.scandir(place) as entries:
-                waiting += [entry.path for entry in entries]
-    return size

@@ -535,6 +535,35 @@ def remove(path: Path | str) -> None:
         os.unlink(path)
 
 
+def size_of(path: Path | str) -> int:
+    """The bytes of a file, or of all that is in a directory.
+
+    What goes meanwhile, as in an open browser, and what may not be looked at count as nothing.
+    A directory is opened from the one above it where that can be done: in the trash a path can be
+    longer than the system takes one.
+    """
+    return _size_of(path, None)
+
+
+def _size_of(path: Path | str, above: int | None) -> int:
+    size = 0
+    with contextlib.suppress(OSError):
+        status = os.stat(path, dir_fd=above, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            return status.st_size
+        if os.scandir not in os.supports_fd:
+            with os.scandir(path) as entries:
+                return sum(_size_of(entry.path, None) for entry in entries)
+        flags = os.O_RDONLY | _CLOEXEC | _NOFOLLOW | os.O_DIRECTORY
+        descriptor = os.open(path, flags, dir_fd=above)
+        try:
+            for name in os.listdir(descriptor):
+                size += _size_of(name, descriptor)
+        finally:
+            os.close(descriptor)
+    return size
+
+
 def remove_tree(path: Path | str) -> None:
     """Remove a directory and what is in it, links themselves and not their targets."""
     if os.path.islink(path) or not os.path.isdir(path):

@@ -242,6 +242,11 @@ class Layout:
         return self.local / "leases"
 
     @cached_property
+    def moving(self) -> Path:
+        """Notes of directories that are moved by copying them."""
+        return self.local / "moving"
+
+    @cached_property
     def workshop(self) -> Path:
         """What imports, clones and snapshots build without the repository's lock."""
         return self.local / "work"

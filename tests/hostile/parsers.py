@@ -213,7 +213,7 @@ def _entry(data: bytes, scratch: Path) -> None:
     entry = scratch / "trash" / "20260101T000000-alpha-abcdef"
     (entry / "data" / "x").mkdir(parents=True, exist_ok=True)
     (entry / "entry.json").write_bytes(data)
-    Attic(scratch / "trash").entries("alpha", sizes=True)
+    Attic(Layout(scratch), scratch / "trash").entries("alpha", sizes=True)
 
 
 def _pickle(data: bytes, _: Path) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from tweakio.errors import TrashEntryNotFoundError
+from tweakio.layout import Layout
 from tweakio.models import utc_now
 from tweakio.store.attic import Attic
 
 
 @pytest.fixture
 def attic(tmp_path: Path) -> Attic:
-    return Attic(tmp_path / "trash")
+    return Attic(Layout(tmp_path), tmp_path / "trash")
 
 
 def directory(tmp_path: Path, name: str = "p", size: int = 10) -> Path:

@@ -6,19 +6,22 @@ An entry is complete once its data is there; the record is written before.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from tweakio import durable
 from tweakio.errors import TrashEntryNotFoundError, is_of_the_moment, storage_error
 from tweakio.models import TrashEntry, format_time, parse_time, utc_now
+from tweakio.store.moving import move
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
+    from pathlib import Path
+
+    from tweakio.layout import Layout
 
 __all__ = ["Attic", "Kind"]
 
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["deleted", "reset", "unknown", "damaged"]
 _KINDS = ("deleted", "reset", "unknown", "damaged")
+# What entry.json becomes where the data of an entry that is being removed cannot be renamed.
+_DISCARDED = "discarded.json"
 _NAME_TIME = "%Y%m%dT%H%M%S"
 
 
@@ -33,10 +38,12 @@ class Attic:
     """One directory of entries.
 
     Args:
+        layout: the home.
         root: the directory; made when the first entry comes.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, layout: Layout, root: Path) -> None:
+        self._layout = layout
         self.root = root
 
     def prepare(
@@ -78,7 +85,7 @@ class Attic:
         durable.make_directory(self.root)
         entry = self.prepare(self.root, profile_id, kind, created_at)
         durable.fsync_directory(self.root)
-        os.rename(source, entry / "data")
+        move(self._layout, source, entry / "data")
         durable.sync_tree((entry, source.parent))
         return entry
 
@@ -91,7 +98,7 @@ class Attic:
         durable.make_directory(entry / "data")
         durable.sync_tree((entry, self.root))
         for source in sources:
-            os.rename(source, entry / "data" / source.name)
+            move(self._layout, source, entry / "data" / source.name)
         durable.sync_tree((entry / "data", *{source.parent for source in sources}))
         return entry
 
@@ -108,7 +115,7 @@ class Attic:
                 continue
             entry = self._read(name)
             if entry is not None and profile_id in (None, entry.profile_id):
-                found.append(entry._replace(size=_size(entry.path)) if sizes else entry)
+                found.append(entry._replace(size=durable.size_of(entry.path)) if sizes else entry)
         return sorted(found, key=lambda entry: (entry.time, entry.name), reverse=True)
 
     def profile_ids(self) -> frozenset[str]:
@@ -137,7 +144,12 @@ class Attic:
         # In one step, or a crash would leave an entry with half of its data, which an undo
         # would take for the whole.
         if os.path.lexists(path / "data"):
-            os.rename(path / "data", path / "discarded")
+            try:
+                os.rename(path / "data", path / "discarded")
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                os.rename(path / "entry.json", path / _DISCARDED)
             durable.fsync_directory(path)
         durable.remove_tree(path)
 
@@ -145,7 +157,9 @@ class Attic:
         """Remove what a crash left of entries; the caller holds the repository's lock."""
         for name in self._names():
             path = self.root / name
-            if not path.is_symlink() and path.is_dir() and not _has_data(path):
+            if path.is_symlink() or not path.is_dir():
+                continue
+            if not _has_data(path) or durable.is_there(path / _DISCARDED):
                 try:
                     durable.remove_tree(path)
                 except OSError as error:
@@ -197,14 +211,3 @@ def _has_data(entry: Path) -> bool:
             return next(items, None) is not None
     except OSError as error:
         return is_of_the_moment(error) or os.path.lexists(entry / "data")
-
-
-def _size(path: Path) -> int:
-    def walk(directory: Path) -> Iterator[int]:
-        for entry in os.scandir(directory):
-            if entry.is_dir(follow_symlinks=False):
-                yield from walk(Path(entry.path))
-            else:
-                yield entry.stat(follow_symlinks=False).st_size
-
-    return sum(walk(path))

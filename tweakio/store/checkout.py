@@ -23,7 +23,8 @@ from tweakio import durable
 from tweakio.errors import RepositoryDamagedError, is_of_the_moment
 from tweakio.store.attic import Attic
 from tweakio.store.index import Index, entry_header, files_below
-from tweakio.store.journal import Journal, move_back, place
+from tweakio.store.journal import Journal, move_back
+from tweakio.store.moving import place
 from tweakio.store.objects import object_id, parse_tree
 from tweakio.store.refs import NO_COMMIT
 
@@ -313,7 +314,7 @@ class Checkout:
         """Remove a trash entry that a change used up, or was told not to keep."""
         try:
             entry = place(self._layout, name)
-            Attic(entry.parent).discard(entry.name)
+            Attic(self._layout, entry.parent).discard(entry.name)
         except OSError as error:
             # One file that cannot be removed must not stop every change from now on. What
             # is left of the entry is tried again whenever the work tree is looked through.

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from tweakio import durable
 from tweakio.errors import NewerFormatError, refuse_lack_of_stack
 from tweakio.layout import is_safe_name
+from tweakio.store.moving import finish_moves, is_below, place
+from tweakio.store.moving import move as move_tree
 from tweakio.store.refs import is_ref_name
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from tweakio.layout import Layout
 
-__all__ = ["Journal", "Move", "move_back", "move_on", "place"]
+__all__ = ["Journal", "Move", "move_back", "move_on"]
 
 log = logging.getLogger(__name__)
 _VERSION = 1
@@ -176,28 +178,8 @@ class Journal(NamedTuple):
         names = {*self.profiles, *self.root_files}
         paths = {*self.purge, *(path for move in self.moves for path in move)}
         kept = all(re.fullmatch(_KEPT, path) for path in self.purge)
-        if not (kept and all(map(is_safe_name, names)) and all(map(_is_below, paths))):
+        if not (kept and all(map(is_safe_name, names)) and all(map(is_below, paths))):
             raise ValueError("a path that is not in the home")
-
-
-def _is_below(path: str) -> bool:
-    """Whether it is a relative path without detours."""
-    parts = path.split("/")
-    return all(part not in ("", ".", "..") for part in parts) and not set(path) & {"\0", "\\", ":"}
-
-
-def place(layout: Layout, path: str) -> Path:
-    """A path of the journal, which no link leads out of the home.
-
-    Raises:
-        OSError: with ``ELOOP``, a directory above it is a link.
-    """
-    parts = path.split("/")[:-1]
-    for count in range(1, len(parts) + 1):
-        above = layout.home / "/".join(parts[:count])
-        if os.path.islink(above):
-            raise OSError(errno.ELOOP, "a symbolic link is in the way", str(above))
-    return layout.home / path
 
 
 def _checksum(text: bytes) -> bytes:
@@ -210,6 +192,7 @@ def move_back(layout: Layout, moves: tuple[Move, ...]) -> None:
     A rename took place if its source is gone; in the reverse order that also holds when
     one path is the source of one and the target of another.
     """
+    finish_moves(layout)
     touched = set()
     for move in reversed(moves):
         source, target = place(layout, move.source), place(layout, move.target)
@@ -220,7 +203,7 @@ def move_back(layout: Layout, moves: tuple[Move, ...]) -> None:
             break
         if not durable.is_there(source) and durable.is_there(target):
             durable.make_directory(source.parent, parents=True)
-            os.rename(target, source)
+            move_tree(layout, target, source)
             touched |= {source.parent, target.parent}
     durable.sync_tree(sorted(path for path in touched if path.is_dir()))
 
@@ -232,6 +215,6 @@ def move_on(layout: Layout, moves: tuple[Move, ...]) -> None:
         source, target = place(layout, move.source), place(layout, move.target)
         if durable.is_there(target):
             raise FileExistsError(errno.EEXIST, "something is in the way", str(target))
-        os.rename(source, target)
+        move_tree(layout, source, target)
         touched |= {source.parent, target.parent}
     durable.sync_tree(sorted(path for path in touched if path.is_dir()))

@@ -33,6 +33,7 @@ from tweakio.store.index import IndexFile
 from tweakio.store.journal import Journal
 from tweakio.store.listing import Listing
 from tweakio.store.lockfile import RecordedLock, describe_owner
+from tweakio.store.moving import finish_moves
 from tweakio.store.objects import ObjectReader, find_entry, parse_tree, refuse_imitation
 from tweakio.store.refs import NO_COMMIT, GitLocks, Refs
 from tweakio.store.transaction import Transaction
@@ -70,8 +71,8 @@ class Repository:
         self.reader = ObjectReader(layout.git_dir / "objects")
         self.index_file = IndexFile(layout.git_dir / "index", layout.temporary, self.reader)
         self.git_locks = GitLocks(layout.git_dir, layout.locks / "marker")
-        self.trash = Attic(layout.trash)
-        self.rescued = Attic(layout.rescued)
+        self.trash = Attic(layout, layout.trash)
+        self.rescued = Attic(layout, layout.rescued)
         self.work_tree = WorkTree(self)
         self.workshop = Workshop(layout.workshop)
         self.listing = Listing(self)
@@ -395,6 +396,7 @@ class Repository:
         # First of all: what follows writes to the same names. What is staged waits until the
         # journal, which may still move it, was dealt with.
         _empty(layout.temporary)
+        finish_moves(layout)
         journal = Journal.read(layout)
         if journal is not None:
             log.info("finishing an interrupted change")

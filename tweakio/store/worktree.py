@@ -28,6 +28,7 @@ from tweakio.errors import (
 from tweakio.models import parse_time
 from tweakio.references import is_age_file
 from tweakio.store.index import entry_header, is_unchanged
+from tweakio.store.moving import move
 from tweakio.store.objects import (
     BLOB_MODE,
     TreeEntry,
@@ -541,7 +542,7 @@ class WorkTree:
             names = sorted(os.listdir(data), key=UNTRACKED_PARTS.__contains__)
             for name in names:
                 if not durable.is_there(directory / name):
-                    os.rename(data / name, directory / name)
+                    move(repository.layout, data / name, directory / name)
                 elif name in _REMADE:
                     durable.remove_tree(data / name)
             durable.sync_tree((directory, data))
