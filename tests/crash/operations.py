@@ -6,6 +6,7 @@ To add one, write what it needs before (``prepare``, in a home of its own) and w
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -477,6 +478,24 @@ def import_file(manager: ProfileManager, _: object) -> None:
     manager.archives.import_file(manager.home / "b.zip")
 
 
+def on_an_overlay(manager: ProfileManager) -> None:
+    """As on an overlay that has the home in a lower layer: no directory of it is renamed."""
+    lower = set()
+    for directory, names, _ in os.walk(manager.home):
+        for name in names:
+            status = os.lstat(os.path.join(directory, name))
+            lower.add((status.st_dev, status.st_ino))
+    rename = os.rename
+
+    def refuse(source: Any, target: Any, **more: Any) -> None:
+        status = os.lstat(source)
+        if (status.st_dev, status.st_ino) in lower:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source, None, target)
+        rename(source, target, **more)
+
+    os.rename = refuse
+
+
 OPERATIONS: dict[str, Operation] = {
     # "init" is what the first operation in an empty place does besides its own work.
     "init": Operation(
@@ -509,6 +528,19 @@ OPERATIONS: dict[str, Operation] = {
         lambda manager, _: manager.close(), three, begin=activate("b"), between=(let_go,)
     ),
     "delete": Operation(delete("b"), three),
+    "delete-copied": Operation(delete("b"), three, begin=on_an_overlay),
+    "purge-copied": Operation(
+        delete("b", purge=True), three, begin=on_an_overlay, purges=True, rare=True
+    ),
+    "undo-copied": Operation(undo, after(delete("b")), begin=on_an_overlay, rare=True),
+    "recover-copied": Operation(
+        recover("hard"),
+        after(truncate),
+        begin=on_an_overlay,
+        dirty="damage",
+        keeps=("profiles/b/metadata.json",),
+        rare=True,
+    ),
     "delete-batch": Operation(lambda manager, _: manager.delete_profiles(["b", "c"]), three),
     "delete-purge": Operation(delete("b", purge=True), three, purges=True),
     "delete-force": Operation(delete("a", force=True), three),
