@@ -407,7 +407,9 @@ def test_nothing_to_take_over(home: Path, tmp_path: Path) -> None:
     with ProfileManager(home) as manager:
         assert migrate_sdk(manager.repository, empty) is None
         assert manager.migrate() is None
-    (tmp_path / "b" / "x").touch()
+    (tmp_path / "b" / "chrome_debug.log").touch()
+    assert not empty.exists()
+    (tmp_path / "b" / "Local State").touch()
     assert empty.exists()
 
 

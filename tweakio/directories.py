@@ -194,7 +194,12 @@ def take_away(
         profile_id: an existing profile that nobody uses.
         purge: remove what came to the trash once the change has taken place.
     """
+    from tweakio.browser.data import refuse_link, refuse_live
+
     directory = repository.layout.profile(profile_id).directory
+    refuse_live(repository.layout.profile(profile_id).browser_profile, profile_id)
+    if purge:
+        refuse_link(repository.layout.profile(profile_id).browser_profile, profile_id)
     if durable.is_there(directory):
         created = identity_at(repository, change.head.root, profile_id)
         name = change.keep(repository.trash, profile_id, "deleted", created, directory)
@@ -305,6 +310,7 @@ def reset(
         back: a trash entry whose parts take the place instead.
     """
     paths = repository.layout.profile(profile_id)
+    _refuse_to_replace(paths.browser_profile, profile_id)
     present = {
         name: paths.directory / name
         for name in UNTRACKED_PARTS
@@ -334,6 +340,13 @@ def reset(
         change.move(staged / name, paths.directory / name)
 
 
+def _refuse_to_replace(user_data: Path, profile_id: str) -> None:
+    from tweakio.browser.data import refuse_link, refuse_live
+
+    refuse_live(user_data, profile_id)
+    refuse_link(user_data, profile_id)
+
+
 def complete_parts(directory: Path, platform: str) -> None:
     """Make what a directory lacks of a profile's session and browser data."""
     paths = ProfilePaths(directory)
@@ -356,6 +369,7 @@ def replace_parts(
         source: a directory of the same file system that has both.
     """
     directory = repository.layout.profile(profile_id).directory
+    _refuse_to_replace(directory / "browser_profile", profile_id)
     present = {
         name: directory / name for name in UNTRACKED_PARTS if durable.is_there(directory / name)
     }

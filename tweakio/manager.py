@@ -93,7 +93,9 @@ class ProfileManager:
         registry: ProfileRegistry | None = None,
         validator: ProfileValidator | None = None,
         lock_manager: Callable[[Layout], ProfileLockManager] = ProfileLockManager,
-        metadata_handler: Callable[[Repository], ProfileMetadataHandler] = ProfileMetadataHandler,
+        metadata_handler: Callable[
+            [Repository, ProfileLockManager], ProfileMetadataHandler
+        ] = ProfileMetadataHandler,
         clock: Callable[[], datetime] = utc_now,
         command: str | None = None,
     ) -> None:
@@ -103,6 +105,7 @@ class ProfileManager:
         self.validator = validator if validator is not None else ProfileValidator()
         self.locks = lock_manager(self.layout)
         self.locks.make_guard = _lease_holder
+        self._opening.locks = self.locks
         self._metadata_handler = metadata_handler
         self._clock = clock
         self._command = command
@@ -156,7 +159,7 @@ class ProfileManager:
     @property
     def metadata(self) -> ProfileMetadataHandler:
         """What reads and writes metadata.json."""
-        return self._metadata_handler(self.repository)
+        return self._metadata_handler(self.repository, self.locks)
 
     @property
     def vault(self) -> Vault:
@@ -670,6 +673,7 @@ class ProfileManager:
                 f"profile '{profile_id}' is open in a browser, process {state.pid} on {state.host}",
                 hint="close it first",
                 profile_id=profile_id,
+                pid=state.pid,
             )
         return self._hold(profile_id, 0)
 
@@ -976,7 +980,7 @@ class ProfileManager:
 
         if not is_initialised(self.layout) and not sdk_places().exists():
             return None
-        found = migrate_sdk(self.repository, command=self._name("migrate"))
+        found = migrate_sdk(self.repository, locks=self.locks, command=self._name("migrate"))
         return self.get_profile(found) if found else None
 
     def ensure_default(self, platform: str) -> Profile:

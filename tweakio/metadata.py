@@ -14,12 +14,12 @@ from tweakio.errors import (
     ProfileNotFoundError,
     run,
 )
-from tweakio.store.locks import ProfileLockManager
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
+    from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
     from tweakio.store.worktree import Found
@@ -66,10 +66,12 @@ class ProfileMetadataHandler:
 
     Args:
         repository: where they are.
+        locks: which are in use, and whose; those of the ``ProfileManager`` that it is part of.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, locks: ProfileLockManager | None = None) -> None:
         self._repository = repository
+        self._locks = locks
 
     def examine(self, profile_id: str) -> Found:
         """What the work tree has of a profile, damaged or not.
@@ -136,8 +138,13 @@ class ProfileMetadataHandler:
     def _change(
         self, operation: str, profile_id: str, command: str
     ) -> AbstractContextManager[Transaction]:
-        locks = ProfileLockManager(self._repository.layout)
-        return changes.begin(self._repository, locks, operation, [profile_id], command=command)
+        if self._locks is None:
+            from tweakio.lease.locking import locks_of
+
+            self._locks = locks_of(self._repository.layout)
+        return changes.begin(
+            self._repository, self._locks, operation, [profile_id], command=command
+        )
 
     def validate(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Check metadata against the schema.

@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tweakio import changes, directories, durable, schema
+from tweakio.browser import engines
+from tweakio.browser.data import refuse_live
 from tweakio.errors import MigrationError, StorageError, storage_error
+from tweakio.lease.locking import locks_of
 from tweakio.models import format_time, utc_now
-from tweakio.store.locks import ProfileLockManager
 from tweakio.store.worktree import FINGERPRINT, METADATA
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
@@ -62,12 +65,13 @@ def _metadata(note: str) -> bytes:
     )
 
 
-def _change(repository: Repository, command: str) -> AbstractContextManager[Transaction]:
-    locks = ProfileLockManager(repository.layout)
+def _change(
+    repository: Repository, locks: ProfileLockManager, command: str
+) -> AbstractContextManager[Transaction]:
     return changes.begin(repository, locks, "migrate", [DEFAULT], command=command)
 
 
-def take_over_single_account(repository: Repository) -> bool:
+def take_over_single_account(repository: Repository, locks: ProfileLockManager) -> bool:
     """Move a home's own ``browser_profile/`` and ``session.json`` to the profile ``default``.
 
     They are renamed in the same step as the commit, so a crash leaves them at the old place
@@ -84,10 +88,11 @@ def take_over_single_account(repository: Repository) -> bool:
         return False
     if not os.access(layout.home, os.W_OK):
         return False
-    with _change(repository, "first use") as change:
+    with _change(repository, locks, "first use") as change:
         present = [name for name in _SINGLE if durable.is_there(layout.home / name)]
         if change.exists(DEFAULT) or not present:
             return False  # another process was faster
+        refuse_live(layout.home / "browser_profile", DEFAULT)
         _refuse_other_file_system([layout.home / name for name in present], layout.profiles)
         staged = _stage(change, {METADATA: _metadata(""), FINGERPRINT: _fingerprint(change)})
         directories.complete_directory(staged, _PLATFORM, leave_out=present)
@@ -148,7 +153,7 @@ class SdkPlaces:
     def exists(self) -> bool:
         """Whether there is an account to take over."""
         return self.storage_state.is_file() or (
-            self.browser.is_dir() and bool(os.listdir(self.browser))
+            self.browser.is_dir() and engines.of_data(self.browser) is not None
         )
 
 
@@ -167,7 +172,11 @@ def sdk_places() -> SdkPlaces:
 
 
 def migrate_sdk(
-    repository: Repository, places: SdkPlaces | None = None, *, command: str = ""
+    repository: Repository,
+    places: SdkPlaces | None = None,
+    *,
+    locks: ProfileLockManager | None = None,
+    command: str = "",
 ) -> str | None:
     """Copy the account of tweakio-sdk 0.1.5 to the profile ``default``.
 
@@ -177,6 +186,7 @@ def migrate_sdk(
     Args:
         repository: where to.
         places: where from; this platform's by default.
+        locks: which profiles are in use, and whose; those of the manager that does it.
         command: for the history.
 
     Returns:
@@ -188,7 +198,9 @@ def migrate_sdk(
     source = places if places is not None else sdk_places()
     if not source.exists() or repository.directory_id(repository.head().root, DEFAULT) is not None:
         return None
-    with _change(repository, command) as change:
+    refuse_live(source.browser, DEFAULT)
+    locks = locks if locks is not None else locks_of(repository.layout)
+    with _change(repository, locks, command) as change:
         if change.exists(DEFAULT):
             return None
         files = {

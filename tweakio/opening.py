@@ -20,6 +20,7 @@ from tweakio.layout import HOME_VARIABLE, Layout, default_home, not_a_home
 from tweakio.store.initialise import is_initialised, open_repository
 
 if TYPE_CHECKING:
+    from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
 
 __all__ = ["Opening"]
@@ -44,6 +45,15 @@ class Opening:
                 hint="give the path in full",
             ) from None
         self._repository: Repository | None = None
+        self.locks: ProfileLockManager | None = None
+        """Those of the manager that it is part of."""
+
+    def _locks(self) -> ProfileLockManager:
+        if self.locks is None:
+            from tweakio.lease.locking import locks_of
+
+            self.locks = locks_of(self.layout)
+        return self.locks
 
     @property
     def repository(self) -> Repository:
@@ -106,11 +116,11 @@ class Opening:
             if self._has_single_account():
                 from tweakio.migration import take_over_single_account
 
-                take_over_single_account(self._repository)
+                take_over_single_account(self._repository, self._locks())
             if self._is_there(self.layout.arrived):
                 from tweakio.sync.arrival import settle_in
 
-                settle_in(self._repository)
+                settle_in(self._repository, self._locks())
             if not self._is_there(self.layout.trusted):
                 self._take_what_is_there_for_confirmed(self._repository)
         except BaseException:

@@ -40,7 +40,7 @@ class Reader:
         layout: Layout,
         locks: ProfileLockManager,
         registry: ProfileRegistry,
-        handler: Callable[[Repository], ProfileMetadataHandler],
+        handler: Callable[[Repository, ProfileLockManager], ProfileMetadataHandler],
     ) -> None:
         self._layout = layout
         self._locks = locks
@@ -55,7 +55,7 @@ class Reader:
             ProfileNotFoundError: there is none.
         """
         repository.settle_own()
-        found = self._handler(repository).examine(profile_id)
+        found = self._handler(repository, self._locks).examine(profile_id)
         profile = self._assemble(found)
         self._registry.update(profile)
         return profile
@@ -127,7 +127,7 @@ class Reader:
         if not directory.is_dir():
             # Or it is being deleted: this waits for a change that is under way. Its own look is
             # what counts, by now the next change may have taken the directory away.
-            found = self._handler(repository).examine(profile_id)
+            found = self._handler(repository, self._locks).examine(profile_id)
             if found.state == "damaged":
                 raise corrupted_error(profile_id, found.problem)
         if directory.is_symlink():
@@ -153,8 +153,12 @@ class Reader:
     def _assemble_again(self, found: Found) -> Profile:
         """The same record as last time if nothing has changed that it was made of."""
         before, profile = self._made.get(found.profile_id, _NEVER)
-        if before is not found or profile is None or self._locks.is_locked(found.profile_id):
-            profile = self._assemble(found)
+        if (
+            before is not found
+            or profile is None
+            or self._locks.is_locked(found.profile_id, quick=True)
+        ):
+            profile = self._assemble(found, quick=True)
             if not profile.in_use:
                 self._made[found.profile_id] = found, profile
         if profile.platform_config or profile.browser:
@@ -165,10 +169,10 @@ class Reader:
             )
         return profile
 
-    def _assemble(self, found: Found) -> Profile:
+    def _assemble(self, found: Found, *, quick: bool = False) -> Profile:
         profile_id = found.profile_id
         path = self._layout.profile(profile_id).directory
-        in_use = self._locks.is_locked(profile_id)
+        in_use = self._locks.is_locked(profile_id, quick=quick)
         owner = self._locks.owner(profile_id) if in_use else None
         value = found.metadata
         try:

@@ -138,7 +138,7 @@ class ProfileValidator:
         """
         if profile.in_use:
             raise ProfileActiveError(
-                f"profile '{profile.id}' is in use by process {profile.lock_pid}",
+                f"profile '{profile.id}' is in use by {_holder(profile.lock_pid)}",
                 hint="close it there first; --force does not end another process",
                 profile_id=profile.id,
                 pid=profile.lock_pid,
@@ -149,3 +149,8 @@ class ProfileValidator:
                 hint="run 'tweakio profile deactivate' first, or use --force",
                 profile_id=profile.id,
             )
+
+
+def _holder(pid: int | None) -> str:
+    """Who holds a lock; a program that locks the file without tweakio does not say who it is."""
+    return f"process {pid}" if pid else "another process"

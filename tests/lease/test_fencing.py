@@ -8,7 +8,13 @@ import pytest
 from cli_helpers import Cli
 
 from tests.crash.operations import fill
-from tweakio import LeaseError, LeaseLostError, ProfileManager, clone_repository
+from tweakio import (
+    LeaseError,
+    LeaseLostError,
+    ProfileManager,
+    ProfileMetadataHandler,
+    clone_repository,
+)
 
 
 def fences(manager: ProfileManager) -> list[str]:
@@ -63,6 +69,24 @@ def test_a_command_beside_the_holder_has_its_token(homes, tmp_path):
     assert len(fences(one)) == 1
     cli.ok("profile", "set", "a", "--note", "nobody has it", **home)
     assert fences(one) == []
+
+
+def test_metadata_are_saved_under_the_lease_and_not_past_another_machines(homes):
+    one, two = homes
+    one.activate_profile("a")
+    value = one.metadata.load("a")
+    one.metadata.save("a", {**value, "note": "by its holder"})
+    assert fences(one) == [f"a {token(one)}"]
+    before = head(two)
+    value = two.metadata.load("a")
+    for change in (
+        lambda: two.metadata.save("a", {**value, "note": "past it"}),
+        lambda: two.metadata.mark_corrupted("a", "past it"),
+        lambda: ProfileMetadataHandler(two.repository).save("a", {**value, "note": "past it"}),
+    ):
+        with pytest.raises(LeaseError):
+            change()
+    assert head(two) == before
 
 
 def test_what_another_machine_has_is_not_changed(homes):

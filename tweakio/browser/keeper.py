@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from typing import TYPE_CHECKING
 
 from tweakio import durable
 from tweakio.browser import engines, finder, processes, record
+from tweakio.browser.data import refuse_link
 from tweakio.browser.launcher import Launcher, can_hand_over
 from tweakio.browser.locks import clear_dead_lock
 from tweakio.browser.orphans import end_left, end_orphans
@@ -291,8 +291,4 @@ def _own_directory(path: Path) -> None:
         BrowserError: a link is there: two profiles may lead to one place.
     """
     durable.make_directory(path)
-    if os.path.islink(path) or not os.path.isdir(path):
-        raise BrowserError(
-            f"{path} is not a directory of the profile's own",
-            hint="move it away; a new one is made",
-        )
+    refuse_link(path, path.parent.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tweakio.browser import engines
+from tweakio.browser.data import live_browser
 from tweakio.browser.locks import this_host
 from tweakio.browser.orphans import browsers_of, still_runs
 from tweakio.browser.record import BrowserRecord, read
@@ -97,6 +98,6 @@ def _free(paths: ProfilePaths, record: BrowserRecord) -> BrowserState:
             continue
         if not lock.here:
             return BrowserState("other_host", lock.pid or None, lock.host or None)
-        if found := engine.processes_of(paths.browser_profile):
-            return BrowserState("open", found[0].pid, lock.host)
+    if found := live_browser(paths.browser_profile):
+        return BrowserState("open", found[1].pid, this_host())
     return _CLOSED

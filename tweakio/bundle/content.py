@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import stat
 from typing import TYPE_CHECKING
 
+from tweakio.browser.data import refuse_link
 from tweakio.disk import caches_in
 from tweakio.shelter import is_repository
 
@@ -16,7 +18,21 @@ if TYPE_CHECKING:
 
     from tweakio.layout import ProfilePaths
 
-__all__ = ["content_size", "sources", "user_data_files"]
+__all__ = ["content_size", "name_others", "sources", "user_data_files"]
+
+log = logging.getLogger(__name__)
+
+_PARTS = frozenset(
+    {
+        ".lock",
+        "browser_profile",
+        "cache",
+        "fingerprint.json",
+        "metadata.json",
+        "session.json",
+        "session.json.age",
+    }
+)
 
 # A browser's own locks and ports, at the top of its directory. Links are left out anyway.
 _LOCKS = frozenset(
@@ -46,8 +62,18 @@ def sources(directory: ProfilePaths) -> Iterator[tuple[str, str | None]]:
             yield directory.session.name, os.fspath(directory.session)
     top = os.fspath(directory.browser_profile)
     with contextlib.suppress(FileNotFoundError):
+        refuse_link(directory.browser_profile, directory.directory.name)
         if stat.S_ISDIR(os.lstat(top).st_mode):
             yield from user_data_files(directory.browser_profile, directory.browser_profile.name)
+
+
+def name_others(directory: ProfilePaths) -> None:
+    """Log what somebody else keeps in a profile's directory, of which a bundle has nothing."""
+    with contextlib.suppress(OSError):
+        others = sorted(name for name in os.listdir(directory.directory) if name not in _PARTS)
+        if others:
+            names = ", ".join(map(ascii, others[:5])) + (", ..." if len(others) > 5 else "")
+            log.warning("left out, since no profile has it: %s in %s", names, directory.directory)
 
 
 def user_data_files(user_data: Path, name: str) -> Iterator[tuple[str, str | None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tweakio import durable
-from tweakio.bundle.content import sources
+from tweakio.bundle.content import name_others, sources
 from tweakio.bundle.files import Written, file_pieces
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def copy_contents(
     Raises:
         ArchiveError: a file changed while it was read.
     """
+    name_others(directory)
     copy_files(sources(directory), into, progress)
 
 

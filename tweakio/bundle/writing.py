@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
-from tweakio.bundle.content import sources
+from tweakio.bundle.content import name_others, sources
 from tweakio.bundle.files import file_pieces
 from tweakio.bundle.filters import PIECE, Counted, copied, piped_into
 from tweakio.bundle.names import Names
@@ -73,6 +73,7 @@ def _write_tar(
     names = Names()
     sums: list[str] = []
     done = 0
+    name_others(directory)
     for name, path in sources(directory):
         if name == directory.session.name and not session:
             continue

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tweakio.changes import name_some
 from tweakio.errors import TweakioError
-from tweakio.store.locks import ProfileLockManager
+from tweakio.lease.locking import locks_of
 
 if TYPE_CHECKING:
     from tweakio.doctor.case import Case
@@ -22,7 +22,7 @@ def look_at_encrypted(case: Case, repository: Repository) -> None:
     """
     from tweakio.vault.vault import Vault
 
-    locks = ProfileLockManager(case.layout)
+    locks = locks_of(case.layout)
     vault = Vault(case.layout, lambda: repository, lambda: repository, locks, lambda name: name)
     try:
         if not vault.recipients():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 from tweakio import durable, seen, trust
@@ -202,6 +203,14 @@ class Examination:
                     + run("tweakio profile snapshot list", profile_id)
                     + ", or start anew, "
                     + run("tweakio profile recover --mode hard", profile_id),
+                )
+            data = self._case.layout.profile(profile_id).browser_profile
+            if os.path.islink(data):
+                self._case.add(
+                    "browser-data-linked",
+                    "problem",
+                    f"{data} is a symbolic link, which tweakio does not use",
+                    hint="put the directory itself there, or let the home be a link",
                 )
             for doubt in trust.doubts(repository, found.metadata or {}):
                 self._case.add(

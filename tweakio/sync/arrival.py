@@ -16,11 +16,11 @@ from tweakio.errors import (
     RepositoryBusyError,
     RepositoryDamagedError,
 )
-from tweakio.store.locks import ProfileLockManager
 from tweakio.vault import confirmed
 from tweakio.vault.recipients import RECIPIENTS, parse
 
 if TYPE_CHECKING:
+    from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.store.transaction import Transaction
 
@@ -53,7 +53,7 @@ def put_arrival(change: Transaction, locks: ProfileLockManager, profile_ids: lis
     change.summary = f"arrive: {changes.name_some(left) or 'nothing'} is not active here"
 
 
-def settle_in(repository: Repository) -> None:
+def settle_in(repository: Repository, locks: ProfileLockManager) -> None:
     """Settle in a clone that plain git made.
 
     What is in the way of any change now is left to the next opener: looking must go on.
@@ -61,7 +61,6 @@ def settle_in(repository: Repository) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    locks = ProfileLockManager(repository.layout)
     try:
         names = list(repository.work_tree.ids(repository.head()))
         with changes.begin(repository, locks, "arrive", names, command="git clone") as change:

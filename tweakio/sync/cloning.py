@@ -17,8 +17,8 @@ from tweakio.errors import (
     storage_error,
 )
 from tweakio.layout import Layout, not_a_home
+from tweakio.lease.locking import locks_of
 from tweakio.store.initialise import make_skeleton
-from tweakio.store.locks import ProfileLockManager
 from tweakio.store.processes import process_start
 from tweakio.store.refs import NO_COMMIT, is_ref_name
 from tweakio.store.repository import Repository
@@ -221,7 +221,7 @@ def _check_out(layout: Layout, incoming: Incoming) -> None:
 
 
 def _arrive(repository: Repository, command: str, profile_ids: list[str]) -> None:
-    locks = ProfileLockManager(repository.layout)
+    locks = locks_of(repository.layout)
     with changes.begin(repository, locks, "arrive", profile_ids, command=command) as change:
         confirmed.note_first(repository.layout, parse(change.root_file(RECIPIENTS)))
         put_arrival(change, locks, profile_ids)

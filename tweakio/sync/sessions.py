@@ -7,11 +7,11 @@ import os
 from typing import TYPE_CHECKING
 
 from tweakio.errors import TweakioError
-from tweakio.store.locks import ProfileLockManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tweakio.store.locks import ProfileLockManager
     from tweakio.store.repository import Repository
     from tweakio.vault.vault import Vault
 
@@ -48,7 +48,10 @@ def restore_sessions(
     names = [name for name in profile_ids if os.path.lexists(layout.profile(name).sealed)]
     if not names:
         return []
-    locks = locks if locks is not None else ProfileLockManager(layout)
+    if locks is None:
+        from tweakio.lease.locking import locks_of
+
+        locks = locks_of(layout)
     vault = make_vault(repository, locks)
     done = []
     for name in names:
