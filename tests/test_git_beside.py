@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -569,3 +570,31 @@ def test_it_works_where_git_is_not_installed(tmp_path):
     assert done.code == 0, done.err
     assert done.out.split() == ["89", "79"]
     check(cli.home)
+
+
+def test_a_merge_driver_whose_python_is_gone(two, git, tmp_path):
+    """As when the virtual environment that made the home was removed."""
+    config = two.layout.git_dir / "config"
+    mine = b"[user]\n\tname = kept\n"
+    gone = str(tmp_path / "it's gone" / "bin" / "python")
+    lost = config.read_bytes().replace(
+        sys.executable.encode(), gone.replace("'", "'\\\\''").encode()
+    )
+    for mend in (lambda: two.doctor(fix=True), lambda: two.update_profiles(["beta"], note="x")):
+        config.write_bytes(lost + mine)
+        [found] = [item for item in two.doctor().findings if item.code == "driver-gone"]
+        assert "it's gone" in found.message
+        two.close()  # what is known of the driver
+        mend()
+        assert config.read_bytes().endswith(mine)
+        assert sys.executable.encode() in config.read_bytes()
+        assert "driver-gone" not in [item.code for item in two.doctor().findings]
+    git("switch", "-qc", "side", "HEAD~1")
+    path = two.layout.profiles / "alpha/metadata.json"
+    path.write_bytes(path.read_bytes().replace(b'"note": ""', b'"note": "side"'))
+    git("commit", "-qam", "side")
+    git("switch", "-q", "main")
+    two.update_profiles(["alpha"], add_tags=["here"])
+    git("merge", "-q", "--no-edit", "side")
+    profile = two.get_profile("alpha")
+    assert (profile.note, profile.tags) == ("side", ("here",))

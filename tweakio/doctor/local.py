@@ -9,7 +9,7 @@ from tweakio import durable
 from tweakio.doctor.strict import content
 from tweakio.errors import run
 from tweakio.identity import configuration
-from tweakio.store import hooks
+from tweakio.store import driver, hooks
 from tweakio.store.elsewhere import objects_elsewhere
 from tweakio.store.journal import Journal
 from tweakio.store.refs import is_abandoned, set_aside
@@ -63,8 +63,19 @@ def look_at_hooks(case: Case) -> None:
     """
     place = case.layout.git_dir / "hooks"
     missing = [name for name in hooks.HOOKS if not os.path.lexists(place / name)]
+    gone = driver.gone_python(case.layout.git_dir)
     if case.fix:
         hooks.install_hooks(case.layout.git_dir)
+        if gone:
+            driver.ensure_driver(case.layout.git_dir, case.layout.temporary)
+    if gone:
+        case.add(
+            "driver-gone",
+            "problem",
+            f"the Python that git merges profiles with is gone ({gone[:200]!a}), so git finds "
+            "conflicts where there are none",
+            fixed=case.fix,
+        )
     if missing:
         names = f"hook {missing[0]} is" if len(missing) == 1 else f"hooks {', '.join(missing)} are"
         message = f"the {names} missing, so {_unchecked(missing)}"
