@@ -192,3 +192,26 @@ def test_it_can_be_replaced(home):
         manager.create_profile("alpha", "custom")
         manager.get_profile("alpha")
     assert Counting.loads
+
+
+def test_what_no_reader_takes_is_not_written(manager: ProfileManager) -> None:
+    """The profile would be corrupted from then on, and lose its settings when it is recovered."""
+    manager.create_profiles(["a", "b"], "custom", tags=["kept"], note="kept")
+    head = manager.repository.head().commit
+    tags = [f"tag-{number}-{'x' * 40}" for number in range(25_000)]
+    large = {f"key{number}": "x" * 900 for number in range(1200)}
+    for change in (
+        lambda: manager.update_profiles(["a"], add_tags=tags),
+        lambda: manager.update_profiles(["a", "b"], platform_config=large),
+        lambda: manager.create_profile("c", "custom", tags=tags),
+        lambda: manager.metadata.save("a", {**manager.metadata.load("a"), "tags": tags}),
+    ):
+        with pytest.raises(
+            InvalidMetadataError, match="metadata.json of '[abc]' would have"
+        ) as caught:
+            change()
+        assert "fewer or shorter" in caught.value.hint
+    assert manager.repository.head().commit == head
+    assert [profile.tags for profile in manager.list_profiles()] == [("kept",)] * 2
+    assert not (manager.layout.profiles / "c").exists()
+    check(manager.home)

@@ -38,11 +38,15 @@ if TYPE_CHECKING:
     from tweakio.store.checkout import Placement
     from tweakio.store.repository import Repository
 
-__all__ = ["METADATA", "Collected", "Publication"]
+__all__ = ["METADATA", "MOST_SEALED", "SEALED", "Collected", "Publication"]
 
 log = logging.getLogger(__name__)
 
 METADATA = "metadata.json"
+SEALED = "session.json.age"
+"""The session as the vault seals it; there only with a vault."""
+MOST_SEALED = 64 << 20
+"""What is read of one; of every other file, ``schema.MAX_BYTES``."""
 _SOUND = {name: object_id(b"blob", content) for name, content in RULES.items()}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tweakio import durable, schema
 from tweakio.errors import (
     ConcurrentChangeError,
+    InvalidMetadataError,
     ProfileNotFoundError,
     RepositoryDamagedError,
 )
@@ -19,7 +20,7 @@ from tweakio.store.objects import (
     object_id,
     parse_tree,
 )
-from tweakio.store.publication import METADATA, Collected, Publication
+from tweakio.store.publication import METADATA, MOST_SEALED, SEALED, Collected, Publication
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -300,9 +301,26 @@ class Transaction(Collected):
         self.trailers.append((name, value))
 
     def commit(self) -> str | None:
-        """Make the change durable; None if there is nothing to change."""
+        """Make the change durable; None if there is nothing to change.
+
+        Raises:
+            InvalidMetadataError: a file would be larger than what is read of one.
+        """
         self._refuse_fork()
+        self._refuse_too_large()
         return Publication(self._repository, self).commit()
+
+    def _refuse_too_large(self) -> None:
+        """What every reader refuses must not be committed: the profile would be corrupted."""
+        for profile_id, files in self.files.items():
+            for name, content in files.items():
+                most = MOST_SEALED if name == SEALED else schema.MAX_BYTES
+                if content is not None and len(content) > most:
+                    raise InvalidMetadataError(
+                        f"{name} of '{profile_id}' would have {len(content)} bytes, and {most} are "
+                        "read of one",
+                        hint="give it fewer or shorter values: tags, note, platform_config",
+                    )
 
     def _refuse_fork(self) -> None:
         """The change is the parent's, which holds the lock, and so is what was staged."""

@@ -37,6 +37,7 @@ from tweakio.store.objects import (
     parse_tree,
     serialise_tree,
 )
+from tweakio.store.publication import METADATA, MOST_SEALED, SEALED
 from tweakio.store.system_lock import is_held
 from tweakio.store.transaction import Transaction
 from tweakio.validator import ProfileValidator
@@ -62,16 +63,12 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-METADATA = "metadata.json"
 FINGERPRINT = "fingerprint.json"
-SEALED = "session.json.age"
-"""The session as the vault seals it; there only with a vault."""
 UNTRACKED_PARTS = ("browser_profile", "session.json")
 """What git does not keep and a person would miss."""
 _PROFILE_NAMES = frozenset({METADATA, FINGERPRINT, SEALED, *UNTRACKED_PARTS, "cache", ".lock"})
 _REMADE = frozenset({METADATA, FINGERPRINT, SEALED, "cache", ".lock"})
 """What is worth nothing in the trash once the profile has its own again."""
-MOST_SEALED = 64 << 20
 _SUBMODULE = (0o160000).to_bytes(4, "big")
 _NO_FILES: Mapping[str, bytes] = {}
 _ids = ProfileValidator()
