@@ -344,3 +344,25 @@ def test_command(tmp_path):
         assert (failed.code, failed.out) == (code, "")
         assert len(failed.err.splitlines()) <= 2
         assert "Traceback" not in failed.err
+
+
+def test_a_lock_of_a_machine_that_is_gone(tmp_path):
+    """As in the volume of a container: the commonest move."""
+    cli = Cli(tmp_path)
+    source = tmp_path / "volume" / "one"
+    (source / "Default").mkdir(parents=True)
+    (source / "Local State").write_text("{}")
+    (source / "SingletonLock").symlink_to("3f2a-container-17")
+    for options in (
+        ("--from-user-data-dir", str(source), "--as", "a"),
+        ("--from-folder", str(source.parent)),
+    ):
+        command = ("profile", "import", *options, "--platform", "custom")
+        refused = cli.run(*command)
+        assert refused.code == 26
+        assert "run this again with --force" in refused.err
+        cli.ok(*command, "--force")
+    assert [row[0] for row in cli.ok("profile", "list").rows] == ["a", "one"]
+    assert not os.path.lexists(cli.profiles / "a" / "browser_profile" / "SingletonLock")
+    assert os.path.lexists(source / "SingletonLock")
+    assert cli.run("profile", "import", "x.zip", "--force").code == 2

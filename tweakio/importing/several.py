@@ -37,7 +37,11 @@ _CONFIG = "config."
 
 @in_the_tree
 def from_folder(
-    path: str | os.PathLike[str], platform: str, *, existing: Existing = "refuse"
+    path: str | os.PathLike[str],
+    platform: str,
+    *,
+    existing: Existing = "refuse",
+    force: bool = False,
 ) -> list[Incoming]:
     """Every user data directory and every storage state (``*.json``) that lies in a folder.
 
@@ -48,6 +52,7 @@ def from_folder(
         path: the folder.
         platform: whose logins they are.
         existing: what to do if two give the same id: as for ids that are taken.
+        force: take another machine's locks for dead; see ``from_user_data_dir``.
 
     Raises:
         ForeignDataError: nothing in it can be imported, one thing in it is damaged, or two give
@@ -62,7 +67,8 @@ def from_folder(
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         item = Path(entry.path)
         if user_data.is_user_data(item):
-            found.append(user_data.incoming(item, settings(id_of(item.name), platform)))
+            metadata = settings(id_of(item.name), platform)
+            found.append(user_data.incoming(item, metadata, force=force))
         elif (
             entry.is_file(follow_symlinks=False)
             and item.suffix.lower() == ".json"

@@ -37,7 +37,12 @@ _LOCKED_BY_SYSTEM = (".parentlock", "parent.lock", "lockfile")
 
 @in_the_tree
 def from_user_data_dir(
-    path: str | os.PathLike[str], profile_id: str, platform: str, **others: Any
+    path: str | os.PathLike[str],
+    profile_id: str,
+    platform: str,
+    *,
+    force: bool = False,
+    **others: Any,
 ) -> list[Incoming]:
     """A user data directory of Chromium, or of what is made of it, or a profile of Firefox.
 
@@ -48,6 +53,7 @@ def from_user_data_dir(
         path: the directory.
         profile_id: of the new profile.
         platform: whose login is in it.
+        force: take another machine's lock on it for dead, as of a container that is gone.
         **others: further settings, as for ``create_profile``.
 
     Raises:
@@ -55,7 +61,8 @@ def from_user_data_dir(
         BrowserLockedError: a browser has it open.
         InvalidProfileIdError, UnknownPlatformError, InvalidMetadataError: bad arguments.
     """
-    return [incoming(Path(os.path.realpath(path)), settings(profile_id, platform, **others))]
+    metadata = settings(profile_id, platform, **others)
+    return [incoming(Path(os.path.realpath(path)), metadata, force=force)]
 
 
 def is_user_data(path: Path) -> bool:
@@ -69,6 +76,7 @@ def incoming(
     *,
     fingerprint: bytes | None = None,
     session: bytes | None = None,
+    force: bool = False,
 ) -> Incoming:
     """What a profile is made of that has this user data directory, and maybe a session.json.
 
@@ -84,12 +92,12 @@ def incoming(
             hint="name the directory that has 'Local State' (Chromium) or 'prefs.js' (Firefox)",
         )
     with _reading(user_data):
-        _refuse_open(engine, user_data)
+        _refuse_open(engine, user_data, force=force)
         size = sum(os.lstat(path).st_size for _, path in _files(user_data) if path is not None)
 
     def unpack(into: Path | None, progress: Callable[[int], None] | None) -> None:
         with _reading(user_data):
-            _refuse_open(engine, user_data)
+            _refuse_open(engine, user_data, force=force)
             if into is None:
                 for _, path in _files(user_data):
                     if path is not None and not os.access(path, os.R_OK):
@@ -102,7 +110,7 @@ def incoming(
 
                 durable.create(ProfilePaths(into).session, session)
             bundle.copy_files(_files(user_data), into, progress)
-            _refuse_open(engine, user_data)
+            _refuse_open(engine, user_data, force=force)
 
     return Incoming(metadata, fingerprint, has_data=True, unpack=unpack, size=size)
 
@@ -135,8 +143,13 @@ def _reading(user_data: Path) -> Iterator[None]:
         raise storage_error(error, f"copy {name!r}", ours=False) from error
 
 
-def _refuse_open(engine: Engine, user_data: Path) -> None:
+def _refuse_open(engine: Engine, user_data: Path, *, force: bool) -> None:
     """Refuse the data of a browser that runs.
+
+    Args:
+        engine: whose data they are.
+        user_data: the directory.
+        force: take another machine's lock for dead.
 
     Raises:
         BrowserLockedError: one does, or one of another machine may.
@@ -152,12 +165,12 @@ def _refuse_open(engine: Engine, user_data: Path) -> None:
             hint="close that browser and run this again",
             pid=running[0],
         )
-    if lock is not None and not lock.here:
+    if lock is not None and not lock.here and not force:
         where = f"process {lock.pid} on host {lock.host!r}" if lock.pid else "an unknown browser"
         raise BrowserLockedError(
             f"{user_data.name!r} is locked by {where}",
-            hint="close that browser; if it is gone, start and close it here, or import a copy "
-            "of the directory without its lock",
+            hint="close that browser; if it is gone, as with a container, run this again with "
+            "--force",
             pid=lock.pid,
             host=lock.host,
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tweakio.cli.completion import complete_platforms, complete_profiles
-from tweakio.cli.options import DryRun, Json, Trust
+from tweakio.cli.options import DryRun, Force, Json, Trust
 from tweakio.cli.output import clean, emit, notice
 from tweakio.cli.progress import WORTH_A_BAR, counted
 from tweakio.errors import (
@@ -186,6 +186,7 @@ def import_(
     passphrase: Passphrase = False,
     dry_run: DryRun = False,
     trusted: Trust = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Make profiles of an exported file or of foreign data."""
@@ -215,7 +216,7 @@ def import_(
             raise InvalidInputError("--identity and --passphrase are for exported files")
         (kind,) = foreign
         with state.manager("profile import") as manager:
-            incoming = _foreign(kind, foreign[kind], as_id, platform, existing)
+            incoming = _foreign(kind, foreign[kind], as_id, platform, existing, force=force)
             renamed = as_id if kind in _MANY else None
             found = _act(
                 manager, incoming, renamed, existing, kind, dry_run=dry_run, trusted=trusted
@@ -224,6 +225,8 @@ def import_(
         return
     if platform is not None:
         raise InvalidInputError("an exported file says the platforms itself")
+    if force:
+        raise InvalidInputError("an exported file has no lock of a browser: leave out --force")
     from tweakio.archive.archives import is_sealed, needs_passphrase
 
     secret = _ask(twice=False) if passphrase or needs_passphrase(path) else None
@@ -264,11 +267,19 @@ def _act(
 
 
 def _foreign(
-    kind: str, value: str, as_id: str | None, platform: str | None, existing: "Existing"
+    kind: str,
+    value: str,
+    as_id: str | None,
+    platform: str | None,
+    existing: "Existing",
+    *,
+    force: bool,
 ) -> "list[Incoming]":
     """What another program keeps, as profiles."""
     from tweakio import importing
 
+    if force and kind not in ("user-data-dir", "folder"):
+        raise InvalidInputError("--force is for --from-user-data-dir and --from-folder")
     if kind == "csv":
         return importing.from_csv(value, platform, existing=existing)
     if kind in ("sdk-home", "camouchat-home"):
@@ -283,17 +294,15 @@ def _foreign(
                 "--from-folder does not say whose logins they are",
                 hint="give --platform NAME with --from-folder",
             )
-        return importing.from_folder(value, platform, existing=existing)
+        return importing.from_folder(value, platform, existing=existing, force=force)
     if as_id is None or platform is None:
         raise InvalidInputError(
             f"--from-{kind} does not say whose login it is",
             hint=f"give --as ID and --platform NAME with --from-{kind}",
         )
-    one = {
-        "user-data-dir": importing.from_user_data_dir,
-        "storage-state": importing.from_storage_state,
-    }[kind]
-    return one(value, as_id, platform)
+    if kind == "user-data-dir":
+        return importing.from_user_data_dir(value, as_id, platform, force=force)
+    return importing.from_storage_state(value, as_id, platform)
 
 
 def show(found: "list[Imported]", *, dry_run: bool, as_json: bool) -> None:
