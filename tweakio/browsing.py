@@ -215,6 +215,7 @@ class _Browsing:
             self._handler = None
             version = engine.version(found)
             paths = layout.profile(profile.id)
+            _warn_of_older(profile.id, engine.version_of_data(paths.browser_profile), found.version)
             settings = self._settings(profile)
             fingerprint = _read_object(paths.fingerprint)
             if fingerprint is None:
@@ -710,4 +711,17 @@ def _warn_about(of_sdk: Mapping[str, Any]) -> None:
             raise TypeError(f"unexpected argument {name!r}")
         warnings.warn(
             f"{name} has no effect any more: {_OF_SDK[name]}", DeprecationWarning, stacklevel=3
+        )
+
+
+def _warn_of_older(profile_id: str, before: str | None, now: str) -> None:
+    """Say that a browser is older than the one that wrote the data: it says nothing itself."""
+    written, read = (text.partition(".")[0] for text in (before or "", now))
+    if written.isdecimal() and read.isdecimal() and int(written) > int(read):
+        log.warning(
+            "the browser data of profile '%s' were last used by version %s, and this browser is "
+            "%s, which may not read all of them: take the newer one with --browser",
+            profile_id,
+            before,
+            now,
         )

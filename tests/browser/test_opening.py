@@ -142,6 +142,23 @@ def test_without_asyncio(manager, origin):
         assert (status.state.kind, status.record.unclean_exits) == ("closed", 0)
 
 
+def test_data_of_a_newer_browser_are_named(manager, caplog):
+    """It opens them without a word. Nor does a bubble cover the page after a crash."""
+    manager.create_profile("a", "custom")
+    data = manager.layout.profile("a").browser_profile
+    for version, named in (("999.0.1.2\n", True), ("1.0.0.0", False), ("nonsense", False)):
+        caplog.clear()
+        (data / "Last Version").write_text(version)
+        with opened(manager, kind=SyncBrowserManager):
+            [browser] = [
+                process for process in psutil.process_iter(["cmdline"])
+                if f"--user-data-dir={data}" in (process.info["cmdline"] or ())
+                and not any(item.startswith("--type=") for item in process.info["cmdline"])
+            ]  # fmt: skip
+            assert "--hide-crash-restore-bubble" in browser.info["cmdline"]
+        assert ("last used by version 999.0.1.2" in caplog.text) == named
+
+
 def test_browser_data_that_git_removed_are_missed(manager, caplog):
     manager.create_profile("a", "custom")
     data = manager.layout.profile("a").browser_profile

@@ -30,6 +30,8 @@ _ARGUMENTS = (
     "--disable-sync",
     "--no-first-run",
     "--no-default-browser-check",
+    # After a crash a window would ask whether to restore pages, on top of the page.
+    "--hide-crash-restore-bubble",
 )
 _LOCK = "SingletonLock"
 _LOCK_FILES = (_LOCK, "SingletonSocket", "SingletonCookie")
