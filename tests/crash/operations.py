@@ -21,7 +21,7 @@ from tweakio import ProfileManager, clone_repository
 from tweakio.snapshots.retention import Keep
 from tweakio.vault import confirmed
 
-__all__ = ["OPERATIONS", "Operation", "fill"]
+__all__ = ["OPERATIONS", "Operation", "fill", "on_an_overlay"]
 
 Prepare = Callable[[ProfileManager, Path], object]
 Run = Callable[[ProfileManager, Any], object]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.harness import unavailable
-from tests.crash.operations import OPERATIONS
+from tests.crash.operations import OPERATIONS, on_an_overlay
 from tests.invariants import git
 from tweakio import ProfileManager
 
@@ -151,6 +151,11 @@ def test_strace_sees_what_the_harness_sees(tmp_path: Path) -> None:
     for name, run in recorded.items():
         seen = calls_in(tmp_path / f"trace.{run['pid']}", run["home"])
         # What the kernel says of a file that has no name yet, and strace outside the brackets.
-        counted = [(kind, path.removesuffix(" (deleted)")) for kind, path, _ in run["calls"]]
+        counted = [
+            (kind, path.removesuffix(" (deleted)"))
+            for kind, path, had_effect in run["calls"]
+            # The renames that no overlay makes are refused before the kernel hears of them.
+            if had_effect or kind != "rename" or OPERATIONS[name].begin is not on_an_overlay
+        ]
         assert counted or OPERATIONS[name].looks, f"{name}: nothing was counted"
         assert seen == counted, f"{name}: strace and the harness disagree"
