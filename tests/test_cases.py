@@ -225,7 +225,7 @@ def test_case_9(two, name):
 def test_case_10(two, caplog):
     """No password in a file that others can read, in git, in repr() or in the log."""
     caplog.set_level("DEBUG")
-    secret = "hunter2-correct-horse"
+    secret = "hunter2_correct_horse"
     for config in ({"password": secret}, {"a": [{"api_key": secret}]}, {"tokens": [secret]}):
         with pytest.raises(TweakioError) as caught:
             two.create_profile("gamma", "telegram", platform_config=config)
