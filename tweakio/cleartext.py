@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["refuse_secrets"]
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}:(?://|(?=\?))[^\s\"'<>]{1,4096}")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,22}:(?://|(?=\?))[^\s\"'<>]{1,4096}")
 _MASK = re.compile(r"\*+")
 # Whoever has a signed address may do what it says.
 _SIGNATURES = ("signature", "sig")
