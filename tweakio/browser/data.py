@@ -47,6 +47,8 @@ def live_browser(user_data: Path) -> tuple[Path, Process] | None:
     Also one directory deeper, where other libraries keep a browser's data. It is looked for only
     where one has left its lock, which takes some milliseconds.
     """
+    if os.path.islink(user_data) or os.path.islink(user_data.parent):
+        return None  # what a link leads to is nobody's profile
     for place in _places(user_data):
         for engine in engines.every():
             lock = engine.lock_of(place)

@@ -291,7 +291,8 @@ class ProfileLockManager:
             if is_of_the_moment(error):
                 raise storage_error(error, f"look at the lock of '{profile_id}'") from error
             return False
-        return is_held(path)
+        # What a link leads to is nobody's profile.
+        return not os.path.islink(path.parent) and is_held(path)
 
     def owner(self, profile_id: str) -> LockRecord | None:
         """The live holder of a profile, if its lock is held."""
