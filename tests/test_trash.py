@@ -299,3 +299,29 @@ def test_an_empty_home_has_none(home):
     with ProfileManager(home) as manager:
         assert manager.trash() == manager.purge_trash() == []
     assert os.listdir(home) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="paths from a directory's descriptor")
+def test_a_path_that_is_longer_than_the_system_takes_one(manager):
+    """Such an entry once kept the list and the purge of all the others from working."""
+    manager.create_profiles(["a", "b"], "custom")
+    above = os.open(manager.layout.profile("a").browser_profile, os.O_RDONLY)
+    for _ in range(22):
+        os.mkdir("n" * 200, dir_fd=above)
+        below = os.open("n" * 200, os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = below
+    file = os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=above)
+    os.write(file, b"x" * 1000)
+    os.close(file)
+    os.close(above)
+    manager.delete_profile("a")
+    manager.delete_profile("b")
+    sizes = {entry.profile_id: entry.size for entry in manager.trash()}
+    assert sizes["a"] == sizes["b"] + 1000
+    manager.undo()
+    manager.undo()
+    assert [profile.id for profile in manager.list_profiles()] == ["a", "b"]
+    manager.delete_profile("a")
+    assert [entry.profile_id for entry in manager.purge_trash()] == ["a"]
+    assert manager.trash() == []
