@@ -294,6 +294,21 @@ def test_the_doctor_refuses_a_repository_of_something_else(
     assert sorted(home.rglob("*")) == before
 
 
+def test_a_bundle_is_pulled_from_and_not_pushed_to(cli: Cli) -> None:
+    bundle = cli.base / "all.bundle"
+    shell(cli, f"git bundle create -q {bundle} main")
+    cli.ok("repo", "remote", "add", "file", str(bundle))
+    cli.ok("repo", "pull")
+    cli.ok("profile", "set", "p1", "--note", "newer")
+    for command in ("push", "sync"):
+        refused = cli.run("repo", command, "file")
+        assert refused.code == 39
+        assert "can be pulled from, and not be pushed to" in refused.err
+    mend = advice(refused.err).replace("PATH", str(cli.base / "bare")).replace("NAME", "other")
+    shell(cli, mend)
+    cli.ok("repo", "push", "other")
+
+
 # What the file system lacks
 
 

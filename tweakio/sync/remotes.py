@@ -38,7 +38,7 @@ from tweakio.sync.saying import RejectedError
 from tweakio.sync.seals import Seals
 from tweakio.sync.sessions import make_vault, restore_sessions
 from tweakio.sync.transport import find_transport
-from tweakio.sync.urls import check_name, check_url, shown_url
+from tweakio.sync.urls import check_name, check_url, refuse_bundle, shown_url
 from tweakio.validation import RECIPIENTS, ours, validate_tree
 from tweakio.vault import confirmed
 from tweakio.vault.recipients import parse
@@ -499,6 +499,7 @@ class Remotes:
             just_asked: what it has was fetched just now.
             is_ours: it was asked just now for a branch of another name.
         """
+        refuse_bundle(url)
         repository = self._repository
         repository.settle()
         with changes.begin(

@@ -6,9 +6,9 @@ import os
 import re
 from urllib.parse import unquote, urlsplit
 
-from tweakio.errors import InvalidInputError
+from tweakio.errors import InvalidInputError, RemoteError, command
 
-__all__ = ["check_name", "check_url", "is_local", "shown_url"]
+__all__ = ["check_name", "check_url", "is_local", "refuse_bundle", "shown_url"]
 
 _SCHEMES = ("ssh", "git+ssh", "ssh+git", "https", "file")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
@@ -104,6 +104,26 @@ def _refuse_option(*parts: str) -> None:
 def is_local(url: str) -> bool:
     """Whether an address that ``check_url`` has passed is a path on this machine."""
     return url.lower().startswith("file:") or os.path.isabs(url)
+
+
+def refuse_bundle(url: str) -> None:
+    """Return if a remote can be written to, as far as its address tells.
+
+    Raises:
+        RemoteError: it is a file, as ``git bundle`` makes them.
+    """
+    path = url
+    if url.lower().startswith("file:"):
+        from urllib.request import url2pathname
+
+        path = url2pathname(urlsplit(url).path)
+    if is_local(url) and os.path.isfile(path):
+        raise RemoteError(
+            f"{shown_url(url)} is a file, such as 'git bundle' makes: it can be pulled from, and "
+            "not be pushed to",
+            hint="pull from it, and push to a repository: "
+            + command("git init --bare PATH && tweakio repo remote add NAME PATH"),
+        )
 
 
 def shown_url(url: str) -> str:
