@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from tweakio.errors import StorageError
@@ -69,6 +70,11 @@ def require_exit_code(process: subprocess.Popen[str]) -> None:
     try:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     except ChildProcessError:
+        # The thread that ended it may have taken the code, and not have noted it yet.
+        for _ in range(100):
+            if process.returncode is not None:
+                return
+            time.sleep(0.001)
         raise StorageError(
             "the exit code of git cannot be read: this program ignores SIGCHLD, or waits for "
             "processes that are not its own",
